@@ -1,0 +1,109 @@
+"""The one error tree of Stonecrop.
+
+Every error that a user can cause or has to act on is one of these. The message names the field or the client,
+what was expected and what came. The commands turn each branch into an exit code of its own.
+
+    StonecropError                  exit code 1
+    ├── ConfigError                 2   a config does not say what it must; holds every problem at once
+    ├── DataError                   3   a data set or a user's factory breaks its contract
+    ├── ModelError                  4   a model cannot be built or used
+    │   └── UnsupportedLayerError   4   a layer cannot become integer
+    ├── PrivacyError                5   the guarantee would not hold
+    │   ├── PolicyError             5   a plan asks for less protection than the device allows
+    │   ├── BudgetSpentError        5   the privacy budget of a data set is used up
+    │   └── LedgerError             5   the ledger is damaged or contradicts itself
+    ├── WireError                   6   a message cannot be read
+    ├── UpdateRejectedError         6   an update is not fit to be summed
+    ├── RoundError                  6   a round cannot go on (quorum, no clients)
+    ├── ExportError                 7   an artefact cannot be made or loaded
+    │   └── ParityError             7   an artefact does not compute what was trained
+    └── RunFolderError              8   a run folder is missing, damaged or belongs to another run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StonecropError(Exception):
+    """Base of all errors that Stonecrop raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(StonecropError):
+    """A config is wrong. ``problems`` lists every single one, each naming its field."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(StonecropError):
+    """A data set, or what a user's data factory returned, breaks its contract."""
+
+    exit_code = 3
+
+
+class ModelError(StonecropError):
+    """A model cannot be built, or does not fit the data or the tensors it was given."""
+
+    exit_code = 4
+
+
+class UnsupportedLayerError(ModelError):
+    """A layer cannot become integer; the message names the layer and what to use instead."""
+
+
+class PrivacyError(StonecropError):
+    """Going on would break a privacy guarantee."""
+
+    exit_code = 5
+
+
+class PolicyError(PrivacyError):
+    """A plan asks for less protection than the policy of the device allows."""
+
+
+class BudgetSpentError(PrivacyError):
+    """The privacy budget of a data set does not cover what a plan asks for."""
+
+
+class LedgerError(PrivacyError):
+    """The privacy ledger is damaged, or an entry contradicts the ones before it."""
+
+
+class WireError(StonecropError):
+    """A message between server and client cannot be read."""
+
+    exit_code = 6
+
+
+class UpdateRejectedError(StonecropError):
+    """An update is not fit to be summed; the message names the client and the reason."""
+
+    exit_code = 6
+
+
+class RoundError(StonecropError):
+    """A round cannot be finished: too few clients answered in time."""
+
+    exit_code = 6
+
+
+class ExportError(StonecropError):
+    """An artefact cannot be made, loaded or run."""
+
+    exit_code = 7
+
+
+class ParityError(ExportError):
+    """An artefact, run in its runtime, does not compute what the fake-quant forward computes."""
+
+
+class RunFolderError(StonecropError):
+    """A run folder is missing, damaged, or belongs to another config."""
+
+    exit_code = 8

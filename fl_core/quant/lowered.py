@@ -1,0 +1,69 @@
+"""The one integer form of a trained model, which every exporter reads and no exporter changes.
+
+A ``Lowered`` is a list of nodes in execution order over named tensors, each tensor with its scale and zero point.
+It defines the arithmetic exactly, so that an independent evaluator and every runtime can be compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Op = Literal["conv", "linear", "add", "concat", "avg_pool", "max_pool", "flatten", "identity", "lut"]
+
+
+@dataclass(frozen=True)
+class QParams:
+    """How one activation tensor is stored: real = scale * (q - zero_point), with qmin <= q <= qmax.
+
+    On the asymmetric grid q is uint8; on the symmetric one it is int8 with zero point 0 and qmin -127 (0 after a ReLU).
+    A ReLU is no node of its own: it is the lower bound of the quantizer that follows it.
+    """
+
+    scale: float
+    zero_point: int
+    qmin: int
+    qmax: int
+    dtype: Literal["uint8", "int8"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One integer operation.
+
+    conv: ``weight`` int8 [O, I/groups, *kernel], ``weight_scale`` float32 [O], ``bias`` int32 [O] at scale
+    input_scale * weight_scale; attrs stride, padding, dilation, groups (tuples of the spatial rank, groups an int).
+    linear: the same with weight int8 [O, I]. add, concat (attrs dim): two or more inputs, each rescaled to ``output``.
+    avg_pool, max_pool: attrs kernel, stride, padding (avg_pool with ceil_mode off, padding counted).
+    flatten: attrs start_dim. identity: requantizes. lut: attrs function ("hard_swish", "sigmoid").
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    output: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    weight: npt.NDArray[np.int8] | None = None
+    weight_scale: npt.NDArray[np.float32] | None = None
+    weight_bits: int = 8
+    bias: npt.NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A whole model as integers and scales.
+
+    ``tensors`` has the QParams of every tensor named by a node, ``input`` and ``output`` included. ``input_shape`` is
+    one example without the batch axis. The float input is quantized with ``tensors[input]``, and the output is the
+    dequantized ``tensors[output]``.
+    """
+
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, QParams]
+    input: str
+    output: str
+    input_shape: tuple[int, ...]

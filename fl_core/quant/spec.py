@@ -1,0 +1,50 @@
+"""What quantization is asked for: bits, grid and where ranges come from. Checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Grid = Literal["asymmetric", "symmetric"]
+Ranges = Literal["fixed", "public", "ema", "learned", "dp_histogram"]
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """How a float model becomes a quantization-aware one.
+
+    Weights are quantized per output channel, symmetric around zero, with the scale taken from their largest
+    magnitude; activations per tensor, 8 bits, on the chosen grid (arXiv 1712.05877).
+
+    Raises:
+        ValueError: a field is out of range; the message names it.
+    """
+
+    enabled: bool = True
+    weight_bits: int = 8
+    """Bits of a weight, 2 to 8."""
+    activation_bits: int = 8
+    grid: Grid = "asymmetric"
+    """Grid of the activations: asymmetric is uint8 with a zero point, symmetric is int8 with zero point 0."""
+    ranges: Ranges = "fixed"
+    """fixed: constants; public: calibrated on public examples; ema: running, never under privacy; learned:
+    parameters inside the clipped update; dp_histogram: measured under DP in round 0, paid from the budget."""
+    per_layer: Mapping[str, int] = field(default_factory=dict)
+    """Weight bits of single layers, by their name in the float model."""
+
+    def __post_init__(self) -> None:
+        _check_bits("quant.weight_bits", self.weight_bits)
+        for layer, bits in self.per_layer.items():
+            _check_bits(f"quant.per_layer.{layer}", bits)
+        if self.activation_bits != 8:
+            raise ValueError(f"quant.activation_bits must be 8, got {self.activation_bits}")
+
+    def bits_of(self, layer: str) -> int:
+        """Weight bits of one layer of the float model."""
+        return self.per_layer.get(layer, self.weight_bits)
+
+
+def _check_bits(field_name: str, bits: int) -> None:
+    if not 2 <= bits <= 8:
+        raise ValueError(f"{field_name} must be 2 to 8, got {bits}")

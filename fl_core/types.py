@@ -1,0 +1,100 @@
+"""The frozen records that travel between server and client, and the tensors in them.
+
+``Tensors`` is the one form in which weights leave a process: numpy arrays by name, float32 unless said otherwise.
+Nothing here knows Flower, torch or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+Tensors = Mapping[str, FloatArray]
+
+SCHEMA_VERSION = 1
+"""Version of the records in this module; a client refuses a plan of another version by name."""
+
+DpOrigin = Literal["none", "dpsgd", "public"]
+
+
+@dataclass(frozen=True)
+class DpTerms:
+    """What one client's local training promises under per-example DP-SGD (arXiv 1607.00133).
+
+    All of it is public: it depends on the size class fixed at enrolment, never on the example count.
+    """
+
+    epsilon: float
+    """Cap of the whole run at ``delta``."""
+    delta: float
+    clip_norm: float
+    noise_multiplier: float
+    """Standard deviation of the noise on the summed gradient, in units of ``clip_norm``."""
+    sample_rate: float
+    """Probability with which each example enters a batch, independently (Poisson sampling)."""
+    steps: int
+    """Noisy steps of one round."""
+    normaliser: float
+    """The noisy sum is divided by this public number, the expected batch size of the size class."""
+    accountant: str = "rdp"
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What one client is asked to do in one round. ``task_id`` is the same whenever the same work is asked for."""
+
+    task_id: str
+    run: str
+    round: int
+    client_id: str
+    base_version: int
+    """Rounds finished before this one: the version of the global model that travels with the plan."""
+    seed: int
+    """Seed of the run; a board uses it for nothing that must stay secret."""
+    rounds: int
+    training: Mapping[str, Any]
+    """The resolved sections ``task``, ``model``, ``clients``, ``quant``, ``strategy``, ``export`` as plain values."""
+    dp: DpTerms | None
+    schema_version: int = SCHEMA_VERSION
+    code_version: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One named group of tensors of an update. A clip group is clipped jointly."""
+
+    tensors: Tensors
+    dp_origin: DpOrigin = "none"
+    codec: str = "float32"
+    clip_group: str = "model"
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """What one client sends back. ``weight`` is its example count without DP and exactly 1 under DP."""
+
+    task_id: str
+    client_id: str
+    base_version: int
+    parts: Mapping[str, Part]
+    weight: int
+    local_steps: int
+    simulated: Mapping[str, float] = field(default_factory=dict)
+    """Figures that only a simulator may see (training loss, example count); a board leaves this empty."""
+
+
+@dataclass(frozen=True)
+class ClientInfo:
+    """What a client says of itself when asked: all of it public."""
+
+    client_id: str
+    size_class: int
+    """Order of magnitude of its example count, fixed at enrolment (a power of the square root of two)."""
+    code_version: str
+    schema_version: int = SCHEMA_VERSION
