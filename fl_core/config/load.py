@@ -1,0 +1,130 @@
+"""Reads a config: YAML, its base files, dot-list overrides; and checks all of it before anything starts.
+
+OmegaConf does the merging and the interpolation, pydantic the types. ``load_config`` raises one ConfigError that
+names every problem at once, and for an unknown key the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from fl_core.config.schema import Config
+from fl_core.errors import ConfigError
+
+EXTENDS = "extends"
+_MISSING_CODES = {"missing", "missing_argument"}
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read ``path``, merge its base files below it and ``key=value`` overrides above it.
+
+    Raises:
+        ConfigError: with every problem found; nothing has been started.
+    """
+    tree = _read_tree(Path(path), seen=())
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r}: expected key=value")
+    try:
+        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+    return from_plain(cast("dict[str, Any]", plain))
+
+
+def from_plain(plain: Mapping[str, Any]) -> Config:
+    """Build a Config from plain values (a resolved YAML file, a plan)."""
+    problems = [_describe_unknown(key, known) for key, known in _unknown_keys(plain, Config, prefix="")]
+    try:
+        config = TypeAdapter(Config).validate_python(plain)
+    except ValidationError as error:
+        problems += [text for text in (_describe(problem) for problem in error.errors()) if text]
+    else:
+        if not problems:
+            return config
+    raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def to_plain(config: object) -> dict[str, Any]:
+    """A config or one section as plain dicts, lists and scalars."""
+    return cast("dict[str, Any]", TypeAdapter(type(config)).dump_python(config, mode="json"))
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as YAML, which ``load_config`` reads back to an equal one."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+
+
+def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
+    resolved = path.resolve()
+    if resolved in seen:
+        raise ConfigError(f"{path}: {EXTENDS} goes in a circle: {' -> '.join(p.name for p in (*seen, resolved))}")
+    try:
+        tree = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"config: expected a file, got {str(path)!r}, which does not exist") from None
+    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(f"{path}: expected sections by name, got {type(OmegaConf.to_container(tree)).__name__}")
+    base = tree.pop(EXTENDS, None)
+    if base is None:
+        return tree
+    merged = OmegaConf.merge(_read_tree(path.parent / str(base), (*seen, resolved)), tree)
+    return cast(DictConfig, merged)
+
+
+def _section_type(annotation: object) -> type | None:
+    """The dataclass that an annotation stands for, optional or not."""
+    options = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
+
+
+def _unknown_keys(plain: Mapping[str, Any], section: type, prefix: str) -> Iterator[tuple[str, list[str]]]:
+    hints = typing.get_type_hints(section)
+    known = [field.name for field in dataclasses.fields(section)]
+    for key, value in plain.items():
+        if key not in known:
+            yield f"{prefix}{key}", known
+            continue
+        inner = _section_type(hints[key])
+        if inner is not None and isinstance(value, Mapping):
+            yield from _unknown_keys(value, inner, f"{prefix}{key}.")
+
+
+def _describe_unknown(key: str, known: list[str]) -> str:
+    prefix, _, name = key.rpartition(".")
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    dotted = f"{prefix}.{near[0]}" if prefix and near else (near[0] if near else "")
+    hint = f"did you mean {dotted}?" if near else f"known here: {', '.join(sorted(known))}"
+    return f"{key}: unknown key; {hint}"
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(step) for step in problem["loc"] if not _is_type_name(step))
+    if problem["type"] == "unexpected_keyword_argument":
+        return ""
+    if problem["type"] in _MISSING_CODES:
+        return f"{where}: expected a value, got none"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    message = problem["msg"]
+    expected = message[0].lower() + message[1:]
+    return f"{where}: {expected.replace('input should be', 'expected')}, got {problem['input']!r}"
+
+
+def _is_type_name(step: object) -> bool:
+    return isinstance(step, str) and step.endswith("Section")

@@ -1,0 +1,233 @@
+"""The sections of a config, each a frozen dataclass that checks its own values.
+
+A section raises ValueError with the full name of its field, what was expected and what came; the loader collects them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fl_core.quant.spec import QuantSpec
+
+Args = Mapping[str, Any]
+
+
+def _require(ok: bool, name: str, expected: str, got: object) -> None:
+    if not ok:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
+
+def _require_one(section: str, name: str | None, factory: str | None) -> None:
+    both = f"name={name!r}, factory={factory!r}"
+    _require((name is None) != (factory is None), section, f"exactly one of {section}.name and {section}.factory", both)
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """What the run is called, how long it is and where it goes."""
+
+    name: str
+    seed: int = 1
+    rounds: int = 20
+    out: str = "runs"
+    beside: str | None = None
+    """A config file that is run with the same seed and shown beside this one (without DP, say)."""
+
+    def __post_init__(self) -> None:
+        plain = self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != "."
+        _require(bool(self.name) and plain, "run.name", "letters, digits, '-', '_' and '.'", self.name)
+        _require(self.rounds >= 1, "run.rounds", "at least 1", self.rounds)
+        _require(self.seed >= 0, "run.seed", "at least 0", self.seed)
+
+
+@dataclass(frozen=True)
+class PartitionSection:
+    """How examples are given to clients. ``natural`` keeps the people, devices or sites they came from."""
+
+    kind: Literal["natural", "iid", "dirichlet", "shards"] = "natural"
+    clients: int | None = None
+    alpha: float = 0.3
+    """Concentration of the Dirichlet split (arXiv 1909.06335): smaller is more uneven."""
+    shards_per_client: int = 2
+    min_examples: int = 32
+    client_test: float = 0.0
+    """Share of each client's examples that is held out on the client."""
+
+    def __post_init__(self) -> None:
+        wants = self.kind != "natural"
+        _require(not wants or (self.clients or 0) >= 1, "data.partition.clients", "at least 1", self.clients)
+        _require(self.alpha > 0, "data.partition.alpha", "above 0", self.alpha)
+        _require(self.shards_per_client >= 1, "data.partition.shards_per_client", "at least 1", self.shards_per_client)
+        _require(self.min_examples >= 1, "data.partition.min_examples", "at least 1", self.min_examples)
+        _require(0 <= self.client_test < 1, "data.partition.client_test", "0 to below 1", self.client_test)
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """Which data set, by its name or as "package.module:callable"."""
+
+    name: str | None = None
+    factory: str | None = None
+    args: Args = field(default_factory=dict)
+    partition: PartitionSection = field(default_factory=PartitionSection)
+
+    def __post_init__(self) -> None:
+        _require_one("data", self.name, self.factory)
+
+
+@dataclass(frozen=True)
+class TaskSection:
+    """What is learned, by its name or as "package.module:callable"."""
+
+    name: str | None = None
+    factory: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.name is None or self.factory is None, "task", "one of task.name and task.factory", "both")
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """Which model, by its name or as "package.module:callable"."""
+
+    name: str | None = None
+    factory: str | None = None
+    args: Args = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_one("model", self.name, self.factory)
+
+
+@dataclass(frozen=True)
+class OptimizerSection:
+    """SGD of the client's local training."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Over the rounds of the run: cosine falls to 0 along half a wave, linear to 0 in a line."""
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "clients.optimizer.learning_rate", "above 0", self.learning_rate)
+        _require(0 <= self.momentum < 1, "clients.optimizer.momentum", "0 to below 1", self.momentum)
+        _require(self.weight_decay >= 0, "clients.optimizer.weight_decay", "at least 0", self.weight_decay)
+
+
+@dataclass(frozen=True)
+class ClientsSection:
+    """The cohort of a round and its local training."""
+
+    per_round: int | None = None
+    """Clients of one round; null takes all."""
+    local_epochs: int = 1
+    batch_size: int = 32
+    """Without DP the batch size; under DP the expected one, of which the size class makes a sample rate."""
+    sample_rate: float | None = None
+    """Under DP: probability of an example to be in a batch; overrides ``batch_size``."""
+    local_steps: int | None = None
+    """Steps of a round; overrides ``local_epochs``."""
+    optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+
+    def __post_init__(self) -> None:
+        _require(self.per_round is None or self.per_round >= 1, "clients.per_round", "at least 1", self.per_round)
+        _require(self.local_epochs >= 1, "clients.local_epochs", "at least 1", self.local_epochs)
+        _require(self.batch_size >= 1, "clients.batch_size", "at least 1", self.batch_size)
+        rate = self.sample_rate
+        _require(rate is None or 0 < rate <= 1, "clients.sample_rate", "above 0, at most 1", rate)
+        _require(self.local_steps is None or self.local_steps >= 1, "clients.local_steps", "at least 1", self.local_steps)
+
+
+@dataclass(frozen=True)
+class PrivacySection:
+    """Per-example DP-SGD (arXiv 1607.00133) on every client, for the whole run."""
+
+    epsilon: float
+    delta: float = 1e-5
+    clip_norm: float = 1.0
+    unit: Literal["example"] = "example"
+    accountant: Literal["rdp"] = "rdp"
+    ranges_share: float = 0.05
+    """Share of epsilon that ``quant.ranges: dp_histogram`` may spend before the first round."""
+
+    def __post_init__(self) -> None:
+        _require(self.epsilon > 0, "privacy.epsilon", "above 0", self.epsilon)
+        _require(0 < self.delta < 1, "privacy.delta", "between 0 and 1", self.delta)
+        _require(self.clip_norm > 0, "privacy.clip_norm", "above 0", self.clip_norm)
+        _require(0 < self.ranges_share < 1, "privacy.ranges_share", "between 0 and 1", self.ranges_share)
+
+
+@dataclass(frozen=True)
+class StrategySection:
+    """Which strategy, by its name or as "package.module:Class"."""
+
+    name: str | None = "fedavg"
+    factory: str | None = None
+    args: Args = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.factory is not None and self.name == "fedavg":
+            object.__setattr__(self, "name", None)
+        _require_one("strategy", self.name, self.factory)
+
+
+@dataclass(frozen=True)
+class ExportSection:
+    """Which artefacts are made, and how often."""
+
+    formats: tuple[str, ...] = ("onnx",)
+    every: int = 1
+    """Export after every so many rounds; the last round always exports."""
+    clients_export: bool = False
+    """Clients export an artefact of their own, fine-tuned model on their side, which never leaves them."""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, "export.every", "at least 1", self.every)
+        _require(len(set(self.formats)) == len(self.formats), "export.formats", "no format twice", self.formats)
+
+
+@dataclass(frozen=True)
+class RoundSection:
+    """When a round is over, and which updates it takes."""
+
+    deadline_s: float = 600.0
+    quorum: float = 0.5
+    """Share of the cohort whose accepted updates make a round; with fewer the global model stays as it was."""
+    max_update_norm: float = 1e3
+    """An update whose Euclidean norm is larger is rejected."""
+    max_weight: int = 1_000_000
+    """An update that claims more examples is rejected."""
+
+    def __post_init__(self) -> None:
+        _require(self.deadline_s > 0, "round.deadline_s", "above 0", self.deadline_s)
+        _require(0 < self.quorum <= 1, "round.quorum", "above 0, at most 1", self.quorum)
+        _require(self.max_update_norm > 0, "round.max_update_norm", "above 0", self.max_update_norm)
+        _require(self.max_weight >= 1, "round.max_weight", "at least 1", self.max_weight)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    run: RunSection
+    data: DataSection
+    model: ModelSection
+    task: TaskSection = field(default_factory=lambda: TaskSection(name="classification"))
+    clients: ClientsSection = field(default_factory=ClientsSection)
+    quant: QuantSpec = field(default_factory=QuantSpec)
+    privacy: PrivacySection | None = None
+    strategy: StrategySection = field(default_factory=StrategySection)
+    export: ExportSection = field(default_factory=ExportSection)
+    round: RoundSection = field(default_factory=RoundSection)
+
+    def __post_init__(self) -> None:
+        if self.privacy is not None and self.quant.ranges == "ema":
+            raise ValueError("quant.ranges: ema lets raw activation ranges leave a device; under privacy expected "
+                             "fixed, public, learned or dp_histogram, got 'ema'")
+        if self.privacy is None and self.quant.ranges == "dp_histogram":
+            raise ValueError("quant.ranges: dp_histogram spends a privacy budget; expected a privacy section, got null")
+        if self.clients.sample_rate is not None and self.privacy is None:
+            raise ValueError("clients.sample_rate: is Poisson sampling under privacy; expected null without, "
+                             f"got {self.clients.sample_rate}")

@@ -1,0 +1,167 @@
+"""The run folder: events.jsonl, the one source of every figure, and the atomic files beside it.
+
+An event is one line ``{v, seq, time, run, round, kind, visibility, client_id?, ...}``. ``visibility`` is ``public``
+for what a server may know in deployment and ``simulation`` for what only a simulator may see. A crash can tear the
+last line only; ``open_log`` cuts it off, and resume cuts everything that came after the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from fl_core.errors import RunFolderError
+
+EVENTS_VERSION = 1
+Visibility = Literal["public", "simulation"]
+Event = Mapping[str, Any]
+
+KINDS: Mapping[str, frozenset[str]] = {
+    "run_started": frozenset({"clients", "rounds", "strategy", "seed", "privacy", "data", "initial"}),
+    "run_resumed": frozenset({"rounds_done"}),
+    "round_started": frozenset({"cohort"}),
+    "client_finished": frozenset({"client_id", "uplink_bytes", "local_steps", "epsilon"}),
+    "client_failed": frozenset({"client_id", "reason"}),
+    "client_refused": frozenset({"client_id", "reason"}),
+    "client_rejected": frozenset({"client_id", "reason"}),
+    "client_missing": frozenset({"client_id", "reason"}),
+    "client_trained": frozenset({"client_id", "train_loss", "examples"}),
+    "client_evaluated": frozenset({"client_id", "examples", "accuracy_float", "accuracy_int8"}),
+    "artifact_published": frozenset({"format", "path", "bytes", "bytes_float", "parity"}),
+    "artifact_vetoed": frozenset({"format", "reason"}),
+    "round_finished": frozenset(
+        {"accepted", "rejected", "uplink_bytes", "downlink_bytes", "seconds", "epsilon_max", "evaluation"}
+    ),
+    "run_finished": frozenset({"rounds_done", "seconds"}),
+}
+"""Every kind of event with the fields that it must have."""
+
+
+class RunLog:
+    """Appends events to ``folder/events.jsonl`` and tells them to its listeners.
+
+    Raises:
+        RunFolderError: an event has no known kind or lacks a field.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.folder = folder
+        self._run = run
+        self._listeners: list[Callable[[Event], None]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "events.jsonl"
+        self._seq = _cut(self._path, keep_seq=None)
+        self._file = self._path.open("a", encoding="utf-8")
+
+    @property
+    def seq(self) -> int:
+        """Number of the last event written; 0 before the first."""
+        return self._seq
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call ``listener`` with every event from now on."""
+        self._listeners.append(listener)
+
+    def append(self, kind: str, round: int, visibility: Visibility = "public", **fields: Any) -> None:
+        """Write one event; it reaches the operating system before this returns."""
+        missing = KINDS.get(kind, frozenset()) - fields.keys()
+        if kind not in KINDS or missing:
+            raise RunFolderError(f"event {kind}: expected a known kind with all its fields, missing {sorted(missing)}")
+        self._seq += 1
+        event = {
+            "v": EVENTS_VERSION, "seq": self._seq, "time": round_time(time.time()), "run": self._run, "round": round,
+            "kind": kind, "visibility": visibility, **fields,
+        }  # fmt: skip
+        self._file.write(json.dumps(event, allow_nan=False, default=_scalar) + "\n")
+        self._file.flush()
+        for listener in self._listeners:
+            listener(event)
+
+    def sync(self) -> int:
+        """Make all events so far survive a power cut; gives the last seq, which a checkpoint keeps."""
+        os.fsync(self._file.fileno())
+        return self._seq
+
+    def truncate(self, seq: int) -> None:
+        """Forget everything after event ``seq``: it belongs to a round that is run again."""
+        self._file.close()
+        self._seq = _cut(self._path, keep_seq=seq)
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the file; the log must not be used again."""
+        self._file.close()
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """The events of a run folder in order; a torn last line is left out.
+
+    Raises:
+        RunFolderError: there is no events.jsonl, or a line other than the last is damaged.
+    """
+    path = folder / "events.jsonl"
+    if not path.is_file():
+        raise RunFolderError(f"{folder}: expected a run folder with events.jsonl, found none")
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            raise RunFolderError(f"{path}: line {number} is damaged") from None
+        yield event
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that a crash leaves the old or the new content, never a mixture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False, default=_scalar) + "\n").encode())
+
+
+def round_time(seconds: float) -> float:
+    """A time to the millisecond."""
+    return round(seconds, 3)
+
+
+def _scalar(value: Any) -> Any:
+    """numpy scalars as Python's own."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"expected plain values in an event, got {type(value).__name__}")
+
+
+def _cut(path: Path, keep_seq: int | None) -> int:
+    """Cut a torn tail and all events after ``keep_seq``; gives the seq of the last event that stays."""
+    if not path.exists():
+        return 0
+    keep_bytes = last_seq = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            seq = int(json.loads(line)["seq"])
+            if keep_seq is not None and seq > keep_seq:
+                break
+            keep_bytes += len(line)
+            last_seq = seq
+    with path.open("rb+") as file:
+        file.truncate(keep_bytes)
+    return last_seq
