@@ -1,0 +1,164 @@
+"""The trainer: it owns data, ledger, policy and model of the clients that live here, and answers tasks.
+
+On a board it holds one client; in simulation it holds many. The order of a task is fixed, and a crash at any point
+leaves the ledger right: resend a stored result -> check plan against policy -> reserve -> train -> settle together
+with the encoded reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from fl_client.train import LocalResult, local_train
+from fl_core import __version__
+from fl_core.assemble import TrainingSpec, forward_all, load_tensors, trainable_tensors
+from fl_core.data.federation import ClientData
+from fl_core.errors import PolicyError, StonecropError, WireError
+from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.policy import DevicePolicy
+from fl_core.rng import NoiseSource
+from fl_core.tree import subtract
+from fl_core.types import ClientInfo, ClientUpdate, Part, RoundPlan, Tensors
+from fl_core.update import encode_update
+from strategies.base import MODEL_PART
+from strategies.registry import build_strategy
+
+
+@dataclass(frozen=True)
+class Task:
+    """One plan with the global model that it starts from."""
+
+    plan: RoundPlan
+    model: Tensors
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Either the encoded update, or the reason why there is none."""
+
+    client_id: str
+    encoded: bytes | None
+    error: StonecropError | None = None
+
+
+class Trainer:
+    """Answers tasks for the clients whose data it holds.
+
+    Args:
+        clients: the examples, by client_id.
+        ledger: where privacy is accounted; None where no client may ever train under DP.
+        policy: what this device allows.
+        noise: the source of noise and sampling for a plan: named seeds in simulation, secret entropy on a board.
+        simulated: whether figures that only a simulator may see go into the updates.
+    """
+
+    def __init__(
+        self,
+        clients: Mapping[str, ClientData],
+        ledger: Ledger,
+        policy: DevicePolicy,
+        noise: Callable[[RoundPlan], NoiseSource],
+        simulated: bool,
+    ) -> None:
+        self._clients = clients
+        self._ledger = ledger
+        self._policy = policy
+        self._noise = noise
+        self._simulated = simulated
+        self._built: tuple[str, nn.Module] | None = None
+
+    def info(self, client_id: str) -> ClientInfo:
+        """What the server may know of a client before it plans anything; fixes the size class for ever."""
+        examples = len(self._own(client_id).train)
+        return ClientInfo(client_id, self._ledger.enrol(client_id, size_class(examples)), __version__)
+
+    def train_many(self, tasks: Iterable[Task]) -> Iterator[TaskResult]:
+        """One result a task, in order. A client that cannot train costs its own result and nothing else."""
+        for task in tasks:
+            try:
+                yield TaskResult(task.plan.client_id, self._train(task))
+            except StonecropError as error:
+                yield TaskResult(task.plan.client_id, None, error)
+
+    def evaluate(self, task: Task) -> dict[str, float]:
+        """Mean score on the client's own held-out examples, and their number.
+
+        Raises:
+            PolicyError: the plan is under DP and this is no simulation; the figure is then private.
+        """
+        plan = task.plan
+        if plan.dp is not None and not self._simulated:
+            raise PolicyError(f"client {plan.client_id}: scores on private examples do not leave a device under DP")
+        test = self._own(plan.client_id).test
+        if test is None:
+            return {"examples": 0, "score": 0.0}
+        spec = TrainingSpec.from_plain(plan.training)
+        model = self._model(spec, plan)
+        load_tensors(model, task.model)
+        scores = spec.build_task().example_score(forward_all(model, test.x), test.y)
+        return {"examples": len(test), "score": float(np.mean(scores))}
+
+    def _train(self, task: Task) -> bytes:
+        plan = task.plan
+        stored = self._ledger.reply(plan.task_id)
+        if stored is not None:
+            return stored
+        data = self._own(plan.client_id)
+        if plan.dp is not None:
+            self._policy.check(plan.dp)
+            self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy)
+        spec = TrainingSpec.from_plain(plan.training)
+        model = self._model(spec, plan)
+        load_tensors(model, task.model)
+        strategy = build_strategy(spec.strategy.name, spec.strategy.factory, spec.strategy.args)
+        learning = spec.build_task()
+        result = local_train(model, data.train, plan, spec, learning, strategy, self._noise(plan))
+        private = plan.dp is not None
+        simulated: dict[str, float] = {}
+        if self._simulated:
+            simulated = {"train_loss": self._train_loss(model, spec, data, result), "examples": len(data.train)}
+        update = ClientUpdate(
+            task_id=plan.task_id,
+            client_id=plan.client_id,
+            base_version=plan.base_version,
+            parts={
+                MODEL_PART: Part(subtract(trainable_tensors(model), task.model), "dpsgd" if private else "none")
+            },
+            weight=1 if private else len(data.train),
+            local_steps=result.steps,
+            simulated=simulated,
+        )
+        encoded = encode_update(update)
+        if private:
+            self._ledger.settle(plan.task_id, encoded, None)
+        return encoded
+
+    def _own(self, client_id: str) -> ClientData:
+        if client_id not in self._clients:
+            raise WireError(f"plan for client {client_id}: expected one of {sorted(self._clients)}")
+        return self._clients[client_id]
+
+    def _model(self, spec: TrainingSpec, plan: RoundPlan) -> nn.Module:
+        """The model of a spec; built once and used again, for all that is trained in it is loaded anew."""
+        key = repr((spec.to_plain(), plan.seed))
+        if self._built is None or self._built[0] != key:
+            self._built = (key, spec.build_model(plan.seed))
+        return self._built[1]
+
+    def _train_loss(self, model: nn.Module, spec: TrainingSpec, data: ClientData, result: LocalResult) -> float:
+        if result.train_loss is not None:
+            return result.train_loss
+        task = spec.build_task()
+        output = torch.from_numpy(forward_all(model, data.train.x))
+        return float(task.example_loss(output, task.targets(data.train.y)).mean())
+
+
+def size_class(examples: int) -> int:
+    """The power of the square root of two nearest below ``examples``, rounded: all that a server learns of a size."""
+    steps = int(np.floor(2 * np.log2(max(examples, 1))))
+    return int(round(2 ** (steps / 2)))

@@ -1,0 +1,141 @@
+"""Records to Flower messages and back: the one place that knows how a plan, a model or an update travels.
+
+Model tensors travel as an ArrayRecord, so that Flower sends identical tensors once. Everything that is read is
+checked: a message that is not what it should be raises WireError and names who sent it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from fl_core.errors import WireError
+from fl_core.types import SCHEMA_VERSION, ClientInfo, DpTerms, FloatArray, RoundPlan, Tensors
+
+
+def pack_task(plan: RoundPlan, model: Tensors) -> RecordDict:
+    """A plan and the global model as the content of a message."""
+    return RecordDict({"plan": ConfigRecord({"json": json.dumps(asdict(plan))}), "model": pack_tensors(model)})
+
+
+def pack_tensors(tensors: Tensors) -> ArrayRecord:
+    """Tensors as an ArrayRecord, in the order of their names."""
+    return ArrayRecord({name: Array(tensors[name]) for name in sorted(tensors)})
+
+
+def unpack_tensors(content: RecordDict, sender: str) -> dict[str, FloatArray]:
+    """The tensors of the record ``model``.
+
+    Raises:
+        WireError: there is none, or it cannot be read.
+    """
+    record = content.get("model")
+    if not isinstance(record, ArrayRecord):
+        raise WireError(f"message from {sender}: expected an ArrayRecord 'model', got {type(record).__name__}")
+    try:
+        return {name: array.numpy() for name, array in record.items()}
+    except (TypeError, ValueError) as error:
+        raise WireError(f"message from {sender}: tensors cannot be read ({error})") from None
+
+
+def unpack_plan(content: RecordDict, code_version: str) -> RoundPlan:
+    """The plan of a message.
+
+    Raises:
+        WireError: there is none, or it was made by code of another version.
+    """
+    fields = _json_record(content, "plan", "server")
+    if fields.get("schema_version") != SCHEMA_VERSION or fields.get("code_version") != code_version:
+        raise WireError(
+            f"plan from server: expected schema {SCHEMA_VERSION} and code {code_version}, "
+            f"got schema {fields.get('schema_version')} and code {fields.get('code_version')}"
+        )
+    try:
+        dp = fields.pop("dp")
+        return RoundPlan(dp=None if dp is None else DpTerms(**dp), **fields)
+    except (TypeError, KeyError) as error:
+        raise WireError(f"plan from server: {error}") from None
+
+
+def pack_update(encoded: bytes) -> RecordDict:
+    """An encoded update as the content of a reply."""
+    return RecordDict({"update": ConfigRecord({"bytes": encoded})})
+
+
+def unpack_update(content: RecordDict, sender: str) -> bytes | None:
+    """The encoded update of a reply; None when the client refused.
+
+    Raises:
+        WireError: the reply is neither.
+    """
+    if "refused" in content:
+        return None
+    record = content.get("update")
+    data = record.get("bytes") if isinstance(record, ConfigRecord) else None
+    if not isinstance(data, bytes):
+        raise WireError(f"reply from {sender}: expected a record 'update' with bytes, got {sorted(content)}")
+    return data
+
+
+def pack_refusal(reason: str) -> RecordDict:
+    """A client's word that it will not train, and why."""
+    return RecordDict({"refused": ConfigRecord({"reason": reason})})
+
+
+def refusal_of(content: RecordDict) -> str:
+    """Why a client refused; empty when it did not."""
+    record = content.get("refused")
+    return str(record.get("reason", "")) if isinstance(record, ConfigRecord) else ""
+
+
+def pack_info(info: ClientInfo) -> RecordDict:
+    """What a client says of itself."""
+    return RecordDict({"info": ConfigRecord({"json": json.dumps(asdict(info))})})
+
+
+def unpack_info(content: RecordDict, sender: str) -> ClientInfo:
+    """What a client said of itself.
+
+    Raises:
+        WireError: it cannot be read.
+    """
+    fields = _json_record(content, "info", sender)
+    try:
+        info = ClientInfo(**fields)
+    except TypeError as error:
+        raise WireError(f"info from {sender}: {error}") from None
+    if not isinstance(info.client_id, str) or not isinstance(info.size_class, int) or info.size_class < 1:
+        raise WireError(f"info from {sender}: expected a client_id and a size class of at least 1, got {fields}")
+    return info
+
+
+def pack_figures(figures: Mapping[str, Any]) -> RecordDict:
+    """Figures of an evaluation, or noisy counts, as plain values."""
+    return RecordDict({"figures": ConfigRecord({"json": json.dumps(figures)})})
+
+
+def unpack_figures(content: RecordDict, sender: str) -> dict[str, Any]:
+    """The figures of a reply.
+
+    Raises:
+        WireError: there are none.
+    """
+    return _json_record(content, "figures", sender)
+
+
+def _json_record(content: RecordDict, name: str, sender: str) -> dict[str, Any]:
+    record = content.get(name)
+    text = record.get("json") if isinstance(record, ConfigRecord) else None
+    if not isinstance(text, str):
+        raise WireError(f"message from {sender}: expected a record {name!r} with json, got {sorted(content)}")
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise WireError(f"message from {sender}: {name} is not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise WireError(f"message from {sender}: expected {name} to be an object, got {type(fields).__name__}")
+    return fields

@@ -1,0 +1,36 @@
+"""FedAvg with server momentum (FedAvgM), Hsu et al. 2019, arXiv 1909.06335.
+
+    v <- momentum * v + mean_delta;    w <- w + server_learning_rate * v
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fl_core.tree import add_scaled, zeros_like
+from fl_core.types import Tensors
+from strategies.base import Strategy, StrategyState
+
+
+@dataclass(frozen=True)
+class FedAvgM(Strategy):
+    """Momentum over the means of the rounds; the velocity is the slot ``velocity``."""
+
+    momentum: float = 0.9
+    server_learning_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"strategy.args.momentum: expected 0 to below 1, got {self.momentum}")
+        if not self.server_learning_rate > 0:
+            raise ValueError(f"strategy.args.server_learning_rate: expected above 0, got {self.server_learning_rate}")
+
+    def init(self, model: Tensors) -> StrategyState:
+        """The velocity starts at zero."""
+        return StrategyState(model=model, slots={"velocity": zeros_like(model)})
+
+    def server_step(self, state: StrategyState, mean_delta: Tensors) -> StrategyState:
+        """One step of heavy-ball momentum."""
+        velocity = add_scaled(mean_delta, state.slots["velocity"], self.momentum)
+        model = add_scaled(state.model, velocity, self.server_learning_rate)
+        return replace(state, model=model, slots={"velocity": velocity})
