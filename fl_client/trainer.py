@@ -16,7 +16,7 @@ from torch import nn
 
 from fl_client.train import LocalResult, local_train
 from fl_core import __version__
-from fl_core.assemble import TrainingSpec, forward_all, load_tensors, trainable_tensors
+from fl_core.assemble import TrainingSpec, load_tensors, outputs, trainable_tensors
 from fl_core.data.federation import ClientData
 from fl_core.errors import PolicyError, StonecropError, WireError
 from fl_core.privacy.ledger import Ledger
@@ -96,12 +96,16 @@ class Trainer:
             raise PolicyError(f"client {plan.client_id}: scores on private examples do not leave a device under DP")
         test = self._own(plan.client_id).test
         if test is None:
-            return {"examples": 0, "score": 0.0}
+            return {"examples": 0, "score_float": 0.0, "score_fake_quant": 0.0}
         spec = TrainingSpec.from_plain(plan.training)
         model = self._model(spec, plan)
         load_tensors(model, task.model)
-        scores = spec.build_task().example_score(forward_all(model, test.x), test.y)
-        return {"examples": len(test), "score": float(np.mean(scores))}
+        learning = spec.build_task()
+        scores = {
+            f"score_{kind}": float(np.mean(learning.example_score(outputs(model, test.x, fake_quant=on), test.y)))
+            for kind, on in (("float", False), ("fake_quant", True))
+        }
+        return {"examples": len(test), **scores}
 
     def _train(self, task: Task) -> bytes:
         plan = task.plan
@@ -131,6 +135,7 @@ class Trainer:
             },
             weight=1 if private else len(data.train),
             local_steps=result.steps,
+            epsilon=self._ledger.spent(plan.client_id, plan.dp.delta, plan.dp.accountant) if plan.dp else None,
             simulated=simulated,
         )
         encoded = encode_update(update)
@@ -154,8 +159,8 @@ class Trainer:
         if result.train_loss is not None:
             return result.train_loss
         task = spec.build_task()
-        output = torch.from_numpy(forward_all(model, data.train.x))
-        return float(task.example_loss(output, task.targets(data.train.y)).mean())
+        output_BX = torch.from_numpy(outputs(model, data.train.x, fake_quant=spec.quant.enabled))
+        return float(task.example_loss(output_BX, task.targets(data.train.y)).mean())
 
 
 def size_class(examples: int) -> int:

@@ -18,7 +18,7 @@ from torch import nn
 from fl_core.config.schema import ClientsSection, Config, ExportSection, ModelSection, StrategySection, TaskSection
 from fl_core.errors import ModelError
 from fl_core.models import build_model
-from fl_core.quant.fake_quant import set_fake_quant
+from fl_core.quant.graph import set_fake_quant
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.spec import QuantSpec
 from fl_core.rng import derive_seed
@@ -109,11 +109,16 @@ def load_tensors(model: nn.Module, tensors: Tensors) -> None:
             param.copy_(torch.from_numpy(np.array(tensors[name], dtype=np.float32)))
 
 
-def forward_all(model: nn.Module, x: FloatArray, batch_size: int = 256) -> FloatArray:
-    """Outputs for all rows of ``x`` without gradients, in eval mode, batch by batch."""
-    was_training = model.training
+def outputs(model: nn.Module, x: FloatArray, *, fake_quant: bool, batch_size: int = 256) -> FloatArray:
+    """Outputs for all rows of ``x`` in eval mode, with fake-quant on or off, and no trace of that left behind."""
+    training = model.training
+    quantized = any(getattr(module, "fake_quant", False) for module in model.modules())
     model.eval()
-    with torch.inference_mode():
-        parts = [model(torch.from_numpy(x[at : at + batch_size])).numpy() for at in range(0, len(x), batch_size)]
-    model.train(was_training)
+    set_fake_quant(model, fake_quant)
+    try:
+        with torch.inference_mode():
+            parts = [model(torch.from_numpy(x[at : at + batch_size])).numpy() for at in range(0, len(x), batch_size)]
+    finally:
+        set_fake_quant(model, quantized)
+        model.train(training)
     return np.concatenate(parts)

@@ -85,6 +85,8 @@ class ClientUpdate:
     parts: Mapping[str, Part]
     weight: int
     local_steps: int
+    epsilon: float | None = None
+    """What the client's ledger says is spent so far on its data, this task included; null without DP."""
     simulated: Mapping[str, float] = field(default_factory=dict)
     """Figures that only a simulator may see (training loss, example count); a board leaves this empty."""
 

@@ -28,6 +28,7 @@ def encode_update(update: ClientUpdate) -> bytes:
         "base_version": update.base_version,
         "weight": update.weight,
         "local_steps": update.local_steps,
+        "epsilon": update.epsilon,
         "simulated": dict(update.simulated),
         "parts": {
             name: {"dp_origin": p.dp_origin, "codec": p.codec, "clip_group": p.clip_group}
@@ -74,5 +75,6 @@ def _build(fields: dict[str, Any], tensors: dict[str, FloatArray]) -> ClientUpda
         parts=parts,
         weight=weight,
         local_steps=steps,
+        epsilon=None if fields["epsilon"] is None else float(fields["epsilon"]),
         simulated={str(k): float(v) for k, v in fields["simulated"].items()},
     )

@@ -80,6 +80,9 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(tree, DictConfig):
         raise ConfigError(f"{path}: expected sections by name, got {type(OmegaConf.to_container(tree)).__name__}")
+    beside = OmegaConf.select(tree, "run.beside")
+    if beside is not None:
+        tree.run.beside = str(path.parent / str(beside))
     base = tree.pop(EXTENDS, None)
     if base is None:
         return tree

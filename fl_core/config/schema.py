@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fl_core.data.partition import PartitionSpec
 from fl_core.quant.spec import QuantSpec
 
 Args = Mapping[str, Any]
@@ -43,35 +44,13 @@ class RunSection:
 
 
 @dataclass(frozen=True)
-class PartitionSection:
-    """How examples are given to clients. ``natural`` keeps the people, devices or sites they came from."""
-
-    kind: Literal["natural", "iid", "dirichlet", "shards"] = "natural"
-    clients: int | None = None
-    alpha: float = 0.3
-    """Concentration of the Dirichlet split (arXiv 1909.06335): smaller is more uneven."""
-    shards_per_client: int = 2
-    min_examples: int = 32
-    client_test: float = 0.0
-    """Share of each client's examples that is held out on the client."""
-
-    def __post_init__(self) -> None:
-        wants = self.kind != "natural"
-        _require(not wants or (self.clients or 0) >= 1, "data.partition.clients", "at least 1", self.clients)
-        _require(self.alpha > 0, "data.partition.alpha", "above 0", self.alpha)
-        _require(self.shards_per_client >= 1, "data.partition.shards_per_client", "at least 1", self.shards_per_client)
-        _require(self.min_examples >= 1, "data.partition.min_examples", "at least 1", self.min_examples)
-        _require(0 <= self.client_test < 1, "data.partition.client_test", "0 to below 1", self.client_test)
-
-
-@dataclass(frozen=True)
 class DataSection:
     """Which data set, by its name or as "package.module:callable"."""
 
     name: str | None = None
     factory: str | None = None
     args: Args = field(default_factory=dict)
-    partition: PartitionSection = field(default_factory=PartitionSection)
+    partition: PartitionSpec = field(default_factory=PartitionSpec)
 
     def __post_init__(self) -> None:
         _require_one("data", self.name, self.factory)
@@ -148,7 +127,7 @@ class PrivacySection:
     delta: float = 1e-5
     clip_norm: float = 1.0
     unit: Literal["example"] = "example"
-    accountant: Literal["rdp"] = "rdp"
+    accountant: Literal["rdp", "pld"] = "rdp"
     ranges_share: float = 0.05
     """Share of epsilon that ``quant.ranges: dp_histogram`` may spend before the first round."""
 

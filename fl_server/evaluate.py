@@ -1,0 +1,73 @@
+"""How good is the global model: as float, as fake-quant, and as the artefact in its own runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fl_core.assemble import outputs
+from fl_core.data.federation import Examples
+from fl_core.errors import WireError
+from fl_core.tasks.base import Task
+from fl_core.types import Array
+
+
+def mean_score(task: Task, output: Array, examples: Examples) -> float:
+    """The task's metric: higher is better."""
+    return float(np.mean(task.example_score(output, examples.y)))
+
+
+def evaluate(
+    task: Task,
+    model: nn.Module,
+    test: Examples | None,
+    groups: Mapping[str, Array],
+    int8_output: Array | None,
+) -> dict[str, Any] | None:
+    """The record ``evaluation`` of a round; None where there is no test set to look at."""
+    if test is None:
+        return None
+    fake_output = outputs(model, test.x, fake_quant=True)
+    best = fake_output if int8_output is None else int8_output
+    scores = task.example_score(best, test.y)
+    return {
+        "examples": len(test),
+        "accuracy_float": mean_score(task, outputs(model, test.x, fake_quant=False), test),
+        "accuracy_fake_quant": mean_score(task, fake_output, test),
+        "accuracy_int8": None if int8_output is None else float(np.mean(scores)),
+        "groups": {name: float(np.mean(scores[rows])) for name, rows in groups.items()},
+    }
+
+
+def read_scores(figures: Mapping[str, Any]) -> tuple[int, float, float]:
+    """Examples, float and fake-quant score of one client's evaluation.
+
+    Raises:
+        WireError: the figures are no such thing.
+    """
+    try:
+        found = int(figures["examples"]), float(figures["score_float"]), float(figures["score_fake_quant"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError(f"evaluation: expected examples and scores, got {dict(figures)} ({error})") from None
+    if found[0] < 0 or not np.isfinite(found).all():
+        raise WireError(f"evaluation: expected finite scores of at least 0 examples, got {dict(figures)}")
+    return found
+
+
+def pool_scores(figures: Iterable[tuple[int, float, float]]) -> dict[str, Any] | None:
+    """The record ``evaluation`` over all clients' held-out examples; None where there are none."""
+    rows = sorted(row for row in figures if row[0])
+    examples = sum(row[0] for row in rows)
+    if not examples:
+        return None
+    return {
+        "examples": examples,
+        "accuracy_float": math.fsum(row[0] * row[1] for row in rows) / examples,
+        "accuracy_fake_quant": math.fsum(row[0] * row[2] for row in rows) / examples,
+        "accuracy_int8": None,
+        "groups": {},
+    }

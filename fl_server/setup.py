@@ -1,0 +1,172 @@
+"""From a config to what the round loop needs: data facts, strategy, initial model and the terms of privacy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from fl_core import __version__
+from fl_core.assemble import DataFacts, TrainingSpec, trainable_tensors
+from fl_core.config import Config, to_plain
+from fl_core.config.schema import ClientsSection
+from fl_core.data.datasets import build_federation
+from fl_core.data.federation import Examples, Federation
+from fl_core.errors import ConfigError
+from fl_core.privacy.accountant import noise_multiplier
+from fl_core.rng import derive_seed
+from fl_core.tasks.base import Task
+from fl_core.types import ClientInfo, DpTerms, RoundPlan
+from strategies.base import Strategy
+from strategies.registry import build_strategy
+
+SERVER_PATHS = ("out", "beside")
+"""Fields of ``run`` that decide where results go, not what they are."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that a run needs to know before its first round."""
+
+    config: Config
+    spec: TrainingSpec
+    strategy: Strategy
+    test: Examples | None
+    public: Examples | None
+    groups: Mapping[str, Any]
+    labels: tuple[str, ...]
+    unit: str
+    not_hidden: str
+
+    @classmethod
+    def of(cls, config: Config, federation: Federation) -> Setup:
+        """Build it from a config and the data that the server sees."""
+        outputs = _count_outputs(config, federation)
+        facts = DataFacts(federation.input_shape, outputs, federation.input_range)
+        strategy = build_strategy(config.strategy.name, config.strategy.factory, config.strategy.args)
+        return cls(
+            config=config,
+            spec=TrainingSpec.of(config, facts),
+            strategy=strategy,
+            test=federation.test,
+            public=federation.public,
+            groups=federation.groups,
+            labels=federation.labels,
+            unit=federation.unit,
+            not_hidden=federation.not_hidden,
+        )
+
+    @cached_property
+    def task(self) -> Task:
+        """What is learned."""
+        return self.spec.build_task()
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The server's own quantization-aware model, into which global weights are loaded."""
+        return self.spec.build_model(self.config.run.seed)
+
+    def initial_state(self) -> Any:
+        """The strategy's state before the first round, from the seeded initial weights."""
+        return self.strategy.init(trainable_tensors(self.spec.build_model(self.config.run.seed)))
+
+    def with_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> Setup:
+        """The same with measured activation ranges."""
+        return replace(self, spec=replace(self.spec, ranges=dict(ranges)))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything in the config that decides the result, in hex."""
+        plain = to_plain(self.config)
+        for key in SERVER_PATHS:
+            plain["run"].pop(key)
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def dp_terms(self, size_class: int) -> DpTerms | None:
+        """The terms of private training for a client of that size class; None without privacy."""
+        privacy = self.config.privacy
+        if privacy is None:
+            return None
+        rate, steps = sampling(self.config.clients, size_class)
+        share = 1 - privacy.ranges_share if self.config.quant.ranges == "dp_histogram" else 1.0
+        sigma = noise_multiplier(
+            privacy.epsilon * share, privacy.delta, rate, steps * self.config.run.rounds, privacy.accountant
+        )
+        return DpTerms(
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            clip_norm=privacy.clip_norm,
+            noise_multiplier=sigma,
+            sample_rate=rate,
+            steps=steps,
+            normaliser=rate * size_class,
+            accountant=privacy.accountant,
+        )
+
+    def describe_data(self) -> dict[str, Any]:
+        """What the events say of the data: all of it public."""
+        data = self.config.data
+        return {
+            "name": data.name or data.factory,
+            "unit": self.unit,
+            "not_hidden": self.not_hidden,
+            "labels": list(self.labels),
+            "groups": sorted(self.groups),
+            "metric": self.task.metric_name,
+        }
+
+    def describe_privacy(self, clients: Iterable[ClientInfo]) -> dict[str, Any] | None:
+        """What the events say of the guarantee; None without one."""
+        privacy = self.config.privacy
+        if privacy is None:
+            return None
+        terms = {info.client_id: self.dp_terms(info.size_class) for info in clients}
+        fields = ("noise_multiplier", "sample_rate", "steps")
+        each = {name: {client: getattr(term, name) for client, term in sorted(terms.items())} for name in fields}
+        return to_plain(privacy) | {"unit_text": self.unit, "not_hidden": self.not_hidden} | each
+
+    def plan(self, info: ClientInfo, round: int, base_version: int) -> RoundPlan:
+        """What ``info``'s client is asked to do in ``round``; the same question has the same task_id."""
+        run = self.config.run
+        return RoundPlan(
+            task_id=f"{derive_seed('task', self.digest, round, base_version, info.client_id):016x}",
+            run=run.name,
+            round=round,
+            client_id=info.client_id,
+            base_version=base_version,
+            seed=run.seed,
+            rounds=run.rounds,
+            training=self.spec.to_plain(),
+            dp=self.dp_terms(info.size_class),
+            code_version=__version__,
+        )
+
+
+def federation_of(config: Config) -> Federation:
+    """The checked data of a config."""
+    data = config.data
+    return build_federation(data.name or data.factory or "", data.args, data.partition, config.run.seed)
+
+
+def sampling(clients: ClientsSection, size_class: int) -> tuple[float, int]:
+    """Sample rate and steps of a round under DP, from public numbers alone."""
+    rate = clients.sample_rate or min(1.0, clients.batch_size / size_class)
+    return rate, clients.local_steps or clients.local_epochs * max(1, round(1 / rate))
+
+
+def _count_outputs(config: Config, federation: Federation) -> int:
+    """Values that the model gives for an example: one a class, or what the targets show."""
+    if federation.labels:
+        return len(federation.labels)
+    outputs = config.model.args.get("outputs")
+    if outputs is not None:
+        return int(outputs)
+    sample = federation.test or federation.public or next(iter(federation.clients.values())).train
+    if sample.y.dtype.kind in "iu":
+        raise ConfigError("model.args.outputs: expected the number of classes, for the data names no labels")
+    return int(sample.y[0].size)

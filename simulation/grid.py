@@ -1,0 +1,154 @@
+"""An in-process Grid: the real ServerApp and ClientApp, real Flower messages, and no sockets.
+
+Nodes answer when their reply is asked for, one task after the other or on a pool of processes. Messages are copied
+between the sides, so neither can reach into the other's memory. A node that raises gives an error reply, as Flower's
+own runtime does; a node that is ``silent`` never answers.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.typing import Run
+from flwr.serverapp import Grid
+
+from fl_core.flower_private import SERVER_NODE_ID, identify_process, set_message_id
+
+RUN_ID = 1
+_CLIENT_APP_RAISED = 2
+_MOST_DETAIL = 500
+"""Characters of an error's text that travel in an error reply."""
+
+Answer = Callable[[Message, Context], Message]
+
+
+@dataclass
+class _Pending:
+    node_id: int
+    message: Message
+    future: Future[Message] | None = field(default=None)
+
+
+class InProcessGrid(Grid):
+    """A Grid over nodes in this process, or in the processes of ``pool``.
+
+    Args:
+        clients: client_id of each node, by node id.
+        answer: what a node does with a message; it must be picklable where ``pool`` is one of processes.
+        pool: where answers are computed; None computes them here, when they are pulled.
+        silent: client_ids of nodes that never answer.
+    """
+
+    def __init__(
+        self,
+        clients: Mapping[int, str],
+        answer: Answer,
+        pool: Executor | None = None,
+        silent: frozenset[str] = frozenset(),
+    ) -> None:
+        identify_process(RUN_ID)
+        self._clients = clients
+        self._answer = answer
+        self._pool = pool
+        self._silent = silent
+        self._pending: dict[str, _Pending] = {}
+        self._numbers = itertools.count(1)
+
+    def set_run(self, run: Run) -> None:
+        """An in-process Grid has one run."""
+
+    @property
+    def run(self) -> Run:
+        """The one run."""
+        return Run.create_empty(RUN_ID)
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message to one node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All nodes, silent ones too."""
+        return list(self._clients)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to their nodes; gives the id of each, in order."""
+        ids = []
+        for message in messages:
+            message_id = f"message-{next(self._numbers)}"
+            set_message_id(message, message_id)
+            pending = _Pending(message.metadata.dst_node_id, message)
+            if self._pool is not None and self._clients[pending.node_id] not in self._silent:
+                pending.future = self._pool.submit(self._answer, message, self._context(pending.node_id))
+            self._pending[message_id] = pending
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies that are there; without a pool the next one is computed now, so that one comes with each pull."""
+        waiting = {key: self._pending[key] for key in message_ids if key in self._pending}
+        speaking = {key: p for key, p in waiting.items() if self._clients[p.node_id] not in self._silent}
+        if not speaking:
+            return []
+        if self._pool is None:
+            key, pending = next(iter(speaking.items()))
+            del self._pending[key]
+            return [answer_or_error(self._answer, copy.deepcopy(pending.message), self._context(pending.node_id))]
+        futures = {p.future: key for key, p in speaking.items() if p.future is not None}
+        done, _ = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED)
+        return [self._collect(futures[future], future) for future in done]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Push, then pull until all have answered or the time is over."""
+        waiting = set(self.push_messages(messages))
+        ends = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and (ends is None or time.monotonic() < ends):
+            fresh = list(self.pull_messages(sorted(waiting)))
+            waiting -= {reply.metadata.reply_to_message_id for reply in fresh}
+            replies += fresh
+            if not fresh:
+                time.sleep(0.01)
+        return replies
+
+    def _context(self, node_id: int) -> Context:
+        return Context(RUN_ID, node_id, {"client-id": self._clients[node_id]}, RecordDict(), {})
+
+    def _collect(self, key: str, future: Future[Message]) -> Message:
+        pending = self._pending.pop(key)
+        error = future.exception()
+        if error is not None:
+            return error_reply(pending.message, error)
+        return future.result()
+
+
+def answer_or_error(answer: Answer, message: Message, context: Context) -> Message:
+    """The node's reply, or the error reply that Flower's runtime would send for it."""
+    try:
+        return answer(message, context)
+    except Exception as error:
+        return error_reply(message, error)
+
+
+def error_reply(message: Message, error: BaseException) -> Message:
+    """The reply that says that a node's app raised."""
+    text = f"{type(error).__name__}: {error}"[:_MOST_DETAIL]
+    return Message(Error(_CLIENT_APP_RAISED, text), reply_to=message)
+
+
+def nodes_of(clients: Iterable[str]) -> dict[int, str]:
+    """Node ids for clients, above the server's own."""
+    return {SERVER_NODE_ID + number: name for number, name in enumerate(sorted(clients), start=1)}
+
+
+def run_app(app: ClientApp, message: Message, context: Context) -> Message:
+    """A ClientApp as an answer."""
+    return app(message, context)

@@ -1,0 +1,40 @@
+"""What only a simulator may see: the artefact of a round on every client's own held-out examples.
+
+These figures are events of visibility ``simulation``. On boards nobody computes them: they stay on the board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from fl_core.assemble import outputs
+from fl_core.data.federation import ClientData
+from fl_server.rounds import RoundView
+
+
+def watch_clients(clients: Mapping[str, ClientData]) -> Callable[[RoundView], None]:
+    """An observer that scores float and int8 model on the held-out part of each client."""
+
+    def observe(view: RoundView) -> None:
+        task = view.setup.task
+        for name, client in sorted(clients.items()):
+            if client.test is None:
+                continue
+            float_BX = outputs(view.setup.model, client.test.x, fake_quant=False)
+            int8 = None
+            if view.published:
+                int8_BX = view.published[0].runner.run(client.test.x)
+                int8 = float(np.mean(task.example_score(int8_BX, client.test.y)))
+            view.log.append(
+                "client_evaluated",
+                view.round,
+                "simulation",
+                client_id=name,
+                examples=len(client.test),
+                accuracy_float=float(np.mean(task.example_score(float_BX, client.test.y))),
+                accuracy_int8=int8,
+            )
+
+    return observe
