@@ -63,10 +63,10 @@ def local_train(
 
     model.train()
     if plan.dp is not None:
-        private = PrivateStep(model, plan.dp, noise)
-        for index in range(plan.dp.steps):
-            private.step(index, x, y, example_loss)
-            step()
+        with PrivateStep(model, plan.dp, noise) as private:
+            for index in range(plan.dp.steps):
+                private.step(index, x, y, task.example_loss)
+                step()
         return LocalResult(plan.dp.steps, None)
     losses: list[float] = []
     steps = 0

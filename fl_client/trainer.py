@@ -51,7 +51,7 @@ class Trainer:
 
     Args:
         clients: the examples, by client_id.
-        ledger: where privacy is accounted; None where no client may ever train under DP.
+        ledger: where privacy is accounted and replies are kept; a client's data set has its client_id there.
         policy: what this device allows.
         noise: the source of noise and sampling for a plan: named seeds in simulation, secret entropy on a board.
         simulated: whether figures that only a simulator may see go into the updates.
@@ -109,13 +109,13 @@ class Trainer:
 
     def _train(self, task: Task) -> bytes:
         plan = task.plan
-        stored = self._ledger.reply(plan.task_id)
+        stored = self._ledger.reply(plan.client_id, plan.task_id)
         if stored is not None:
             return stored
         data = self._own(plan.client_id)
+        epsilon = None
         if plan.dp is not None:
-            self._policy.check(plan.dp)
-            self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy)
+            epsilon = self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
         spec = TrainingSpec.from_plain(plan.training)
         model = self._model(spec, plan)
         load_tensors(model, task.model)
@@ -135,12 +135,12 @@ class Trainer:
             },
             weight=1 if private else len(data.train),
             local_steps=result.steps,
-            epsilon=self._ledger.spent(plan.client_id, plan.dp.delta, plan.dp.accountant) if plan.dp else None,
+            epsilon=epsilon,
             simulated=simulated,
         )
         encoded = encode_update(update)
-        if private:
-            self._ledger.settle(plan.task_id, encoded, None)
+        keep = self._ledger.settle if private else self._ledger.store
+        keep(plan.client_id, plan.task_id, encoded, None)
         return encoded
 
     def _own(self, client_id: str) -> ClientData:

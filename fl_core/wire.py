@@ -17,9 +17,9 @@ from fl_core.errors import WireError
 from fl_core.types import SCHEMA_VERSION, ClientInfo, DpTerms, FloatArray, RoundPlan, Tensors
 
 
-def pack_task(plan: RoundPlan, model: Tensors) -> RecordDict:
-    """A plan and the global model as the content of a message."""
-    return RecordDict({"plan": ConfigRecord({"json": json.dumps(asdict(plan))}), "model": pack_tensors(model)})
+def pack_task(plan: RoundPlan, model: ArrayRecord) -> RecordDict:
+    """A plan and the packed global model as the content of a message; many plans may share one record."""
+    return RecordDict({"plan": ConfigRecord({"json": json.dumps(asdict(plan))}), "model": model})
 
 
 def pack_tensors(tensors: Tensors) -> ArrayRecord:

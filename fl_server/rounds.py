@@ -145,7 +145,7 @@ def run_round(
     quorum = math.ceil(setup.config.round.quorum * len(plans))
     state = setup.strategy.finish(state if tally.accepted >= quorum else replace(state, sums={}))
     load_tensors(setup.model, state.model)
-    published = publish(setup, state, run_dir, round, tally.epsilon_max, log)
+    published = publish(setup, run_dir, round, tally.epsilon_max, log)
     evaluation = _evaluate(grid, setup, nodes, state, round, published)
     if observe is not None:
         observe(RoundView(setup, round, published, log))

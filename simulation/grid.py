@@ -2,7 +2,7 @@
 
 Nodes answer when their reply is asked for, one task after the other or on a pool of processes. Messages are copied
 between the sides, so neither can reach into the other's memory. A node that raises gives an error reply, as Flower's
-own runtime does; a node that is ``silent`` never answers.
+own runtime does; a node whose answer is None stays silent for ever.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import copy
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.typing import Run
-from flwr.serverapp import Grid
 
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fl_core.errors import RoundError
 from fl_core.flower_private import SERVER_NODE_ID, identify_process, set_message_id
 
 RUN_ID = 1
@@ -26,14 +28,14 @@ _CLIENT_APP_RAISED = 2
 _MOST_DETAIL = 500
 """Characters of an error's text that travel in an error reply."""
 
-Answer = Callable[[Message, Context], Message]
+Answer = Callable[[Message, Context], "Message | None"]
 
 
 @dataclass
 class _Pending:
     node_id: int
     message: Message
-    future: Future[Message] | None = field(default=None)
+    future: Future[Message | None] | None = field(default=None)
 
 
 class InProcessGrid(Grid):
@@ -43,7 +45,6 @@ class InProcessGrid(Grid):
         clients: client_id of each node, by node id.
         answer: what a node does with a message; it must be picklable where ``pool`` is one of processes.
         pool: where answers are computed; None computes them here, when they are pulled.
-        silent: client_ids of nodes that never answer.
     """
 
     def __init__(
@@ -51,13 +52,11 @@ class InProcessGrid(Grid):
         clients: Mapping[int, str],
         answer: Answer,
         pool: Executor | None = None,
-        silent: frozenset[str] = frozenset(),
     ) -> None:
         identify_process(RUN_ID)
         self._clients = clients
         self._answer = answer
         self._pool = pool
-        self._silent = silent
         self._pending: dict[str, _Pending] = {}
         self._numbers = itertools.count(1)
 
@@ -86,7 +85,7 @@ class InProcessGrid(Grid):
             message_id = f"message-{next(self._numbers)}"
             set_message_id(message, message_id)
             pending = _Pending(message.metadata.dst_node_id, message)
-            if self._pool is not None and self._clients[pending.node_id] not in self._silent:
+            if self._pool is not None:
                 pending.future = self._pool.submit(self._answer, message, self._context(pending.node_id))
             self._pending[message_id] = pending
             ids.append(message_id)
@@ -95,16 +94,17 @@ class InProcessGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Replies that are there; without a pool the next one is computed now, so that one comes with each pull."""
         waiting = {key: self._pending[key] for key in message_ids if key in self._pending}
-        speaking = {key: p for key, p in waiting.items() if self._clients[p.node_id] not in self._silent}
-        if not speaking:
+        if not waiting:
             return []
         if self._pool is None:
-            key, pending = next(iter(speaking.items()))
+            key, pending = next(iter(waiting.items()))
             del self._pending[key]
-            return [answer_or_error(self._answer, copy.deepcopy(pending.message), self._context(pending.node_id))]
-        futures = {p.future: key for key, p in speaking.items() if p.future is not None}
+            reply = answer_or_error(self._answer, copy.deepcopy(pending.message), self._context(pending.node_id))
+            return [] if reply is None else [reply]
+        futures = {p.future: key for key, p in waiting.items() if p.future is not None}
         done, _ = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED)
-        return [self._collect(futures[future], future) for future in done]
+        replies = [self._collect(futures[future], future) for future in done]
+        return [reply for reply in replies if reply is not None]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, then pull until all have answered or the time is over."""
@@ -122,15 +122,17 @@ class InProcessGrid(Grid):
     def _context(self, node_id: int) -> Context:
         return Context(RUN_ID, node_id, {"client-id": self._clients[node_id]}, RecordDict(), {})
 
-    def _collect(self, key: str, future: Future[Message]) -> Message:
+    def _collect(self, key: str, future: Future[Message | None]) -> Message | None:
         pending = self._pending.pop(key)
         error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            raise RoundError(f"simulation: a worker process died or could not start ({error})")
         if error is not None:
             return error_reply(pending.message, error)
         return future.result()
 
 
-def answer_or_error(answer: Answer, message: Message, context: Context) -> Message:
+def answer_or_error(answer: Answer, message: Message, context: Context) -> Message | None:
     """The node's reply, or the error reply that Flower's runtime would send for it."""
     try:
         return answer(message, context)

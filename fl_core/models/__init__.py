@@ -1,0 +1,44 @@
+"""The models there are, and how one is made from a config: seeded, without touching the global generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fl_core.errors import ConfigError, ModelError
+from fl_core.registry import load_callable, look_up
+
+MODELS: Mapping[str, Callable[..., nn.Module]] = {}
+
+
+def build_model(
+    name: str | None,
+    factory: str | None,
+    args: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    outputs: int,
+    seed: int,
+) -> nn.Module:
+    """The float model of that name, or of that "package.module:callable", with weights that ``seed`` decides.
+
+    A maker is called with ``input_shape``, ``outputs`` and the args; its result must be a module that maps
+    [B, *input_shape] to [B, outputs].
+
+    Raises:
+        ConfigError: there is none of that name, or it refuses its args.
+        ModelError: what came is no module.
+    """
+    maker = look_up("model.name", name, MODELS) if name is not None else load_callable(factory or "", "model.factory")
+    given = {key: value for key, value in args.items() if key != "outputs"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = maker(input_shape=input_shape, outputs=outputs, **given)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model.args: {name or factory}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model.factory: expected a torch module, got {type(model).__name__} from {factory}")
+    return model

@@ -1,0 +1,37 @@
+"""What is learned: a loss per example, a metric, and the form that a target must have.
+
+A task is a value: it holds no weights and no data. The loss is per example because DP-SGD clips per example;
+a task that looks at a whole batch cannot be trained privately.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from fl_core.types import Array
+
+
+class Task(ABC):
+    """A kind of learning. ``metric_name`` says what ``score`` measures; higher is always better."""
+
+    metric_name: ClassVar[str]
+
+    @abstractmethod
+    def example_loss(self, output_BX: torch.Tensor, target_B: torch.Tensor) -> torch.Tensor:
+        """Loss of every example on its own: shape [B]."""
+
+    @abstractmethod
+    def example_score(self, output_BX: Array, target_B: Array) -> Array:
+        """Score of every example, float64 [B], whose mean is the metric (accuracy: 1 where the answer is right)."""
+
+    @abstractmethod
+    def check_targets(self, owner: str, target_B: Array, outputs: int | None) -> None:
+        """Raise DataError when the targets of ``owner`` do not have the form this task needs."""
+
+    def targets(self, target_B: Array) -> torch.Tensor:
+        """The targets as the loss wants them."""
+        return torch.from_numpy(np.ascontiguousarray(target_B))

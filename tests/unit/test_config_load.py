@@ -1,0 +1,85 @@
+"""A config says everything that is wrong with it at once, and comes back from its own YAML unchanged."""
+
+from __future__ import annotations
+
+import pytest
+
+from fl_core.config import load_config, to_yaml
+from fl_core.errors import ConfigError
+
+GOOD = "run: {name: q}\ndata: {name: smartwatch}\nmodel: {name: imu_cnn}\n"
+
+
+def write(folder, text, name="config.yaml"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_every_problem_is_named_at_once(tmp_path):
+    path = write(
+        tmp_path,
+        "run: {name: q, rounds: 0}\ndata: {nam: smartwatch}\nmodel: {name: m}\nquant: {weight_bits: 80, grid: x}\n"
+        "privacy: {epsilon: much}\nclients: {optimizer: {learning_rat: 1}}\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["clients.batch_size=0"])
+    text = str(caught.value)
+    for expected in (
+        "run.rounds: expected at least 1, got 0",
+        "data.nam: unknown key; did you mean data.name?",
+        "clients.optimizer.learning_rat: unknown key; did you mean clients.optimizer.learning_rate?",
+        "quant.grid: expected 'asymmetric' or 'symmetric', got 'x'",
+        "privacy.epsilon",
+        "clients.batch_size: expected at least 1, got 0",
+    ):
+        assert expected in text
+
+
+def test_a_wrong_value_in_a_section_names_its_range(tmp_path):
+    with pytest.raises(ConfigError, match="weight_bits must be 2 to 8, got 80"):
+        load_config(write(tmp_path, GOOD + "quant: {weight_bits: 80}\n"))
+
+
+def test_overrides_win_over_file_and_file_over_base(tmp_path):
+    write(tmp_path, GOOD + "clients: {batch_size: 8, local_epochs: 3}\n", "base.yaml")
+    path = write(tmp_path, "extends: base.yaml\nclients: {batch_size: 16}\nrun: {seed: 4}\n")
+    config = load_config(path, ["run.seed=9", "privacy.epsilon=2"])
+    assert (config.clients.batch_size, config.clients.local_epochs, config.run.seed) == (16, 3, 9)
+    assert config.privacy is not None
+    assert config.privacy.epsilon == 2.0
+
+
+def test_a_base_that_goes_in_a_circle_is_named(tmp_path):
+    write(tmp_path, "extends: b.yaml\n", "a.yaml")
+    with pytest.raises(ConfigError, match="circle"):
+        load_config(write(tmp_path, "extends: a.yaml\n", "b.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("addition", "says"),
+    [
+        ("privacy: {epsilon: 8}\nquant: {ranges: ema}\n", "quant.ranges"),
+        ("quant: {ranges: dp_histogram}\n", "quant.ranges"),
+        ("clients: {sample_rate: 0.5}\n", "clients.sample_rate"),
+        ("task: {name: a, factory: 'b:c'}\n", "task"),
+    ],
+)
+def test_what_cannot_be_together_is_refused(tmp_path, addition, says):
+    with pytest.raises(ConfigError, match=says):
+        load_config(write(tmp_path, GOOD + addition))
+
+
+@pytest.mark.parametrize(("text", "says"), [("- a\n", "sections"), ("run: {", "YAML"), (None, "does not exist")])
+def test_what_is_no_config_is_named(tmp_path, text, says):
+    path = tmp_path / "x.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load_config(path)
+
+
+def test_yaml_of_a_config_reads_back_as_the_same_config(tmp_path):
+    overrides = ["privacy.epsilon=8", "quant.per_layer.head=3", "data.args.held_out=[1,2]"]
+    config = load_config(write(tmp_path, GOOD), overrides)
+    assert load_config(write(tmp_path, to_yaml(config), "again.yaml")) == config

@@ -1,0 +1,46 @@
+"""An update survives its encoding bit for bit, and no other bytes are taken for one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_core.errors import WireError
+from fl_core.types import ClientUpdate, Part
+from fl_core.update import decode_update, encode_update
+
+
+def an_update() -> ClientUpdate:
+    tensors = {"w": np.array([[1.0, np.nan]], dtype=np.float32), "a.b": np.zeros(0, dtype=np.float32)}
+    return ClientUpdate("t", "client-1", 3, {"delta": Part(tensors, "dpsgd")}, 1, 4, 1.5, {"train_loss": 0.5})
+
+
+def test_update_comes_back_bit_for_bit():
+    encoded = encode_update(an_update())
+    decoded = decode_update(encoded, "client-1")
+    assert encode_update(decoded) == encoded
+    assert decoded.parts["delta"].tensors["w"].tobytes() == an_update().parts["delta"].tensors["w"].tobytes()
+    assert (decoded.weight, decoded.local_steps, decoded.epsilon) == (1, 4, 1.5)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_no_update(data):
+    with pytest.raises(WireError, match="update from client-1"):
+        decode_update(data, "client-1")
+
+
+@given(st.integers(0, 400), st.integers(0, 255))
+def test_a_changed_byte_never_raises_anything_but_a_wire_error(position, value):
+    encoded = bytearray(encode_update(an_update()))
+    encoded[position % len(encoded)] = value
+    try:
+        decode_update(bytes(encoded), "client-1")
+    except WireError as error:
+        assert "client-1" in str(error)
+
+
+def test_a_huge_header_is_refused_before_it_is_read():
+    with pytest.raises(WireError, match="header"):
+        decode_update((10**9).to_bytes(8, "little") + b"{}", "client-1")
