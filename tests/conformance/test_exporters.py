@@ -1,0 +1,188 @@
+"""One suite that every exporter passes, over a zoo of lowered models made by hand.
+
+The promises: the artefact in its runtime agrees with the independent integer evaluator, its convolutions and matrix
+products run on integers, the same model gives the same bytes, golden inputs repeat bit for bit, and nothing that was
+tampered with or fails the gate can be loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lowered_zoo import ZOO, examples, image_net, imu_net, look_up_net, reference, residual_net
+
+from fl_core.errors import ConfigError, ExportError, ParityError
+from fl_core.export.artifact import Artifact, Origin, load_artifact, replay
+from fl_core.export.base import Exporter, weighted_layers
+from fl_core.export.make import make_artifact
+from fl_core.export.parity import ParityLimits
+from fl_core.export.registry import EXPORTERS, build_exporter
+from fl_core.quant.lowered import Lowered, Node
+
+ORIGIN = Origin(run="conformance", round=3, epsilon=2.5, labels=("a", "b"), preprocessing={"window": 128})
+GRIDS_AND_BITS = (("asymmetric", 8), ("symmetric", 8), ("asymmetric", 2), ("symmetric", 4))
+CASES = [
+    pytest.param(make(grid, bits), id=f"{name}-{grid}-{bits}bit")
+    for name, make in ZOO.items()
+    for grid, bits in GRIDS_AND_BITS
+]
+every_model = pytest.mark.parametrize("lowered", CASES)
+
+
+@pytest.fixture(params=list(EXPORTERS.values()), ids=list(EXPORTERS))
+def exporter(request: pytest.FixtureRequest) -> Exporter:
+    return request.param  # type: ignore[no-any-return]
+
+
+def publish(lowered: Lowered, exporter: Exporter, out: Path) -> Artifact:
+    """Makes an artefact with the evaluator's outputs as the reference."""
+    x = examples(lowered)
+    return make_artifact(lowered, exporter, out, x, reference(lowered, x), ParityLimits(0.99, 1), ORIGIN)
+
+
+@every_model
+def test_artefact_equals_the_integer_evaluator(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
+    x = examples(lowered, 200)
+    runner = exporter.load(exporter.export(lowered, tmp_path, {}))
+    assert runner.output_scale == np.float32(lowered.tensors[lowered.output].scale)
+    expected = np.rint(reference(lowered, x) / np.float32(runner.output_scale))
+    got = runner.integers(x)
+    assert np.unique(got).size > 40  # the outputs use the grid, so that agreement means something
+    assert np.abs(got - expected).max() <= 1
+    assert np.mean(got == expected) > 0.99
+    assert np.array_equal(runner.run(x), got.astype(np.float32) * np.float32(runner.output_scale))
+
+
+@every_model
+def test_every_layer_runs_on_integers(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
+    proof = exporter.integer_kernels(exporter.export(lowered, tmp_path, {}))
+    proof.check(weighted_layers(lowered))
+    assert proof.float_elementwise == {}
+
+
+@every_model
+def test_same_model_gives_same_bytes(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
+    first, again = (exporter.export(lowered, tmp_path / name, {"run": "r"}).read_bytes() for name in "ab")
+    assert first == again
+    assert first != exporter.export(lowered, tmp_path / "c", {"run": "s"}).read_bytes()
+
+
+@every_model
+def test_batch_size_does_not_change_an_answer(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
+    x = examples(lowered, 300)
+    runner = exporter.load(exporter.export(lowered, tmp_path, {}))
+    whole = runner.run(x)
+    assert np.array_equal(whole[:3], np.concatenate([runner.run(x[index : index + 1]) for index in range(3)]))
+    assert np.array_equal(whole[250:], runner.run(x[250:]))
+
+
+@every_model
+def test_artefact_survives_its_record_and_replays(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
+    made = publish(lowered, exporter, tmp_path / "out")
+    read, runner = load_artifact(tmp_path / "out")
+    assert replace(read, golden=made.golden) == made
+    assert np.array_equal(read.golden.inputs, made.golden.inputs)
+    assert np.array_equal(runner.integers(made.golden.inputs), read.golden.outputs)
+    replay(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_weights_cost_a_quarter_of_float(exporter: Exporter, tmp_path: Path) -> None:
+    base = residual_net("asymmetric")
+    wide = replace(base, nodes=(*base.nodes[:-1], _widened(base.nodes[-1])))
+    small, large = (
+        (exporter.export(model, tmp_path, {}).stat().st_size, exporter.export_float(model, tmp_path).stat().st_size)
+        for model in (base, wide)
+    )
+    assert (large[0] - small[0]) / (large[1] - small[1]) < 0.6  # scales and biases of 2000 outputs are not int8
+
+
+def _widened(node: Node) -> Node:
+    assert node.weight is not None
+    assert node.weight_scale is not None
+    assert node.bias is not None
+    return replace(
+        node,
+        weight=np.tile(node.weight, (500, 1)),
+        weight_scale=np.tile(node.weight_scale, 500),
+        bias=np.tile(node.bias, 500),
+    )
+
+
+def test_float_kernels_are_found(exporter: Exporter, tmp_path: Path) -> None:
+    """The proof itself must be able to fail: it is given a model that really runs in float."""
+    lowered = image_net("asymmetric")
+    proof = exporter.integer_kernels(exporter.export_float(lowered, tmp_path))
+    assert sum(proof.float_kernels.values()) == weighted_layers(lowered)
+    assert proof.integer_kernels == {}
+    with pytest.raises(ExportError, match="expected integer kernels only"):
+        proof.check(weighted_layers(lowered))
+
+
+def test_missing_integer_kernels_are_found(exporter: Exporter, tmp_path: Path) -> None:
+    lowered = image_net("asymmetric")
+    proof = exporter.integer_kernels(exporter.export(lowered, tmp_path, {}))
+    with pytest.raises(ExportError, match="expected 4 integer kernels"):
+        proof.check(weighted_layers(lowered) + 1)
+
+
+@pytest.mark.parametrize("make", list(ZOO.values()), ids=list(ZOO))
+def test_tampered_file_is_refused(make: Callable[..., Lowered], exporter: Exporter, tmp_path: Path) -> None:
+    made = publish(make("asymmetric"), exporter, tmp_path / "out")
+    path = tmp_path / "out" / made.path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    for read in (load_artifact, replay):
+        with pytest.raises(ExportError, match="SHA-256"):
+            read(tmp_path / "out")
+
+
+def test_wrong_reference_is_vetoed_and_the_last_good_stays(exporter: Exporter, tmp_path: Path) -> None:
+    lowered, out = imu_net("asymmetric"), tmp_path / "out"
+    good = publish(lowered, exporter, out)
+    x = examples(lowered)
+    wrong = reference(lowered, x) + np.float32(2 * lowered.tensors[lowered.output].scale)
+    with pytest.raises(ParityError, match="expected at most 1 LSB, got 2"):
+        make_artifact(lowered, exporter, out, x, wrong, ParityLimits(0.99, 1), ORIGIN)
+    assert load_artifact(out)[0].sha256 == good.sha256
+    with pytest.raises(ExportError, match="vetoed: parity"):
+        load_artifact(tmp_path / "out.vetoed")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.vetoed"]
+    publish(lowered, exporter, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_wrong_examples_are_refused(exporter: Exporter, tmp_path: Path) -> None:
+    lowered = imu_net("asymmetric")
+    runner = exporter.load(exporter.export(lowered, tmp_path, {}))
+    shapes: Sequence[tuple[int, ...]] = ((2, 6, 31), (6, 32), (0, 6, 32))
+    for shape in shapes:
+        with pytest.raises(ExportError, match="expected examples of shape"):
+            runner.run(np.zeros(shape, np.float32))
+
+
+def test_damaged_file_is_an_export_error(exporter: Exporter, tmp_path: Path) -> None:
+    path = exporter.export(imu_net("asymmetric"), tmp_path, {})
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ExportError, match="refuses"):
+        exporter.load(path)
+
+
+def test_what_cannot_be_exported_is_refused_by_name(exporter: Exporter, tmp_path: Path) -> None:
+    lowered = look_up_net("asymmetric")
+    unknown = replace(lowered.nodes[1], attrs={"function": "gelu"})
+    broken = replace(lowered, nodes=(lowered.nodes[0], unknown, *lowered.nodes[2:]))
+    assert exporter.capabilities(lowered) == []
+    assert exporter.capabilities(broken) == ["node n1: expected one of hard_swish, sigmoid, got gelu"]
+    with pytest.raises(ExportError, match="node n1"):
+        exporter.export(broken, tmp_path, {})
+
+
+def test_unknown_format_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'onnx'"):
+        build_exporter("onxx")
