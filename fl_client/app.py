@@ -30,6 +30,15 @@ def make_client_app(trainer_of: TrainerOf) -> ClientApp:
         trainer, client_id = trainer_of(context)
         return Message(wire.pack_info(trainer.info(client_id)), reply_to=message)
 
+    @app.query("ranges")
+    def ranges(message: Message, context: Context) -> Message:
+        trainer, _ = trainer_of(context)
+        try:
+            encoded = trainer.measure_ranges(task_of(message))
+        except PrivacyError as error:
+            return Message(wire.pack_refusal(str(error)), reply_to=message)
+        return Message(wire.pack_update(encoded), reply_to=message)
+
     @app.train()
     def train(message: Message, context: Context) -> Message:
         trainer, _ = trainer_of(context)

@@ -7,26 +7,37 @@ with the encoded reply.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
+from fl_client.ranges import noisy_histograms, running_ranges
 from fl_client.train import LocalResult, local_train
 from fl_core import __version__
 from fl_core.assemble import TrainingSpec, load_tensors, outputs, trainable_tensors
 from fl_core.data.federation import ClientData
-from fl_core.errors import PolicyError, StonecropError, WireError
+from fl_core.errors import ExportError, PolicyError, StonecropError, WireError
+from fl_core.export.artifact import Origin
+from fl_core.export.make import make_artifact
+from fl_core.export.parity import ParityLimits
+from fl_core.export.registry import build_exporter
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
+from fl_core.quant.graph import QatModel
+from fl_core.quant.lower import lower
 from fl_core.rng import NoiseSource
+from fl_core.tasks.base import Task as LearningTask
 from fl_core.tree import subtract
 from fl_core.types import ClientInfo, ClientUpdate, Part, RoundPlan, Tensors
 from fl_core.update import encode_update
-from strategies.base import MODEL_PART
+from strategies.base import HISTOGRAM_PART, MODEL_PART, RANGES_PART
 from strategies.registry import build_strategy
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Trainer:
         ledger: where privacy is accounted and replies are kept; a client's data set has its client_id there.
         policy: what this device allows.
         noise: the source of noise and sampling for a plan: named seeds in simulation, secret entropy on a board.
+        artifacts: folder for the clients' own artefacts, where ``export.clients_export`` asks for them.
         simulated: whether figures that only a simulator may see go into the updates.
     """
 
@@ -63,14 +75,16 @@ class Trainer:
         ledger: Ledger,
         policy: DevicePolicy,
         noise: Callable[[RoundPlan], NoiseSource],
+        artifacts: Path,
         simulated: bool,
     ) -> None:
         self._clients = clients
         self._ledger = ledger
         self._policy = policy
         self._noise = noise
+        self._artifacts = artifacts
         self._simulated = simulated
-        self._built: tuple[str, nn.Module] | None = None
+        self._built: tuple[str, QatModel] | None = None
 
     def info(self, client_id: str) -> ClientInfo:
         """What the server may know of a client before it plans anything; fixes the size class for ever."""
@@ -126,13 +140,16 @@ class Trainer:
         simulated: dict[str, float] = {}
         if self._simulated:
             simulated = {"train_loss": self._train_loss(model, spec, data, result), "examples": len(data.train)}
+        parts = {MODEL_PART: Part(subtract(trainable_tensors(model), task.model), "dpsgd" if private else "none")}
+        if spec.quant.ranges == "ema":
+            parts[RANGES_PART] = Part(running_ranges(model))
+        if spec.export.clients_export:
+            self._export(model, plan, data, learning, epsilon)
         update = ClientUpdate(
             task_id=plan.task_id,
             client_id=plan.client_id,
             base_version=plan.base_version,
-            parts={
-                MODEL_PART: Part(subtract(trainable_tensors(model), task.model), "dpsgd" if private else "none")
-            },
+            parts=parts,
             weight=1 if private else len(data.train),
             local_steps=result.steps,
             epsilon=epsilon,
@@ -143,19 +160,66 @@ class Trainer:
         keep(plan.client_id, plan.task_id, encoded, None)
         return encoded
 
+    def measure_ranges(self, task: Task) -> bytes:
+        """The answer to a plan of round 0: histograms of activation magnitudes, noised and paid for.
+
+        Raises:
+            PrivacyError: the plan has no terms, or policy or budget refuse it.
+        """
+        plan = task.plan
+        stored = self._ledger.reply(plan.client_id, plan.task_id)
+        if stored is not None:
+            return stored
+        if plan.dp is None:
+            raise PolicyError(f"client {plan.client_id}: ranges of private examples are measured under DP only")
+        data = self._own(plan.client_id)
+        epsilon = self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
+        model = self._model(TrainingSpec.from_plain(plan.training), plan)
+        load_tensors(model, task.model)
+        counts = noisy_histograms(model, data.train.x, plan.dp, self._noise(plan))
+        part = Part(counts, "gaussian", clip_group=HISTOGRAM_PART)
+        update = ClientUpdate(plan.task_id, plan.client_id, plan.base_version, {HISTOGRAM_PART: part}, 1, 1, epsilon)
+        encoded = encode_update(update)
+        self._ledger.settle(plan.client_id, plan.task_id, encoded, None)
+        return encoded
+
+    def _export(
+        self, model: QatModel, plan: RoundPlan, data: ClientData, learning: LearningTask, epsilon: float | None
+    ) -> None:
+        """The client's own, locally trained model as an artefact on its side; it never travels."""
+        held_out = data.test or data.train
+        spec = TrainingSpec.from_plain(plan.training)
+        for name in spec.export.formats:
+            lowered = lower(model)
+            try:
+                make_artifact(
+                    lowered,
+                    build_exporter(name),
+                    self._artifacts / plan.client_id / name,
+                    held_out.x,
+                    outputs(model, held_out.x, fake_quant=True),
+                    ParityLimits.for_model(lowered, classes=spec.task.name == "classification"),
+                    Origin(plan.run, plan.round, epsilon),
+                    score=lambda got: float(np.mean(learning.example_score(got, held_out.y))),
+                )
+            except ExportError as error:
+                logger.warning("client %s: own artefact vetoed: %s", plan.client_id, error)
+
     def _own(self, client_id: str) -> ClientData:
         if client_id not in self._clients:
             raise WireError(f"plan for client {client_id}: expected one of {sorted(self._clients)}")
         return self._clients[client_id]
 
-    def _model(self, spec: TrainingSpec, plan: RoundPlan) -> nn.Module:
+    def _model(self, spec: TrainingSpec, plan: RoundPlan) -> QatModel:
         """The model of a spec; built once and used again, for all that is trained in it is loaded anew."""
+        if spec.quant.ranges == "ema":
+            return spec.build_model(plan.seed)  # its running ranges would go on from one client to the next
         key = repr((spec.to_plain(), plan.seed))
         if self._built is None or self._built[0] != key:
             self._built = (key, spec.build_model(plan.seed))
         return self._built[1]
 
-    def _train_loss(self, model: nn.Module, spec: TrainingSpec, data: ClientData, result: LocalResult) -> float:
+    def _train_loss(self, model: QatModel, spec: TrainingSpec, data: ClientData, result: LocalResult) -> float:
         if result.train_loss is not None:
             return result.train_loss
         task = spec.build_task()

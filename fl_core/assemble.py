@@ -18,7 +18,8 @@ from torch import nn
 from fl_core.config.schema import ClientsSection, Config, ExportSection, ModelSection, StrategySection, TaskSection
 from fl_core.errors import ModelError
 from fl_core.models import build_model
-from fl_core.quant.graph import set_fake_quant
+from fl_core.quant.fake_quant import set_fake_quant
+from fl_core.quant.graph import QatModel
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.spec import QuantSpec
 from fl_core.rng import derive_seed
@@ -70,7 +71,7 @@ class TrainingSpec:
         """The task that is learned."""
         return build_task(self.task.name, self.task.factory)
 
-    def build_model(self, seed: int) -> nn.Module:
+    def build_model(self, seed: int) -> QatModel:
         """The quantization-aware model with its initial weights; fake-quant is on where ``quant.enabled``."""
         float_model = build_model(
             self.model.name,

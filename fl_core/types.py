@@ -20,7 +20,8 @@ Tensors = Mapping[str, FloatArray]
 SCHEMA_VERSION = 1
 """Version of the records in this module; a client refuses a plan of another version by name."""
 
-DpOrigin = Literal["none", "dpsgd", "public"]
+DpOrigin = Literal["none", "dpsgd", "gaussian"]
+"""Why a part of an update may leave a device: no DP in this run, DP-SGD, or noise on a bounded sum."""
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,35 @@ changes nothing: the round goes on as if its client had been unavailable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fl_core.config.schema import RoundSection
 from fl_core.errors import UpdateRejectedError
 from fl_core.tree import norm
+from fl_core.quant.ranges import BIN_EDGES
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
-from strategies.base import MODEL_PART
+from strategies.base import HISTOGRAM_PART, MODEL_PART, RANGES_PART
 
 
-def check_update(update: ClientUpdate, plan: RoundPlan, model: Tensors, limits: RoundSection) -> None:
-    """Return when the update may be summed.
+MAX_RANGE = 1e6
+"""A range that reaches further is no activation's."""
+
+
+def check_update(
+    update: ClientUpdate, plan: RoundPlan, model: Tensors, limits: RoundSection, ranges: Sequence[str] = ()
+) -> None:
+    """Return when the update may be summed. ``ranges`` names the activations whose running ranges it must bring.
 
     Raises:
         UpdateRejectedError: it may not; the message names the client, what was expected and what came.
     """
     who = f"update from client {plan.client_id}"
-    answers = (update.client_id, update.task_id, update.base_version)
-    asked = (plan.client_id, plan.task_id, plan.base_version)
-    if answers != asked:
-        raise UpdateRejectedError(f"{who}: expected the answer to task {asked}, got {answers}")
-    if update.parts.keys() != {MODEL_PART}:
-        raise UpdateRejectedError(f"{who}: expected parts {[MODEL_PART]}, got {sorted(update.parts)}")
+    _check_answer(who, update, plan)
+    expected = [MODEL_PART, RANGES_PART] if ranges else [MODEL_PART]
+    if update.parts.keys() != set(expected):
+        raise UpdateRejectedError(f"{who}: expected parts {expected}, got {sorted(update.parts)}")
     part = update.parts[MODEL_PART]
     origin = "none" if plan.dp is None else "dpsgd"
     if part.dp_origin != origin:
@@ -37,6 +44,34 @@ def check_update(update: ClientUpdate, plan: RoundPlan, model: Tensors, limits: 
     size = norm(part.tensors)
     if not size <= limits.max_update_norm:
         raise UpdateRejectedError(f"{who}: expected a norm of at most {limits.max_update_norm:g}, got {size:g}")
+    if ranges:
+        bounds = update.parts[RANGES_PART].tensors
+        _check_tensors(who, bounds, {name: np.zeros(2, np.float32) for name in ranges})
+        for name, (low, high) in bounds.items():
+            if not -MAX_RANGE <= low <= high <= MAX_RANGE:
+                raise UpdateRejectedError(f"{who}: expected a range within {MAX_RANGE:g}, got {name} [{low}, {high}]")
+
+
+def check_figures(update: ClientUpdate, plan: RoundPlan, names: Sequence[str]) -> Tensors:
+    """The noisy counts of a client, when they are fit to be summed.
+
+    Raises:
+        UpdateRejectedError: they are not; the message names the client, what was expected and what came.
+    """
+    who = f"ranges from client {plan.client_id}"
+    _check_answer(who, update, plan)
+    if update.parts.keys() != {HISTOGRAM_PART} or update.parts[HISTOGRAM_PART].dp_origin != "gaussian":
+        raise UpdateRejectedError(f"{who}: expected the noisy part {HISTOGRAM_PART!r}, got {sorted(update.parts)}")
+    counts = update.parts[HISTOGRAM_PART].tensors
+    _check_tensors(who, counts, {name: np.zeros(len(BIN_EDGES), np.float32) for name in names})
+    return counts
+
+
+def _check_answer(who: str, update: ClientUpdate, plan: RoundPlan) -> None:
+    answers = (update.client_id, update.task_id, update.base_version)
+    asked = (plan.client_id, plan.task_id, plan.base_version)
+    if answers != asked:
+        raise UpdateRejectedError(f"{who}: expected the answer to task {asked}, got {answers}")
 
 
 def _check_weight(who: str, update: ClientUpdate, plan: RoundPlan, limits: RoundSection) -> None:

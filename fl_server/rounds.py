@@ -32,6 +32,7 @@ from fl_server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fl_server.evaluate import evaluate, pool_scores, read_scores
 from fl_server.exchange import Reply, ask
 from fl_server.publish import Published, publish
+from fl_server.ranges import histogram_ranges, mean_ranges, public_ranges
 from fl_server.setup import Setup
 from strategies.base import StrategyState
 
@@ -73,24 +74,33 @@ def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Ob
     checkpoint = load_checkpoint(run_dir / "checkpoint")
     if checkpoint is None:
         log.truncate(0)
-        checkpoint = _begin(setup, run_dir, log, nodes)
+        checkpoint = _begin(grid, setup, run_dir, log, nodes)
     elif checkpoint.config_digest != setup.digest:
         raise RunFolderError(f"{run_dir}: its checkpoint belongs to another config; nothing was changed")
     else:
         log.truncate(checkpoint.seq)
         log.append("run_resumed", checkpoint.rounds_done, rounds_done=checkpoint.rounds_done)
     state = checkpoint.state
+    setup = setup.with_ranges(checkpoint.facts["ranges"])
     for round in range(checkpoint.rounds_done + 1, setup.config.run.rounds + 1):
-        state = run_round(grid, setup, run_dir, log, nodes, state, round, observe)
-        save_checkpoint(run_dir / "checkpoint", Checkpoint(state, round, log.sync(), setup.digest))
+        state, setup = run_round(grid, setup, run_dir, log, nodes, state, round, observe)
+        facts = {"ranges": setup.spec.ranges}
+        save_checkpoint(run_dir / "checkpoint", Checkpoint(state, round, log.sync(), setup.digest, facts))
     rounds = setup.config.run.rounds
     log.append("run_finished", rounds, rounds_done=rounds, seconds=time.monotonic() - started)
     log.sync()
 
 
-def _begin(setup: Setup, run_dir: Path, log: RunLog, nodes: Mapping[int, ClientInfo]) -> Checkpoint:
+def _begin(
+    grid: Grid, setup: Setup, run_dir: Path, log: RunLog, nodes: Mapping[int, ClientInfo]
+) -> Checkpoint:
     """Write down what is going to run, and the untrained model as the checkpoint of round 0."""
     state = setup.initial_state()
+    load_tensors(setup.model, state.model)
+    if setup.config.quant.ranges == "public":
+        setup = setup.with_ranges(public_ranges(setup))
+    elif setup.config.quant.ranges == "dp_histogram":
+        setup = setup.with_ranges(histogram_ranges(grid, setup, log, nodes, state.model))
     load_tensors(setup.model, state.model)
     config = setup.config
     log.append(
@@ -104,7 +114,7 @@ def _begin(setup: Setup, run_dir: Path, log: RunLog, nodes: Mapping[int, ClientI
         data=setup.describe_data(),
         initial=evaluate(setup.task, setup.model, setup.test, setup.groups, None),
     )
-    checkpoint = Checkpoint(state, 0, log.sync(), setup.digest)
+    checkpoint = Checkpoint(state, 0, log.sync(), setup.digest, {"ranges": setup.spec.ranges})
     save_checkpoint(run_dir / "checkpoint", checkpoint)
     return checkpoint
 
@@ -129,8 +139,8 @@ def run_round(
     state: StrategyState,
     round: int,
     observe: Observer | None,
-) -> StrategyState:
-    """One round: from the state before it to the state after it."""
+) -> tuple[StrategyState, Setup]:
+    """One round: from the state before it to the state after it, and the setup with the ranges after it."""
     started = time.monotonic()
     cohort = select_cohort(setup, nodes, round)
     plans = {node_id: setup.plan(nodes[node_id], round, state.version) for node_id in cohort}
@@ -143,8 +153,14 @@ def run_round(
         if setup.strategy.ready(state):
             break
     quorum = math.ceil(setup.config.round.quorum * len(plans))
-    state = setup.strategy.finish(state if tally.accepted >= quorum else replace(state, sums={}))
+    if tally.accepted < quorum:
+        state = replace(state, sums={})
+    setup = setup.with_ranges(mean_ranges(state.sums, setup.spec.ranges))
+    state = setup.strategy.finish(state)
     load_tensors(setup.model, state.model)
+    if setup.config.quant.ranges == "public":
+        setup = setup.with_ranges(public_ranges(setup))
+        load_tensors(setup.model, state.model)
     published = publish(setup, run_dir, round, tally.epsilon_max, log)
     evaluation = _evaluate(grid, setup, nodes, state, round, published)
     if observe is not None:
@@ -161,7 +177,7 @@ def run_round(
         epsilon_max=tally.epsilon_max,
         evaluation=evaluation,
     )
-    return state
+    return state, setup
 
 
 def select_cohort(setup: Setup, nodes: Mapping[int, ClientInfo], round: int) -> list[int]:
@@ -189,7 +205,7 @@ def _take(
     try:
         encoded = wire.unpack_update(reply.content, f"client {client}")
         update = decode_update(encoded, f"client {client}")
-        check_update(update, plan, state.model, setup.config.round)
+        check_update(update, plan, state.model, setup.config.round, setup.ranges_asked)
         state = setup.strategy.accumulate(state, update)
     except (UpdateRejectedError, WireError) as error:
         tally.rejected += 1

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from torch import nn
-
 from fl_core import __version__
 from fl_core.assemble import DataFacts, TrainingSpec, trainable_tensors
 from fl_core.config import Config, to_plain
@@ -19,6 +17,8 @@ from fl_core.data.datasets import build_federation
 from fl_core.data.federation import Examples, Federation
 from fl_core.errors import ConfigError
 from fl_core.privacy.accountant import noise_multiplier
+from fl_core.quant.fake_quant import EmaRange
+from fl_core.quant.graph import QatModel, activation_names
 from fl_core.rng import derive_seed
 from fl_core.tasks.base import Task
 from fl_core.types import ClientInfo, DpTerms, RoundPlan
@@ -67,7 +67,7 @@ class Setup:
         return self.spec.build_task()
 
     @cached_property
-    def model(self) -> nn.Module:
+    def model(self) -> QatModel:
         """The server's own quantization-aware model, into which global weights are loaded."""
         return self.spec.build_model(self.config.run.seed)
 
@@ -76,8 +76,15 @@ class Setup:
         return self.strategy.init(trainable_tensors(self.spec.build_model(self.config.run.seed)))
 
     def with_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> Setup:
-        """The same with measured activation ranges."""
-        return replace(self, spec=replace(self.spec, ranges=dict(ranges)))
+        """The same with measured activation ranges; itself when they are what it has."""
+        ranges = {name: (low, high) for name, (low, high) in ranges.items()}
+        return self if ranges == self.spec.ranges else replace(self, spec=replace(self.spec, ranges=ranges))
+
+    @cached_property
+    def ranges_asked(self) -> tuple[str, ...]:
+        """Activations whose running ranges every update brings."""
+        grids = self.model.grids
+        return tuple(name for name in activation_names(self.model) if isinstance(grids[name], EmaRange))
 
     @cached_property
     def digest(self) -> str:

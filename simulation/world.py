@@ -38,7 +38,7 @@ def build_trainer(config: Config, federation: Federation, run_dir: Path) -> Trai
     folder = run_dir / "clients"
     folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(folder / "ledger.sqlite", simulated=True)
-    return Trainer(federation.clients, ledger, simulated_policy(config), seeded_noise, simulated=True)
+    return Trainer(federation.clients, ledger, simulated_policy(config), seeded_noise, folder, simulated=True)
 
 
 def simulated_policy(config: Config) -> DevicePolicy:

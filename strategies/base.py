@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 MODEL_PART = "delta"
 """The part of an update that holds trained minus received weights."""
 
+RANGES_PART = "ranges"
+"""The part that holds running activation ranges, [low, high] by activation; only without DP."""
+HISTOGRAM_PART = "histogram"
+"""The part that holds noisy counts, by activation; the answer to a plan of round 0."""
+
 
 @dataclass(frozen=True)
 class StrategyState:

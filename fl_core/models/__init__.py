@@ -9,9 +9,26 @@ import torch
 from torch import nn
 
 from fl_core.errors import ConfigError, ModelError
+from fl_core.models.autoencoder import autoencoder
+from fl_core.models.ds_cnn import ds_cnn
+from fl_core.models.efficientnet_lite0 import efficientnet_lite0
+from fl_core.models.image_bank import image_bank
+from fl_core.models.image_cnn import image_cnn
+from fl_core.models.imu_bank import imu_bank
+from fl_core.models.imu_cnn import imu_cnn
+from fl_core.models.resnet8 import resnet8
 from fl_core.registry import load_callable, look_up
 
-MODELS: Mapping[str, Callable[..., nn.Module]] = {}
+MODELS: Mapping[str, Callable[..., nn.Module]] = {
+    "imu_cnn": imu_cnn,
+    "imu_bank": imu_bank,
+    "image_cnn": image_cnn,
+    "image_bank": image_bank,
+    "ds_cnn": ds_cnn,
+    "resnet8": resnet8,
+    "autoencoder": autoencoder,
+    "efficientnet_lite0": efficientnet_lite0,
+}
 
 
 def build_model(

@@ -57,6 +57,15 @@ class Node:
 class Lowered:
     """A whole model as integers and scales.
 
+    The arithmetic, in float32 between integers, rounding half to even, then adding the zero point, then cutting to
+    [qmin, qmax]:
+
+    - input: ``round(x * (1 / scale))``.
+    - conv, linear: int32 accumulator of ``(q - zero_point) * weight`` plus ``bias``; zero padding is the zero point;
+      ``round(accumulator * (input_scale * weight_scale / output_scale))``.
+    - add, concat, avg_pool, identity, lut: dequantize, compute, ``round(real * (1 / output_scale))``.
+    - max_pool, flatten: integers as they are; input and output have the same QParams, as they have for avg_pool.
+
     ``tensors`` has the QParams of every tensor named by a node, ``input`` and ``output`` included. ``input_shape`` is
     one example without the batch axis. The float input is quantized with ``tensors[input]``, and the output is the
     dequantized ``tensors[output]``.

@@ -1,0 +1,101 @@
+"""Where a run's data comes from: the built-in data sets by name, or a user's own factory.
+
+A factory is any callable that takes the config's ``data.args`` by keyword and returns a ``Federation``. One that
+comes with its own clients is used as it is; a pool is dealt to clients by ``data.partition``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fl_core.data.federation import ClientData, Examples, Federation
+from fl_core.data.hub import hub
+from fl_core.data.mnist import mnist
+from fl_core.data.partition import PartitionSpec, hold_out, split
+from fl_core.data.smartwatch import smartwatch
+from fl_core.errors import ConfigError, DataError
+from fl_core.registry import load_callable, look_up
+from fl_core.rng import generator
+
+DATASETS: Mapping[str, Callable[..., Federation]] = {
+    "smartwatch": smartwatch,
+    "mnist": mnist,
+    "hub": hub,
+}
+
+
+def build_federation(
+    name_or_factory: str, args: Mapping[str, Any], partition: PartitionSpec, seed: int
+) -> Federation:
+    """The checked federation of a run.
+
+    A factory with a parameter ``seed`` gets the run's seed, unless ``args`` has one.
+
+    Args:
+        name_or_factory: a key of ``DATASETS``, or ``package.module:callable``.
+        args: keyword arguments of the factory.
+        partition: how a pool is dealt; ``natural`` keeps the clients that the factory made.
+        seed: names every random draw that is made here.
+
+    Raises:
+        ConfigError: there is no such data set or factory, or it does not take these arguments.
+        DataError: the factory returned something else than a whole Federation, or one that cannot be dealt.
+    """
+    own = ":" in name_or_factory
+    field = "data.factory" if own else "data.name"
+    factory = load_callable(name_or_factory, field) if own else look_up(field, name_or_factory, DATASETS)
+    federation = _call(factory, args, seed, field, name_or_factory)
+    if not isinstance(federation, Federation):
+        raise DataError(f"{field} {name_or_factory}: expected a Federation, got {type(federation).__name__}")
+    federation.check()
+    if partition.kind == "natural":
+        if tuple(federation.clients) == ("pool",):
+            raise ConfigError(f"data.partition.kind: {name_or_factory} is one pool; expected iid, dirichlet or shards")
+        return federation
+    return deal(federation, partition, generator(seed, "data", "partition"))
+
+
+def deal(federation: Federation, spec: PartitionSpec, rng: np.random.Generator) -> Federation:
+    """Put all training examples together and deal them to clients "client-00", "client-01" and so on.
+
+    Raises:
+        DataError: clients have test parts of their own, which would end up with others' training examples.
+    """
+    if any(client.test for client in federation.clients.values()):
+        raise DataError(
+            f"data.partition.kind: expected natural, got {spec.kind}: these clients hold out parts of their own, "
+            "which would not stay apart from training examples that were dealt anew"
+        )
+    trains = [client.train for client in federation.clients.values()]
+    pool = Examples(np.concatenate([part.x for part in trains]), np.concatenate([part.y for part in trains]))
+    clients = {}
+    for number, rows in enumerate(split(pool.y, spec, rng)):
+        train, test = hold_out(rows, spec.client_test, rng)
+        held = pool.take(test) if len(test) else None
+        clients[f"client-{number:02d}"] = ClientData(pool.take(train), held)
+    return Federation(
+        clients=clients,
+        test=federation.test,
+        public=federation.public,
+        unit=federation.unit,
+        not_hidden=federation.not_hidden,
+        labels=federation.labels,
+        input_range=federation.input_range,
+        groups=federation.groups,
+    ).check()
+
+
+def _call(factory: Callable[..., Any], args: Mapping[str, Any], seed: int, field: str, name: str) -> Any:
+    signature = inspect.signature(factory)
+    given = dict(args)
+    if "seed" in signature.parameters:
+        given.setdefault("seed", seed)
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise ConfigError(f"data.args: {field} {name}{signature}: {error}") from error
+    return factory(**given)

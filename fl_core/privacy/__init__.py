@@ -1,0 +1,1 @@
+"""Per-example differential privacy: the private step, the accountant, the device's policy and its ledger."""

@@ -1,0 +1,119 @@
+"""Measures activation ranges: on public examples as they are, on private ones as histograms that can be noised.
+
+A histogram counts examples: each example adds exactly one count per activation tensor, in the bin of its own largest
+magnitude. The bins are public constants. So adding or removing one example changes T tensors' counts by 1 each: L1
+sensitivity T, L2 sensitivity sqrt(T). No noise is added here; the caller adds it and accounts for it. The forward is
+float and in eval mode, where one example's activations do not depend on another's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fl_core.quant.fake_quant import FakeQuantized, Range
+from fl_core.quant.graph import QatModel, activation_names
+
+BIN_EDGES = 2.0 ** np.arange(-6, 9, 0.5)
+"""Public upper edges of the bins, 2**-6 to 2**8.5; smaller values fall in the first bin, larger ones in the last."""
+
+Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RangeHistograms:
+    """Counts [len(BIN_EDGES)] by activation name, before any noise, and how far one example can move them."""
+
+    counts: Mapping[str, Counts]
+
+    @property
+    def l2_sensitivity(self) -> float:
+        """Of all counts taken as one vector, when one example is added or removed."""
+        return math.sqrt(len(self.counts))
+
+    @property
+    def l1_sensitivity(self) -> float:
+        """The same in the L1 norm."""
+        return float(len(self.counts))
+
+
+def calibrate(model: QatModel, x: Tensor, batch_size: int = 256) -> dict[str, Range]:
+    """Lowest and highest value of each activation in the float forward, for ``prepare_qat``'s ``ranges``.
+
+    The input is left out: its range is known without looking. Only for public examples ``x`` [N, *input_shape]: a
+    raw range tells of single examples. An activation that is never anything but zero is left out and keeps its
+    default.
+    """
+    found: dict[str, Range] = {}
+    for tensors in _float_activations(model, x, batch_size):
+        for name, value in tensors.items():
+            low, high = float(value.amin()), float(value.amax())
+            before = found.get(name, (low, high))
+            found[name] = (min(before[0], low), max(before[1], high))
+    return {name: bounds for name, bounds in found.items() if bounds[0] < 0.0 or bounds[1] > 0.0}
+
+
+def range_histograms(model: QatModel, x: Tensor, batch_size: int = 256) -> RangeHistograms:
+    """One histogram for each activation but the input, whose range is public, over the examples ``x``."""
+    names = _measured(model)
+    counts = {name: np.zeros(len(BIN_EDGES)) for name in names}
+    for tensors in _float_activations(model, x, batch_size):
+        for name in names:
+            largest_B = tensors[name].flatten(1).abs().amax(1).double().numpy()
+            bins = np.minimum(np.searchsorted(BIN_EDGES, largest_B), len(BIN_EDGES) - 1)
+            counts[name] += np.bincount(bins, minlength=len(BIN_EDGES))
+    return RangeHistograms(counts)
+
+
+def ranges_from_histogram(noisy_counts: Mapping[str, Counts], quantile: float = 0.99) -> dict[str, Range]:
+    """A range [-h, h] by activation name: h is the edge below which ``quantile`` of the noisy counts lie.
+
+    Negative counts are taken as 0; an activation with no count left is left out. Post-processing: costs no privacy.
+
+    Raises:
+        ValueError: ``quantile`` is not in (0, 1].
+    """
+    if not 0.0 < quantile <= 1.0:
+        raise ValueError(f"quantile must be in (0, 1], got {quantile}")
+    ranges: dict[str, Range] = {}
+    for name, counts in noisy_counts.items():
+        cumulative = np.cumsum(np.maximum(counts, 0.0))
+        if cumulative[-1] > 0.0:
+            edge = float(BIN_EDGES[int(np.searchsorted(cumulative, quantile * cumulative[-1] * (1 - 1e-12)))])
+            ranges[name] = (-edge, edge)
+    return ranges
+
+
+def _measured(model: QatModel) -> list[str]:
+    return [name for name in activation_names(model) if name != model.input_name]
+
+
+def _float_activations(model: QatModel, x: Tensor, batch_size: int) -> Iterator[dict[str, Tensor]]:
+    names = _measured(model)
+    with _float_eval(model), torch.no_grad():
+        for at in range(0, len(x), batch_size):
+            tensors = model.tensors(x[at : at + batch_size])
+            yield {name: tensors[name] for name in names}
+
+
+@contextmanager
+def _float_eval(model: QatModel) -> Iterator[None]:
+    """Fake-quant off and eval mode for a while, each switch back as it was after."""
+    switches = [(m, m.fake_quant) for m in model.modules() if isinstance(m, FakeQuantized)]
+    was_training = model.training
+    model.eval()
+    for module, _ in switches:
+        module.fake_quant = False
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for module, enabled in switches:
+            module.fake_quant = enabled

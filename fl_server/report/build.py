@@ -1,0 +1,177 @@
+"""report.html: one file that shows a whole run, made from its run folder alone and readable without a network.
+
+``build_report`` reads events.jsonl, config.yaml and summary.json (the last two may be missing: a run that still goes on
+has a report too), gathers what the template shows, and writes the page atomically. The figures come from ``series``,
+the drawings from ``charts``, the words on privacy from ``privacy_words``; the template decides about layout alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fl_core.runlog import Event, read_events, write_atomic
+from fl_server.report import privacy_words, series
+from fl_server.report.charts import Bar, Format, Style, bar_chart, column_chart, line_chart
+from fl_server.report.show import as_bytes, as_metric, as_plain, as_seconds, as_share
+from fl_server.report.summary import beside_folders, summarize
+
+MOST_BARS = 24  # clients; a crowd is drawn as columns
+MOST_LINES = 8  # clients with an epsilon line of their own colour
+ACCURACY_STYLES = {  # the three nearly coincide: a wide pale line, a middle one, a thin one on top
+    "float": Style("s1", "square", 6.0),
+    "fake-quant": Style("s2", "diamond", 3.0),
+    "int8 in its runtime": Style("s3", "circle", 1.5),
+}
+TRAFFIC_STYLES = (Style("s3", "circle"), Style("s2", "square", dashed=True))
+
+
+def build_report(run_dir: Path) -> Path:
+    """Write ``run_dir/report.html`` and give its path.
+
+    Raises:
+        RunFolderError: the folder holds no readable events.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"bytes": as_bytes, "seconds": as_seconds, "share": as_share}
+    page = environment.get_template("report.html.j2").render(**report_context(run_dir))
+    path = run_dir / "report.html"
+    write_atomic(path, page.encode())
+    return path
+
+
+def report_context(run_dir: Path) -> dict[str, Any]:
+    """Everything that the template shows."""
+    events = list(read_events(run_dir))
+    beside = {folder.name: list(read_events(folder)) for folder in beside_folders(run_dir)}
+    start = series.start_of(events)
+    show = as_metric(series.metric_name(events))
+    summary = _saved_summary(run_dir) or summarize(events, series.seconds(events), 0.0)
+    clients = series.client_accuracies(events)
+    config = run_dir / "config.yaml"
+    return {
+        "name": summary["name"] or run_dir.name,
+        "summary": summary,
+        "show": show,
+        "rounds_planned": start.get("rounds"),
+        "finished": bool(series.of_kind(events, "run_finished")),
+        "data": start.get("data") or {},
+        "runs": _run_rows(events, beside, summary),
+        "pooled": not start.get("initial"),
+        "accuracy": accuracy_figure(events, beside, show),
+        "epsilon": epsilon_figure(events, start.get("privacy")),
+        "epsilon_rows": [(line.name, line.points[-1][1]) for line in series.epsilon_lines(events)],
+        "clients": clients,
+        "clients_figure": clients_figure(clients, show, series.metric_name(events)),
+        "traffic": traffic_figure(events),
+        "sizes": sizes_figure(series.last_artifacts(events)),
+        "artifacts": series.last_artifacts(events),
+        "published": series.published_artifacts(events),
+        "mishaps": series.mishaps(events),
+        "resumed": len(series.of_kind(events, "run_resumed")),
+        "privacy": privacy_words.describe(start.get("privacy"), start.get("data") or {}, series.epsilon_max(events)),
+        "simulation_only": privacy_words.SIMULATION_ONLY,
+        "config": config.read_text(encoding="utf-8") if config.is_file() else "",
+    }
+
+
+def accuracy_figure(events: Sequence[Event], beside: Mapping[str, Sequence[Event]], show: Format) -> Mapping[str, Any]:
+    """Accuracy per round, with the artefact (or the float model) of every run beside it; {} where nothing is known."""
+    lines = [(line, ACCURACY_STYLES[line.name]) for line in series.accuracy_lines(events)]
+    for number, (name, others) in enumerate(beside.items()):
+        other_lines = series.accuracy_lines(others)
+        if other_lines:
+            line = other_lines[-1]
+            named = series.Line(f"{name} (beside, {line.name})", line.points)
+            lines.append((named, Style(f"s{4 + number % 2}", "circle", 1.5, dashed=True)))
+    if not lines:
+        return {}
+    metric = series.metric_name(events)
+    top = 1.0 if metric == "accuracy" else None
+    return _figure(line_chart(f"{metric.capitalize()} per round", lines, show, top=top), lines)
+
+
+def epsilon_figure(events: Sequence[Event], privacy: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Cumulative epsilon per client; a crowd is drawn thin with the largest on top; {} without DP."""
+    lines = series.epsilon_lines(events)
+    if not lines:
+        return {}
+    title = "Cumulative epsilon per client"
+    if len(lines) <= MOST_LINES:
+        drawn = [
+            (line, Style(f"s{1 + number % 5}", ("circle", "square", "diamond")[number % 3], 2.0, dashed=number >= 5))
+            for number, line in enumerate(lines)
+        ]
+        legend = drawn
+    else:
+        largest = max(lines, key=lambda line: line.points[-1][1])
+        thin = [(line, Style("s0", width=1.0)) for line in lines if line is not largest]
+        marked = (series.Line(f"{largest.name} (largest)", largest.points), Style("s1"))
+        drawn = [*thin, marked]
+        legend = [(series.Line(f"{len(thin)} other clients", largest.points), Style("s0", width=1.0)), marked]
+    if privacy:
+        rounds = sorted({number for line in lines for number, _ in line.points})
+        cap = (series.Line("cap of the run", tuple((number, privacy["epsilon"]) for number in (rounds[0], rounds[-1]))),
+               Style("s6", width=1.4, dashed=True))  # fmt: skip
+        drawn, legend = [*drawn, cap], [*legend, cap]
+    return _figure(line_chart(title, drawn, as_plain, zero=True), legend)
+
+
+def clients_figure(clients: Sequence[series.ClientAccuracy], show: Format, metric: str) -> Markup | None:
+    """Accuracy of every client on its own held-out examples, worst first and named; None where nobody measured."""
+    if not clients:
+        return None
+    bars = [
+        Bar(row.client_id, row.accuracy or 0.0, "s6" if number == 0 else "s3", "worst" if number == 0 else "")
+        for number, row in enumerate(clients)
+    ]
+    if len(clients) == 1:
+        bars = [Bar(bars[0].label, bars[0].value, "s3")]
+    title = f"{metric.capitalize()} on each client's own held-out examples"
+    top = 1.0 if metric == "accuracy" else None
+    as_bars = len(bars) <= MOST_BARS and min(bar.value for bar in bars) >= 0
+    return bar_chart(title, bars, show, top) if as_bars else column_chart(title, bars, show, top)
+
+
+def traffic_figure(events: Sequence[Event]) -> Mapping[str, Any]:
+    """Bytes up and down of every round; {} before the first."""
+    lines = list(zip(series.traffic_lines(events), TRAFFIC_STYLES, strict=False))
+    return _figure(line_chart("Bytes per round, all clients", lines, as_bytes, zero=True), lines) if lines else {}
+
+
+def sizes_figure(artifacts: Sequence[series.PublishedArtifact]) -> Markup | None:
+    """Bytes of the newest artefacts, int8 below float32; None before the first."""
+    bars = []
+    for artifact in artifacts:
+        share = f"{artifact.bytes_float / artifact.bytes:.1f} times smaller" if artifact.bytes else ""
+        bars += [Bar(f"{artifact.format} float32", artifact.bytes_float, "s1"),
+                 Bar(f"{artifact.format} int8", artifact.bytes, "s3", share)]  # fmt: skip
+    return bar_chart("Artefact sizes", bars, as_bytes) if bars else None
+
+
+def _figure(chart: Markup, lines: Sequence[tuple[series.Line, Style]]) -> Mapping[str, Any]:
+    return {"chart": chart, "legend": [(line.name, style) for line, style in lines]}
+
+
+def _run_rows(
+    events: Sequence[Event], beside: Mapping[str, Sequence[Event]], summary: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """This run and every run beside it, for the table that compares them."""
+    others = [summarize(others, series.seconds(others), 0.0) | {"name": name} for name, others in beside.items()]
+    return [summarize(events, summary["seconds"], 0.0) | {"name": summary["name"]}, *others]
+
+
+def _saved_summary(run_dir: Path) -> dict[str, Any] | None:
+    path = run_dir / "summary.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -1,0 +1,1 @@
+"""The simulator: a whole federation on one machine, with the command fl-sim."""

@@ -1,0 +1,234 @@
+"""fl-sim: the command of everybody who simulates a federation. Run, resume, report, try, validate.
+
+Everything for people goes to standard error; standard output carries only what a script reads. Errors that a user can
+cause are one line each, without a traceback, with the exit code of their branch of the error tree.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fl_core.errors import ConfigError, RunFolderError, StonecropError
+
+if TYPE_CHECKING:
+    from fl_core.config import Config
+
+INTERRUPTED = 130
+EXIT_CODES = "\n\n".join((
+    "Exit codes:",
+    "0 all went well",
+    "1 another error of Stonecrop, or a defect (with a traceback)",
+    "2 the config or the command line is wrong",
+    "3 the data breaks its contract",
+    "4 the model cannot be built, or has a layer that cannot become integer",
+    "5 a privacy guarantee would not hold, or its budget is spent",
+    "6 a round cannot go on, or a message cannot be read",
+    "7 an artefact cannot be made or loaded, or does not compute what was trained",
+    "8 a run folder is missing, damaged, or holds another run",
+    "130 interrupted with Ctrl-C; the run can be resumed",
+))  # fmt: skip
+"""Below ``--help``; the branches of the error tree."""
+
+app = typer.Typer(
+    name="fl-sim",
+    help="Simulate a federation on this machine: real clients' data, quantization-aware training, differential "
+    "privacy, and a verified int8 artefact after each round.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+errors = Console(stderr=True)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
+]
+RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/quickstart.", show_default=False)]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that train clients; the result does not depend on it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the path of summary.json as the last line of stdout.")]
+
+
+@app.command(epilog="Example:\n\nfl-sim run configs/quickstart.yaml run.seed=7 privacy.epsilon=3 run.name=mine")
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder in which the run folder is made.", show_default="run.out")
+    ] = None,
+    workers: Workers = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run of this name first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a config from its start and write the run folder with its report."""
+    with _errors_as_lines():
+        from fl_core.config import load_config
+
+        loaded = load_config(config, overrides or ())
+        parent = out or Path(loaded.run.out)
+        run_dir = parent / loaded.run.name
+        _make_room(run_dir, overwrite)
+    with _errors_as_lines(run_dir):
+        from simulation.progress import LiveProgress
+        from simulation.run import run as start
+
+        with LiveProgress(errors) as progress:
+            run_dir = start(loaded, out=parent, workers=workers, listeners=[progress])
+        _close(run_dir, as_json)
+
+
+@app.command(epilog="Example:\n\nfl-sim resume runs/quickstart")
+def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> None:
+    """Go on with a run that was interrupted, from its last checkpoint: the result is the same to the bit."""
+    with _errors_as_lines(run_dir):
+        from fl_core.runlog import read_events
+        from fl_server.report.summary import beside_folders
+        from simulation.progress import LiveProgress
+        from simulation.run import resume as go_on
+
+        with LiveProgress(errors) as progress:
+            for folder in (run_dir, *beside_folders(run_dir)):
+                if (folder / "events.jsonl").is_file():
+                    progress.replay(read_events(folder))
+            go_on(run_dir, workers=workers, listeners=[progress])
+        _close(run_dir, as_json)
+
+
+@app.command(epilog="Example:\n\nfl-sim report runs/quickstart")
+def report(run_dir: RunDir) -> None:
+    """Write report.html again from a run folder, of a running run too, and print its path."""
+    with _errors_as_lines():
+        from fl_server.report import build_report
+
+        typer.echo(build_report(run_dir))
+
+
+@app.command("try", epilog="Example:\n\nfl-sim try runs/quickstart --count 8 --out answers.png")
+def try_(
+    run_dir: RunDir,
+    count: Annotated[int, typer.Option(min=1, max=100, help="Held-out examples to ask about.")] = 12,
+    out: Annotated[Path | None, typer.Option(help="The picture.", show_default="DIR/try.png")] = None,
+) -> None:
+    """Let the newest int8 artefact answer for held-out examples, drawn with its answers and the truth."""
+    with _errors_as_lines():
+        from simulation.draw import draw_answers
+        from simulation.try_artifact import answer_table, try_artifact
+
+        picture = out or run_dir / "try.png"
+        trial = try_artifact(run_dir, count)
+        errors.print(answer_table(trial))
+        draw_answers(trial, picture)
+        typer.echo(picture)
+
+
+@app.command(epilog="Example:\n\nfl-sim validate configs/mnist.yaml quant.weight_bits=4")
+def validate(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Say everything that is wrong with a config, or what it would run; nothing is started."""
+    with _errors_as_lines():
+        from fl_core.config import load_config
+        from simulation.run import preflight
+        from simulation.tables import outline_table
+
+        loaded = load_config(config, overrides or ())
+        if loaded.run.beside:
+            _check_beside(loaded)
+        errors.print(outline_table(preflight(loaded)))
+
+
+@contextmanager
+def _errors_as_lines(run_dir: Path | None = None) -> Iterator[None]:
+    """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C into a line that says how to go on."""
+    with _terminated_as_interrupted():
+        try:
+            yield
+        except StonecropError as error:
+            problems = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
+            for problem in problems:
+                typer.echo(f"error: {problem}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            begun = run_dir is not None and (run_dir / "config.yaml").is_file()
+            how = f"; go on with: fl-sim resume {run_dir}" if begun else ""
+            typer.echo(f"interrupted{how}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A polite ``kill`` ends a command as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _make_room(run_dir: Path, overwrite: bool) -> None:
+    """Refuse to mix a new run with an old one; delete the old one only where it was asked for and is a run.
+
+    Raises:
+        RunFolderError: the folder is in the way.
+    """
+    if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
+        return
+    if not run_dir.is_dir() or not (run_dir / "config.yaml").is_file():
+        raise RunFolderError(f"{run_dir}: expected a run folder or nothing, got something else; it is left alone")
+    if not overwrite:
+        raise RunFolderError(
+            f"{run_dir}: holds a run already. Go on with it: fl-sim resume {run_dir}. Keep it and run anew: add "
+            "run.name=another or --out DIR. Delete it and run anew: --overwrite"
+        )
+    shutil.rmtree(run_dir)
+
+
+def _check_beside(config: Config) -> None:
+    """The config that is run beside this one must be right too.
+
+    Raises:
+        ConfigError: with its problems, each naming the file.
+    """
+    from fl_core.config import load_config
+    from simulation.run import preflight
+
+    try:
+        preflight(load_config(config.run.beside or ""))
+    except ConfigError as error:
+        raise ConfigError([f"run.beside {config.run.beside}: {problem}" for problem in error.problems]) from None
+
+
+def _close(run_dir: Path, as_json: bool) -> None:
+    """The closing table, and where everything is."""
+    from simulation.tables import closing_table
+
+    path = run_dir / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    errors.print(closing_table([summary, *summary["beside"]]))
+    errors.print(f"report: {run_dir / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"try it: fl-sim try {run_dir}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(path)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""fl-sim as its user sees it: help with examples, every problem at once, exit codes, what stands on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from support.synthetic_run import write_run
+from typer.testing import CliRunner
+
+import simulation.run
+from fl_core import errors
+from fl_core.config import Config
+from fl_server.report import build_report, write_summary
+from simulation.cli import app
+
+COMMANDS = sorted(typer.main.get_group(app).commands)
+
+
+def fl_sim(*args: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "demo.yaml"
+    path.write_text(f"run: {{name: demo, out: {tmp_path / 'runs'}}}\ndata: {{name: mnist}}\nmodel: {{name: image_cnn}}\n")
+    return path
+
+
+@pytest.fixture
+def made_up_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``simulation.run.run`` writes a made-up run folder at once."""
+
+    def run(config: Config, out: Path, workers: int, listeners: list[Callable[..., None]]) -> Path:
+        folder = write_run(out / config.run.name, name=config.run.name)
+        write_summary(folder, peak_rss_mb=1.0)
+        build_report(folder)
+        return folder
+
+    monkeypatch.setattr(simulation.run, "run", run)
+
+
+def error_kinds(kind: type[errors.StonecropError] = errors.StonecropError) -> list[type[errors.StonecropError]]:
+    return [kind, *(inner for direct in kind.__subclasses__() for inner in error_kinds(direct))]
+
+
+def test_there_are_the_five_commands() -> None:
+    assert COMMANDS == ["report", "resume", "run", "try", "validate"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_shows_an_example(command: str) -> None:
+    result = fl_sim(command, "--help")
+    assert result.exit_code == 0
+    assert f"fl-sim {command} " in result.stdout
+
+
+def test_help_documents_every_exit_code_of_the_error_tree() -> None:
+    lines = [line.strip() for line in fl_sim("--help").stdout.splitlines()]
+    documented = {int(line.split()[0]) for line in lines if line.split() and line.split()[0].isdigit()}
+    assert documented == {0, 130} | {kind.exit_code for kind in error_kinds()}
+
+
+@pytest.mark.parametrize("command", ["run", "validate"])
+def test_a_wrong_config_lists_all_its_problems_and_starts_nothing(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        f"run: {{name: demo, out: {tmp_path / 'runs'}, rounds: 0}}\ndata: {{name: mnist}}\nmodel: {{name: image_cnn}}\n"
+        "quant: {weight_bit: 4}\nclients: {batch_size: many}\n"
+    )
+    result = fl_sim(command, path, "privacy.epsilon=-1")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    for field in ("run.rounds", "quant.weight_bit: unknown key; did you mean quant.weight_bits?", "clients.batch_size",
+                  "privacy.epsilon"):  # fmt: skip
+        assert sum(field in line for line in lines) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_config_is_one_line(tmp_path: Path) -> None:
+    result = fl_sim("run", tmp_path / "nothing.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "does not exist" in result.stderr
+
+
+@pytest.mark.parametrize("kind", error_kinds(), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_tree_is_a_line_with_its_exit_code(
+    kind: type[errors.StonecropError], config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise kind("client 17: expected [b, w], got [w]")
+
+    monkeypatch.setattr(simulation.run, "preflight", fail)
+    result = fl_sim("validate", config_file)
+    assert result.exit_code == kind.exit_code
+    assert result.stderr == "error: client 17: expected [b, w], got [w]\n"
+
+
+def test_json_ends_standard_output_with_the_path_of_the_summary(config_file: Path, made_up_run: None) -> None:
+    result = fl_sim("run", config_file, "--json")
+    assert result.exit_code == 0
+    path = Path(result.stdout.splitlines()[-1])
+    assert (path.name, path.is_file()) == ("summary.json", True)
+
+
+def test_without_json_standard_output_stays_empty_and_the_table_is_on_stderr(config_file: Path, made_up_run: None) -> None:
+    result = fl_sim("run", config_file)
+    assert result.stdout == ""
+    assert "int8 in its runtime" in result.stderr
+    assert "report.html" in result.stderr
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_what_to_do_and_left_as_it_is(config_file: Path) -> None:
+    folder = write_run(config_file.parent / "runs" / "demo")
+    before = (folder / "events.jsonl").read_bytes()
+    result = fl_sim("run", config_file)
+    assert result.exit_code == errors.RunFolderError.exit_code
+    for way_out in ("fl-sim resume", "run.name=", "--out", "--overwrite"):
+        assert way_out in result.stderr
+    assert (folder / "events.jsonl").read_bytes() == before
+
+
+def test_another_out_or_name_makes_room(config_file: Path, made_up_run: None) -> None:
+    write_run(config_file.parent / "runs" / "demo")
+    other = config_file.parent / "elsewhere"
+    assert fl_sim("run", config_file, "--out", other).exit_code == 0
+    assert (other / "demo" / "summary.json").is_file()
+    assert fl_sim("run", config_file, "run.name=second").exit_code == 0
+    assert (config_file.parent / "runs" / "second" / "summary.json").is_file()
+
+
+def test_overwrite_deletes_the_old_run_only(config_file: Path, made_up_run: None) -> None:
+    old = write_run(config_file.parent / "runs" / "demo")
+    (old / "left_over").write_text("x")
+    assert fl_sim("run", config_file, "--overwrite").exit_code == 0
+    assert not (old / "left_over").exists()
+
+
+def test_overwrite_never_deletes_what_is_no_run(config_file: Path) -> None:
+    precious = config_file.parent / "runs" / "demo" / "thesis.tex"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("x")
+    result = fl_sim("run", config_file, "--overwrite")
+    assert result.exit_code == errors.RunFolderError.exit_code
+    assert precious.is_file()
+
+
+def test_ctrl_c_says_how_to_go_on(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(config: Config, out: Path, workers: int, listeners: list[Any]) -> Path:
+        write_run(out / config.run.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulation.run, "run", interrupted)
+    result = fl_sim("run", config_file)
+    assert result.exit_code == 130
+    assert f"fl-sim resume {config_file.parent / 'runs' / 'demo'}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_report_prints_where_it_is(tmp_path: Path) -> None:
+    result = fl_sim("report", write_run(tmp_path / "demo"))
+    assert result.exit_code == 0
+    assert Path(result.stdout.strip()).is_file()
+
+
+@pytest.mark.parametrize("command", ["resume", "report", "try"])
+def test_a_folder_that_is_no_run_is_refused(command: str, tmp_path: Path) -> None:
+    result = fl_sim(command, tmp_path)
+    assert result.exit_code == errors.RunFolderError.exit_code
+    assert result.stderr.startswith(f"error: {tmp_path}")
+
+
+def test_the_arguments_are_explained() -> None:
+    assert "YAML file of the run" in fl_sim("run", "--help").stdout
