@@ -73,7 +73,7 @@ def local_train(
     for rows in _batches(len(examples), spec, plan):
         optimizer.zero_grad()
         loss_B = example_loss(model, x[rows], y[rows])
-        loss_B.mean().backward()
+        loss_B.mean().backward()  # type: ignore[no-untyped-call]
         step()
         steps += 1
         losses.extend(loss_B.detach().tolist())

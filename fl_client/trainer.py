@@ -230,4 +230,4 @@ class Trainer:
 def size_class(examples: int) -> int:
     """The power of the square root of two nearest below ``examples``, rounded: all that a server learns of a size."""
     steps = int(np.floor(2 * np.log2(max(examples, 1))))
-    return int(round(2 ** (steps / 2)))
+    return round(2 ** (steps / 2))

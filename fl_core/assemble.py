@@ -16,6 +16,8 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from fl_core.config.schema import ClientsSection, Config, ExportSection, ModelSection, StrategySection, TaskSection
+from fl_core.data.datasets import build_federation
+from fl_core.data.federation import Federation
 from fl_core.errors import ModelError
 from fl_core.models import build_model
 from fl_core.quant.fake_quant import set_fake_quant
@@ -61,7 +63,7 @@ class TrainingSpec:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> TrainingSpec:
         """Read back what ``to_plain`` gave."""
-        return cast(TrainingSpec, TypeAdapter(cls).validate_python(plain))
+        return TypeAdapter(cls).validate_python(plain)
 
     def to_plain(self) -> dict[str, Any]:
         """As plain dicts, lists and scalars."""
@@ -86,6 +88,12 @@ class TrainingSpec:
         )
         set_fake_quant(prepared, self.quant.enabled)
         return prepared
+
+
+def federation_of(config: Config) -> Federation:
+    """The checked data of a config."""
+    data = config.data
+    return build_federation(data.name or data.factory or "", data.args, data.partition, config.run.seed)
 
 
 def trainable_tensors(model: nn.Module) -> dict[str, FloatArray]:

@@ -66,14 +66,12 @@ def pack_update(encoded: bytes) -> RecordDict:
     return RecordDict({"update": ConfigRecord({"bytes": encoded})})
 
 
-def unpack_update(content: RecordDict, sender: str) -> bytes | None:
-    """The encoded update of a reply; None when the client refused.
+def unpack_update(content: RecordDict, sender: str) -> bytes:
+    """The encoded update of a reply.
 
     Raises:
-        WireError: the reply is neither.
+        WireError: the reply holds none.
     """
-    if "refused" in content:
-        return None
     record = content.get("update")
     data = record.get("bytes") if isinstance(record, ConfigRecord) else None
     if not isinstance(data, bytes):

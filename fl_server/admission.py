@@ -12,11 +12,10 @@ import numpy as np
 
 from fl_core.config.schema import RoundSection
 from fl_core.errors import UpdateRejectedError
-from fl_core.tree import norm
 from fl_core.quant.ranges import BIN_EDGES
+from fl_core.tree import norm
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
 from strategies.base import HISTOGRAM_PART, MODEL_PART, RANGES_PART
-
 
 MAX_RANGE = 1e6
 """A range that reaches further is no activation's."""

@@ -14,10 +14,11 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fl_core.assemble import federation_of
 from fl_core.config import load_config, to_yaml
 from fl_core.runlog import RunLog, write_atomic
 from fl_server.rounds import Observer, run_rounds
-from fl_server.setup import Setup, federation_of
+from fl_server.setup import Setup
 
 
 @dataclass(frozen=True)

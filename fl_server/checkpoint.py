@@ -79,7 +79,7 @@ def _parse(data: bytes) -> Checkpoint:
 
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     fields = json.loads(header["__metadata__"]["checkpoint"])
-    groups: dict[str, dict[str, FloatArray]] = {_MODEL: {}} | {f"slot.{name}": {} for name in fields["slots"]}
+    groups: dict[str, dict[str, FloatArray]] = {key: {} for key in (_MODEL, *(f"slot.{s}" for s in fields["slots"]))}
     for key, tensor in load(data).items():
         group, _, name = key.partition("/")
         groups[group][name] = tensor

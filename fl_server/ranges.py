@@ -75,7 +75,7 @@ def histogram_ranges(
             refusal = wire.refusal_of(reply.content)
             if refusal:
                 raise WireError(refusal)
-            update = decode_update(wire.unpack_update(reply.content, client) or b"", f"client {client}")
+            update = decode_update(wire.unpack_update(reply.content, client), f"client {client}")
             total = total.add(check_figures(update, plans[reply.node_id], names), 1)
         except (WireError, UpdateRejectedError) as error:
             log.append("client_failed", 0, client_id=client, reason=f"ranges: {error}")

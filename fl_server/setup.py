@@ -13,7 +13,6 @@ from fl_core import __version__
 from fl_core.assemble import DataFacts, TrainingSpec, trainable_tensors
 from fl_core.config import Config, to_plain
 from fl_core.config.schema import ClientsSection
-from fl_core.data.datasets import build_federation
 from fl_core.data.federation import Examples, Federation
 from fl_core.errors import ConfigError
 from fl_core.privacy.accountant import noise_multiplier
@@ -152,12 +151,6 @@ class Setup:
             dp=self.dp_terms(info.size_class),
             code_version=__version__,
         )
-
-
-def federation_of(config: Config) -> Federation:
-    """The checked data of a config."""
-    data = config.data
-    return build_federation(data.name or data.factory or "", data.args, data.partition, config.run.seed)
 
 
 def sampling(clients: ClientsSection, size_class: int) -> tuple[float, int]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 

@@ -15,7 +15,7 @@ from flwr.app import Context, RecordDict
 
 from fl_client.trainer import size_class
 from fl_core import __version__
-from fl_core.assemble import trainable_tensors
+from fl_core.assemble import federation_of, trainable_tensors
 from fl_core.config import Config, load_config, to_yaml
 from fl_core.errors import RunFolderError
 from fl_core.export.registry import build_exporter
@@ -24,7 +24,7 @@ from fl_core.types import ClientInfo
 from fl_server.app import Job, make_server_app
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
-from fl_server.setup import Setup, federation_of
+from fl_server.setup import Setup
 from simulation.grid import RUN_ID
 from simulation.observe import watch_clients
 from simulation.world import open_grid

@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 
 from fl_client.app import make_client_app
 from fl_client.trainer import Trainer
+from fl_core.assemble import federation_of
 from fl_core.config import Config, load_config
 from fl_core.data.federation import Federation
 from fl_core.flower_private import identify_process
@@ -27,7 +28,6 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import NoiseSource, SeededNoise
 from fl_core.types import RoundPlan
-from fl_server.setup import federation_of
 from simulation.grid import RUN_ID, InProcessGrid, nodes_of, run_app
 
 _worker_app: ClientApp | None = None

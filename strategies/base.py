@@ -6,7 +6,7 @@ needs no save or load of its own. Nothing here knows Flower.
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -80,6 +80,6 @@ class Strategy(ABC):
         moved = self.server_step(state, state.sums[MODEL_PART].mean())
         return replace(moved, version=state.version + 1, sums={})
 
+    @abstractmethod
     def server_step(self, state: StrategyState, mean_delta: Tensors) -> StrategyState:
         """How the mean of the updates moves the model (and the slots)."""
-        raise TypeError(f"{type(self).__name__} must define server_step, or finish")

@@ -22,7 +22,8 @@ class Classification(Task):
 
     def example_score(self, output_BX: Array, target_B: Array) -> Array:
         """1 where the largest logit is the right one, else 0."""
-        return (output_BX.argmax(axis=1) == target_B).astype(np.float64)
+        right_B: Array = output_BX.argmax(axis=1) == target_B
+        return right_B.astype(np.float64)
 
     def check_targets(self, owner: str, target_B: Array, outputs: int | None) -> None:
         """Whole numbers, one an example, each a class that there is."""

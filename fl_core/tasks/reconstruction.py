@@ -23,7 +23,8 @@ class Reconstruction(Task):
         """Minus the mean squared error of each example."""
         count = len(target_B)
         error_BX = output_BX.reshape(count, -1).astype(np.float64) - target_B.reshape(count, -1)
-        return -np.square(error_BX).mean(axis=1)
+        score_B: Array = -np.square(error_BX).mean(axis=1)
+        return score_B
 
     def check_targets(self, owner: str, target_B: Array, outputs: int | None) -> None:
         """Float values, as many an example as the model gives."""

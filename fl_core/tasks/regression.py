@@ -24,7 +24,8 @@ class Regression(Task):
         """Minus the mean absolute error of each example."""
         count = len(target_B)
         error_BX = output_BX.reshape(count, -1).astype(np.float64) - target_B.reshape(count, -1)
-        return -np.abs(error_BX).mean(axis=1)
+        score_B: Array = -np.abs(error_BX).mean(axis=1)
+        return score_B
 
     def check_targets(self, owner: str, target_B: Array, outputs: int | None) -> None:
         """Finite numbers, as many an example as the model has outputs."""

@@ -59,7 +59,7 @@ def changed(change: Callable[[ClientUpdate], ClientUpdate]) -> Fault:
     """A fault that sends another update than the honest one."""
 
     def fault(message: Message, reply: Message) -> Message:
-        honest = decode_update(wire.unpack_update(reply.content, BAD) or b"", BAD)
+        honest = decode_update(wire.unpack_update(reply.content, BAD), BAD)
         return Message(wire.pack_update(encode_update(change(honest))), reply_to=message)
 
     return fault

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import toy
-
 from run_kills import KillReport, survive_kills
+
 from fl_core.errors import RunFolderError
 from fl_core.runlog import write_atomic
 from fl_core.tree import digest

@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_server.report.charts import HEIGHT, WIDTH, Bar, Style, bar_chart, column_chart, line_chart, nice_ticks, round_ticks
+from fl_server.report.charts import (
+    HEIGHT,
+    WIDTH,
+    Bar,
+    Style,
+    bar_chart,
+    column_chart,
+    line_chart,
+    nice_ticks,
+    round_ticks,
+)
 from fl_server.report.series import Line
-from fl_server.report.show import as_bytes, as_metric, as_percent, as_plain, as_seconds
+from fl_server.report.show import ABSENT, as_bytes, as_metric, as_percent, as_plain, as_seconds
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -77,7 +87,7 @@ def test_bytes_have_three_digits_and_a_unit(value: float, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.42, "0.4 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3725, "1 h 02 min"), (None, "–")]
+    ("value", "shown"), [(0.42, "0.4 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3725, "1 h 02 min"), (None, ABSENT)]
 )
 def test_seconds_read_like_a_clock(value: float | None, shown: str) -> None:
     assert as_seconds(value) == shown

@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.synthetic_run import UNIT, write_run
 
 from fl_core.errors import RunFolderError
 from fl_server.report import build_report, write_summary
 from fl_server.report.privacy_words import SIMULATED_NOISE, SIMULATION_ONLY, TUNING
+from support.synthetic_run import UNIT, write_run
 
 FETCHING = {"src", "href", "data", "action", "poster", "srcset", "xlink:href"}
 VOID = {"meta", "br", "hr"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.synthetic_run import accuracy_after, write_run
 
 from fl_core.runlog import Event, read_events
 from fl_server.report import series
+from support.synthetic_run import accuracy_after, write_run
 
 
 def events_of(folder: Path, **shape: object) -> list[Event]:

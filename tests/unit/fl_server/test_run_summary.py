@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from support.synthetic_run import UNIT, accuracy_after, write_run
 
 from fl_core.errors import RunFolderError
 from fl_server.report import write_summary
+from support.synthetic_run import UNIT, accuracy_after, write_run
 
 PROMISED = {
     "rounds_done", "clients", "strategy", "seed", "accuracy_float", "accuracy_fake_quant", "accuracy_int8", "parity",
@@ -35,7 +35,8 @@ def test_summary_has_every_promised_figure(tmp_path: Path) -> None:
     ]
     assert (summary["seconds"], summary["clients_per_second"], summary["peak_rss_mb"]) == (6.0, 2.0, 512.3)
     assert summary["clients_accuracy_worst"]["client_id"] == "person 4"
-    assert {"python", "torch", "flwr", "opacus", "onnx", "onnxruntime", "numpy", "stonecrop"} == summary["versions"].keys()
+    packages = {"python", "torch", "flwr", "opacus", "onnx", "onnxruntime", "numpy", "stonecrop"}
+    assert summary["versions"].keys() == packages
 
 
 def test_figures_that_a_run_lacks_are_null(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import typer
-from support.synthetic_run import write_run
 from typer.testing import CliRunner
 
 import simulation.run
@@ -16,6 +15,7 @@ from fl_core import errors
 from fl_core.config import Config
 from fl_server.report import build_report, write_summary
 from simulation.cli import app
+from support.synthetic_run import write_run
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
 
@@ -27,7 +27,9 @@ def fl_sim(*args: str | Path) -> Any:
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
     path = tmp_path / "demo.yaml"
-    path.write_text(f"run: {{name: demo, out: {tmp_path / 'runs'}}}\ndata: {{name: mnist}}\nmodel: {{name: image_cnn}}\n")
+    path.write_text(
+        f"run: {{name: demo, out: {tmp_path / 'runs'}}}\ndata: {{name: mnist}}\nmodel: {{name: image_cnn}}\n"
+    )
     return path
 
 
@@ -110,7 +112,9 @@ def test_json_ends_standard_output_with_the_path_of_the_summary(config_file: Pat
     assert (path.name, path.is_file()) == ("summary.json", True)
 
 
-def test_without_json_standard_output_stays_empty_and_the_table_is_on_stderr(config_file: Path, made_up_run: None) -> None:
+def test_without_json_standard_output_stays_empty_and_the_table_is_on_stderr(
+    config_file: Path, made_up_run: None
+) -> None:
     result = fl_sim("run", config_file)
     assert result.stdout == ""
     assert "int8 in its runtime" in result.stderr

@@ -1,19 +1,20 @@
-"""Live progress shows what the events say, one line a round where there is no terminal, and never more rounds than done."""
+"""Live progress shows what the events say, and one plain line a round where there is no terminal."""
 
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.synthetic_run import write_run
 
 from fl_core.runlog import Event, read_events
 from fl_server.report import write_summary
 from fl_server.report.privacy_words import SIMULATED_NOISE
 from simulation.progress import LiveProgress, RunProgress
 from simulation.tables import closing_table
+from support.synthetic_run import write_run
 
 
 def events_of(folder: Path, **shape: object) -> list[Event]:
@@ -80,8 +81,6 @@ def test_time_left_is_the_mean_of_the_newest_rounds_times_the_rounds_that_remain
 
 
 def test_closing_table_shows_dp_beside_no_dp_and_what_epsilon_means(tmp_path: Path) -> None:
-    import json
-
     summaries = [
         json.loads(write_summary(write_run(tmp_path / name, name=name, private=name == "dp"), 10.0).read_text())
         for name in ("dp", "no_dp")

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.synthetic_run import write_run
 
 from fl_core.data.federation import ClientData, Examples, Federation
 from fl_core.errors import DataError, ExportError
 from simulation.draw import as_curves, draw_answers
 from simulation.try_artifact import Trial, answer_table, answers, held_out_part, newest_artifact, pick, verdict
+from support.synthetic_run import write_run
 
 
 def examples(count: int, shape: tuple[int, ...] = (6, 100), seed: int = 0) -> Examples:
