@@ -100,4 +100,6 @@ class ClientInfo:
     size_class: int
     """Order of magnitude of its example count, fixed at enrolment (a power of the square root of two)."""
     code_version: str
+    simulated: bool
+    """True where noise and sampling come from named seeds, so that its epsilon protects nobody."""
     schema_version: int = SCHEMA_VERSION

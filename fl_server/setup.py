@@ -131,10 +131,12 @@ class Setup:
         privacy = self.config.privacy
         if privacy is None:
             return None
-        terms = {info.client_id: self.dp_terms(info.size_class) for info in clients}
+        infos = list(clients)
+        terms = {info.client_id: self.dp_terms(info.size_class) for info in infos}
         fields = ("noise_multiplier", "sample_rate", "steps")
         each = {name: {client: getattr(term, name) for client, term in sorted(terms.items())} for name in fields}
-        return to_plain(privacy) | {"unit_text": self.unit, "not_hidden": self.not_hidden} | each
+        words = {"unit_text": self.unit, "not_hidden": self.not_hidden}
+        return to_plain(privacy) | words | each | {"simulated": any(info.simulated for info in infos)}
 
     def plan(self, info: ClientInfo, round: int, base_version: int) -> RoundPlan:
         """What ``info``'s client is asked to do in ``round``; the same question has the same task_id."""

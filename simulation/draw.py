@@ -98,4 +98,4 @@ def frame(panel: Any, answer: Answer) -> None:
 def _headline(trial: Trial) -> str:
     known = [answer.right for answer in trial.answers if answer.right is not None]
     score = f": {sum(known)} of {len(known)} held-out examples right" if known else ""
-    return f"{trial.artifact.name} artefact of {trial.artifact.parent.name}{score}"
+    return f"{trial.format} artefact of round {trial.round}{score}"

@@ -32,7 +32,6 @@ class RunProgress:
         self.metric = "accuracy"
         self.accuracy: float | None = None
         self.epsilon: float | None = None
-        self.finished = False
         self._round_seconds: list[float] = []
 
     def update(self, event: Event) -> None:
@@ -51,14 +50,14 @@ class RunProgress:
             case "round_finished":
                 self._finish_round(event)
             case "run_finished":
-                self.rounds_done, self.finished = event["rounds_done"], True
+                self.rounds_done = event["rounds_done"]
             case kind if kind in LEFT_OUT:
                 self.left_out += 1
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate from the newest rounds; None before the first one is done."""
-        if not self._round_seconds:
+        """Estimate from the newest rounds; None before the first and after the last one."""
+        if not self._round_seconds or self.rounds_done == self.rounds:
             return None
         return sum(self._round_seconds) / len(self._round_seconds) * (self.rounds - self.rounds_done)
 
@@ -69,7 +68,7 @@ class RunProgress:
             clients += f" ({self.left_out} left out)"
         accuracy = "" if self.accuracy is None else f"{self.metric} {as_metric(self.metric)(self.accuracy)}"
         epsilon = "" if self.epsilon is None else f"epsilon {self.epsilon:.2f}"
-        left = "" if self.seconds_left is None or self.finished else f"{as_seconds(self.seconds_left)} left"
+        left = "" if self.seconds_left is None else f"{as_seconds(self.seconds_left)} left"
         return ", ".join(part for part in (clients, accuracy, epsilon, left) if part)
 
     def _finish_round(self, event: Event) -> None:

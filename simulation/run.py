@@ -79,7 +79,7 @@ def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) 
         if not is_finished(folder):
             _simulate(folder, workers, listeners)
     for folder in folders:
-        write_summary(folder, run_seconds(folder), peak_rss_mb())
+        write_summary(folder, peak_rss_mb())
         build_report(folder)
     return run_dir
 
@@ -104,7 +104,7 @@ def preflight(config: Config) -> RunOutline:
     tensors = trainable_tensors(setup.model)
     for name in config.export.formats:
         build_exporter(name)
-    infos = [ClientInfo(name, size_class(len(c.train)), __version__) for name, c in federation.clients.items()]
+    infos = [ClientInfo(name, size_class(len(c.train)), __version__, True) for name, c in federation.clients.items()]
     return RunOutline(
         config=config,
         clients=len(federation.clients),
@@ -114,11 +114,6 @@ def preflight(config: Config) -> RunOutline:
         privacy=setup.describe_privacy(infos),
         formats=config.export.formats,
     )
-
-
-def run_seconds(run_dir: Path) -> float:
-    """Wall time of all rounds that count, over all resumptions."""
-    return float(sum(event["seconds"] for event in read_events(run_dir) if event["kind"] == "round_finished"))
 
 
 def peak_rss_mb() -> float:

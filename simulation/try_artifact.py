@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from fl_core.assemble import federation_of
 from fl_core.config import load_config
 from fl_core.data.federation import Examples, Federation
 from fl_core.errors import DataError, ExportError
@@ -21,7 +22,6 @@ from fl_core.runlog import read_events
 from fl_core.types import Array
 from fl_server.report import series
 from fl_server.report.show import as_percent, as_plain
-from fl_server.setup import federation_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Answer:
 class Trial:
     """All answers of one artefact, with the examples they are about."""
 
-    artifact: Path
+    format: str
+    round: int
     examples: Examples
     outputs_BX: Array
     answers: tuple[Answer, ...]
@@ -61,10 +62,16 @@ def try_artifact(run_dir: Path, count: int) -> Trial:
     source, held_out = held_out_part(federation)
     rows = pick(len(held_out), count, config.run.seed)
     examples = held_out.take(rows)
-    _, runner = load_artifact(folder)
+    artifact, runner = load_artifact(folder)
     outputs_BX = runner.run(examples.x)
     sources = [f"{source}, row {row}" for row in rows]
-    return Trial(folder, examples, outputs_BX, tuple(answers(sources, examples.y, outputs_BX, federation.labels)))
+    return Trial(
+        artifact.format,
+        artifact.origin.round,
+        examples,
+        outputs_BX,
+        tuple(answers(sources, examples.y, outputs_BX, federation.labels)),
+    )
 
 
 def newest_artifact(run_dir: Path) -> Path:
@@ -108,7 +115,7 @@ def answers(sources: list[str], truth_BX: Array, outputs_BX: Array, labels: tupl
 
 def answer_table(trial: Trial) -> Table:
     """One row an example: truth, answer, confidence, and a word for right or wrong."""
-    table = Table(title=f"{trial.artifact}: {len(trial.answers)} held-out examples", title_justify="left")
+    table = Table(title=f"{trial.format} artefact of round {trial.round}", title_justify="left")
     for column in ("example", "truth", "answer", "confidence", ""):
         table.add_column(column, justify="right" if column == "confidence" else "left")
     for answer in trial.answers:

@@ -116,7 +116,8 @@ class ClientsSection:
         _require(self.batch_size >= 1, "clients.batch_size", "at least 1", self.batch_size)
         rate = self.sample_rate
         _require(rate is None or 0 < rate <= 1, "clients.sample_rate", "above 0, at most 1", rate)
-        _require(self.local_steps is None or self.local_steps >= 1, "clients.local_steps", "at least 1", self.local_steps)
+        steps = self.local_steps
+        _require(steps is None or steps >= 1, "clients.local_steps", "at least 1", steps)
 
 
 @dataclass(frozen=True)

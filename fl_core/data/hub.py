@@ -6,7 +6,7 @@ The extra is imported only when a hub data set is asked for. What comes from the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -108,7 +108,9 @@ def _by_client(train: Dataset, column: str) -> dict[str, Dataset]:
     return {f"{column}-{part[0][column]}": part for part in parts}
 
 
-def _examples(part: Dataset, owner: str, x: str, y: str, scale: float, bounds: tuple[float, float], channels_last: bool) -> Examples:
+def _examples(
+    part: Dataset, owner: str, x: str, y: str, scale: float, bounds: tuple[float, float], channels_last: bool
+) -> Examples:
     inputs: list[Array] = [np.asarray(value, np.float32) for value in part[x]]
     shapes = {value.shape for value in inputs}
     if len(shapes) != 1:

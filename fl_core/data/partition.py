@@ -128,6 +128,6 @@ def shards(label_N: Array, clients: int, per_client: int, rng: np.random.Generat
 
 def hold_out(row_M: Array, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
     """(rows to train on, rows held out): ``share`` of the rows, drawn evenly, and never all of them."""
-    held = min(int(round(share * len(row_M))), len(row_M) - 1)
+    held = min(round(share * len(row_M)), len(row_M) - 1)
     shuffled = rng.permutation(row_M)
     return np.sort(shuffled[held:]), np.sort(shuffled[:held])

@@ -7,6 +7,7 @@ Linear layers of 128 with a bottleneck of 8; what it reconstructs badly is unusu
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import nn
 
@@ -30,6 +31,6 @@ def autoencoder(input_shape: tuple[int, ...], outputs: int, width: int = 128, bo
         raise ValueError(f"autoencoder: expected as many outputs as inputs, {inputs}, got {outputs}")
     sizes = [inputs, width, width, width, width, bottleneck, width, width, width, width]
     layers: list[nn.Module] = [nn.Flatten()]
-    for before, after in zip(sizes[:-1], sizes[1:]):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return he_start(nn.Sequential(*layers, nn.Linear(width, outputs)))

@@ -21,15 +21,15 @@ from fl_core.models.public_signals import strokes
 _WAVELENGTHS_PX = (5.0, 9.0)
 _ORIENTATIONS = 8
 _SIZE = 9
-_THRESHOLD = 0.4
+_THRESHOLD = 0.2
 """A response below this is noise: it becomes 0. Filters have norm 1 and pixels lie in 0..1."""
-_CEILING = 2.0
-"""A response above this counts as this."""
+_CEILING = 0.6
+"""A response above this counts as this: how far an edge reaches then matters more than how dark it is."""
 _PUBLIC_STROKES = 1000
 
 
 def image_bank(
-    input_shape: tuple[int, ...], outputs: int, mixed: int = 128, pool_px: int = 7, shrink: float = 3.0
+    input_shape: tuple[int, ...], outputs: int, mixed: int = 128, pool_px: int = 7, shrink: float = 1.0
 ) -> nn.Module:
     """The model for square grey images: from [B, 1, S, S] in 0..1 to [B, outputs].
 

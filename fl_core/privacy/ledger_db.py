@@ -118,7 +118,7 @@ class LedgerDb:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:  # damaged text cannot be decoded: a ValueError
             raise LedgerError(f"ledger {self.path}: {error}") from error
 
     @contextmanager
@@ -228,15 +228,19 @@ class LedgerDb:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     seq, dataset_id, position, kind, task_id, body, rdp, digest = row
+    if not isinstance(rdp, bytes) or len(rdp) != 8 * len(ORDERS):
+        raise ValueError(f"expected {8 * len(ORDERS)} bytes of Renyi divergences, got {rdp!r:.40}")
     vector = np.frombuffer(rdp, dtype="<f8").astype(np.float64)
-    if vector.shape != (len(ORDERS),):
-        raise ValueError(f"expected {len(ORDERS)} Renyi orders, got {vector.shape}")
-    return Entry(seq, dataset_id, position, kind, task_id, json.loads(body), vector, digest)
+    values = json.loads(body) if isinstance(body, str) else None
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, got {body!r:.40}")
+    return Entry(seq, dataset_id, position, kind, task_id, values, vector, digest)
 
 
 def _create(path: Path, simulated: bool) -> None:
     """Make the file complete under another name first: a kill leaves either no ledger or a whole one."""
-    if path.with_name(path.name + "-wal").exists():
+    # The log is looked for first: a file that another process makes meanwhile is there before its log.
+    if path.with_name(path.name + "-wal").exists() and not path.exists():
         raise LedgerError(f"ledger {path} is gone but its write-ahead log is there: restore it, do not start anew")
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

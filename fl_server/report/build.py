@@ -104,7 +104,7 @@ def accuracy_figure(events: Sequence[Event], beside: Mapping[str, Sequence[Event
 
 def epsilon_figure(events: Sequence[Event], privacy: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Cumulative epsilon per client; a crowd is drawn thin with the largest on top; {} without DP."""
-    lines = series.epsilon_lines(events)
+    lines = series.merge_alike(series.epsilon_lines(events))
     if not lines:
         return {}
     title = "Cumulative epsilon per client"
@@ -119,7 +119,7 @@ def epsilon_figure(events: Sequence[Event], privacy: Mapping[str, Any] | None) -
         thin = [(line, Style("s0", width=1.0)) for line in lines if line is not largest]
         marked = (series.Line(f"{largest.name} (largest)", largest.points), Style("s1"))
         drawn = [*thin, marked]
-        legend = [(series.Line(f"{len(thin)} other clients", largest.points), Style("s0", width=1.0)), marked]
+        legend = [(series.Line("all others", largest.points), Style("s0", width=1.0)), marked]
     if privacy:
         rounds = sorted({number for line in lines for number, _ in line.points})
         cap = (series.Line("cap of the run", tuple((number, privacy["epsilon"]) for number in (rounds[0], rounds[-1]))),

@@ -123,6 +123,19 @@ def epsilon_lines(events: Sequence[Event]) -> tuple[Line, ...]:
     return tuple(Line(client_id, tuple(points[client_id])) for client_id in sorted(points))
 
 
+def merge_alike(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """One line for all that lie on each other, named by how many they are."""
+    names: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    for line in lines:
+        names.setdefault(line.points, []).append(line.name)
+    if len(names) == 1 < len(lines):
+        return (Line(f"all {len(lines)} clients", lines[0].points),)
+    return tuple(
+        Line(alike[0] if len(alike) == 1 else f"{alike[0]} and {len(alike) - 1} more", points)
+        for points, alike in names.items()
+    )
+
+
 def client_accuracies(events: Sequence[Event]) -> tuple[ClientAccuracy, ...]:
     """The last accuracy of every client on its own held-out examples, worst first; clients without any are left out."""
     last = {

@@ -21,13 +21,13 @@ PACKAGES = ("torch", "flwr", "opacus", "onnx", "onnxruntime", "numpy")
 """Packages whose versions decide what a run computes."""
 
 
-def write_summary(run_dir: Path, peak_rss_mb: float, seconds: float | None = None) -> Path:
+def write_summary(run_dir: Path, peak_rss_mb: float, *, seconds: float | None = None) -> Path:
     """Write ``run_dir/summary.json`` and give its path.
 
     Args:
         run_dir: a run folder; finished runs beside it (``beside/<name>/summary.json``) are taken in.
         peak_rss_mb: largest resident memory of the run's process, in MB.
-        seconds: wall time of the run; what its events say when None.
+        seconds: wall time of the run; None takes that of all its rounds from the events.
 
     Raises:
         RunFolderError: the folder holds no readable events.

@@ -168,7 +168,7 @@ def test_shuffled_batches_accounted_as_poisson_are_caught(tmp_path: Path) -> Non
 def test_an_accountant_that_is_reset_each_round_is_caught(tmp_path: Path) -> None:
     rounds = 4
     whole_run = dataclasses.replace(FULL_BATCH, steps=rounds * FULL_BATCH.steps)
-    found = gaussian_epsilon_lower_bound(over_everything(whole_run, seeded, trials=250), DELTA)
+    found = gaussian_epsilon_lower_bound(over_everything(whole_run, seeded, trials=200), DELTA)
     (tmp_path / "reset").mkdir()
     assert found > claimed(FULL_BATCH, tmp_path / "reset", rounds, ledgers=rounds)
     assert found <= claimed(FULL_BATCH, tmp_path, rounds)

@@ -42,8 +42,13 @@ def test_seeded_draws_do_not_depend_on_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [SeededNoise(2, "run", 2, "c"), SeededNoise(1, "nur", 2, "c"), SeededNoise(1, "run", 3, "c"),
-              SeededNoise(1, "run", 2, "d")],
+    "other",
+    [
+        SeededNoise(2, "run", 2, "c"),
+        SeededNoise(1, "nur", 2, "c"),
+        SeededNoise(1, "run", 3, "c"),
+        SeededNoise(1, "run", 2, "d"),
+    ],
     ids=["seed", "run", "round", "client"],
 )
 def test_every_name_of_a_seeded_source_counts(other: SeededNoise) -> None:

@@ -109,7 +109,7 @@ def test_what_was_left_out_stands_with_its_reason(tmp_path: Path) -> None:
 
 def test_the_run_beside_is_drawn_beside(tmp_path: Path) -> None:
     other = write_run(tmp_path / "beside" / "without_privacy", name="without_privacy", private=False)
-    write_summary(other, peak_rss_mb=1.0)
+    write_summary(other, seconds=2.5, peak_rss_mb=1.0)
     text = text_of(write_run(tmp_path))
     assert "without_privacy (beside, int8 in its runtime)" in text
     assert "without_privacy (beside)</td>" in text

@@ -75,3 +75,18 @@ def test_largest_epsilon_is_that_of_any_round_even_if_the_last_cohort_spent_less
     events = events_of(tmp_path, rounds=3)
     lowered = [dict(event) | ({"epsilon_max": 0.1} if event["kind"] == "round_finished" else {}) for event in events]
     assert series.epsilon_max(lowered) == pytest.approx(0.7 * 3**0.5)
+
+
+def test_seconds_of_a_resumed_run_are_those_of_all_its_rounds(tmp_path: Path) -> None:
+    events = events_of(tmp_path, rounds=4)
+    last_process = [dict(event) | ({"seconds": 2.6} if event["kind"] == "run_finished" else {}) for event in events]
+    assert series.seconds(last_process) == 10.0
+
+
+def test_lines_that_lie_on_each_other_become_one_and_no_client_is_lost() -> None:
+    a, b = ((1, 0.5), (2, 0.7)), ((1, 0.6),)
+    lines = [series.Line("p1", a), series.Line("p2", b), series.Line("p3", a)]
+    assert [line.name for line in series.merge_alike(lines)] == ["p1 and 1 more", "p2"]
+    assert [line.name for line in series.merge_alike([lines[0], lines[2]])] == ["all 2 clients"]
+    assert [line.name for line in series.merge_alike(lines[:1])] == ["p1"]
+    assert series.merge_alike([]) == ()

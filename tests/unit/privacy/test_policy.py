@@ -72,9 +72,7 @@ def test_a_saved_policy_loads_as_it_was(tmp_path: Path, name: str) -> None:
 
 def test_a_policy_written_by_hand_loads(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
-    path.write_text(
-        "epsilon_cap: 8\ndelta: 1e-5\nmax_clip_norm: 1\nmin_noise_multiplier: 0.8\nmax_sample_rate: 0.25\n"
-    )
+    path.write_text("epsilon_cap: 8\ndelta: 1e-5\nmax_clip_norm: 1\nmin_noise_multiplier: 0.8\nmax_sample_rate: 0.25\n")
     assert DevicePolicy.load(path) == POLICY
 
 

@@ -39,7 +39,7 @@ def made_up_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(config: Config, out: Path, workers: int, listeners: list[Callable[..., None]]) -> Path:
         folder = write_run(out / config.run.name, name=config.run.name)
-        write_summary(folder, peak_rss_mb=1.0)
+        write_summary(folder, seconds=2.5, peak_rss_mb=1.0)
         build_report(folder)
         return folder
 
