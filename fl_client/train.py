@@ -15,11 +15,10 @@ from torch import nn
 
 from fl_core.assemble import TrainingSpec
 from fl_core.config.schema import OptimizerSection
-from fl_core.data.federation import Examples
 from fl_core.privacy.dpsgd import PrivateStep
 from fl_core.rng import NoiseSource, generator
 from fl_core.tasks.base import Task
-from fl_core.types import Array, RoundPlan
+from fl_core.types import Array, FloatArray, RoundPlan
 from strategies.base import Strategy
 
 
@@ -33,14 +32,15 @@ class LocalResult:
 
 def local_train(
     model: nn.Module,
-    examples: Examples,
+    inputs: FloatArray,
+    targets: Array,
     plan: RoundPlan,
     spec: TrainingSpec,
     task: Task,
     strategy: Strategy,
     noise: NoiseSource,
 ) -> LocalResult:
-    """Train ``model`` in place on ``examples`` and say how many steps were taken."""
+    """Train ``model`` in place on ``inputs`` [N, ...] and ``targets`` [N]; say how many steps were taken."""
     params = {name: p for name, p in model.named_parameters() if p.requires_grad}
     anchor = {name: p.detach().clone() for name, p in params.items()}
     rate = spec.clients.optimizer.learning_rate * schedule_factor(spec.clients.optimizer, plan.round, plan.rounds)
@@ -50,7 +50,7 @@ def local_train(
         momentum=spec.clients.optimizer.momentum,
         weight_decay=spec.clients.optimizer.weight_decay,
     )
-    x, y = torch.from_numpy(examples.x), task.targets(examples.y)
+    x, y = torch.from_numpy(inputs), task.targets(targets)
 
     def example_loss(net: nn.Module, x_B: torch.Tensor, y_B: torch.Tensor) -> torch.Tensor:
         return strategy.example_loss(task, net, x_B, y_B, anchor)
@@ -70,7 +70,7 @@ def local_train(
         return LocalResult(plan.dp.steps, None)
     losses: list[float] = []
     steps = 0
-    for rows in _batches(len(examples), spec, plan):
+    for rows in _batches(len(inputs), spec, plan):
         optimizer.zero_grad()
         loss_B = example_loss(model, x[rows], y[rows])
         loss_B.mean().backward()  # type: ignore[no-untyped-call]

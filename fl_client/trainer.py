@@ -18,7 +18,7 @@ import torch
 from fl_client.ranges import noisy_histograms, running_ranges
 from fl_client.train import LocalResult, local_train
 from fl_core import __version__
-from fl_core.assemble import TrainingSpec, load_tensors, outputs, trainable_tensors
+from fl_core.assemble import FrozenCache, TrainingSpec, load_tensors, outputs, trainable_tensors
 from fl_core.data.federation import ClientData
 from fl_core.errors import ExportError, PolicyError, StonecropError, WireError
 from fl_core.export.artifact import Origin
@@ -84,7 +84,7 @@ class Trainer:
         self._noise = noise
         self._artifacts = artifacts
         self._simulated = simulated
-        self._built: tuple[str, QatModel] | None = None
+        self._built: tuple[str, FrozenCache] | None = None
 
     def info(self, client_id: str) -> ClientInfo:
         """What the server may know of a client before it plans anything; fixes the size class for ever."""
@@ -114,7 +114,7 @@ class Trainer:
         if test is None:
             return {"examples": 0, "score_float": 0.0, "score_fake_quant": 0.0}
         spec = TrainingSpec.from_plain(plan.training)
-        model = self._model(spec, plan)
+        model = self._model(spec, plan).whole
         load_tensors(model, task.model)
         learning = spec.build_task()
         scores = {
@@ -133,15 +133,18 @@ class Trainer:
         if plan.dp is not None:
             epsilon = self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
         spec = TrainingSpec.from_plain(plan.training)
-        model = self._model(spec, plan)
+        cache = self._model(spec, plan)
+        model = cache.whole
         load_tensors(model, task.model)
         strategy = build_strategy(spec.strategy.name, spec.strategy.factory, spec.strategy.args)
         learning = spec.build_task()
-        result = local_train(model, data.train, plan, spec, learning, strategy, self._noise(plan))
+        features = cache.features(plan.client_id, data.train.x, fake_quant=spec.quant.enabled)
+        noise = self._noise(plan)
+        result = local_train(cache.trained, features, data.train.y, plan, spec, learning, strategy, noise)
         private = plan.dp is not None
         simulated: dict[str, float] = {}
         if self._simulated:
-            simulated = {"train_loss": self._train_loss(model, spec, data, result), "examples": len(data.train)}
+            simulated = {"train_loss": self._train_loss(cache, plan.client_id, spec, data, result), "examples": len(data.train)}
         parts = {MODEL_PART: Part(subtract(trainable_tensors(model), task.model), "dpsgd" if private else "none")}
         if spec.quant.ranges == "ema":
             parts[RANGES_PART] = Part(running_ranges(model))
@@ -176,7 +179,7 @@ class Trainer:
             raise PolicyError(f"client {plan.client_id}: ranges of private examples are measured under DP only")
         data = self._own(plan.client_id)
         epsilon = self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
-        model = self._model(TrainingSpec.from_plain(plan.training), plan)
+        model = self._model(TrainingSpec.from_plain(plan.training), plan).whole
         load_tensors(model, task.model)
         counts = noisy_histograms(model, data.train.x, plan.dp, self._noise(plan))
         part = Part(counts, "gaussian", clip_group=HISTOGRAM_PART)
@@ -212,20 +215,22 @@ class Trainer:
             raise WireError(f"plan for client {client_id}: expected one of {sorted(self._clients)}")
         return self._clients[client_id]
 
-    def _model(self, spec: TrainingSpec, plan: RoundPlan) -> QatModel:
+    def _model(self, spec: TrainingSpec, plan: RoundPlan) -> FrozenCache:
         """The model of a spec; built once and used again, for all that is trained in it is loaded anew."""
-        if spec.quant.ranges == "ema":
-            return spec.build_model(plan.seed)  # its running ranges would go on from one client to the next
+        if spec.quant.ranges == "ema":  # its running ranges would go on from one client to the next
+            return FrozenCache(spec.build_model(plan.seed))
         key = repr((spec.to_plain(), plan.seed))
         if self._built is None or self._built[0] != key:
-            self._built = (key, spec.build_model(plan.seed))
+            self._built = (key, FrozenCache(spec.build_model(plan.seed)))
         return self._built[1]
 
-    def _train_loss(self, model: QatModel, spec: TrainingSpec, data: ClientData, result: LocalResult) -> float:
+    def _train_loss(
+        self, cache: FrozenCache, client_id: str, spec: TrainingSpec, data: ClientData, result: LocalResult
+    ) -> float:
         if result.train_loss is not None:
             return result.train_loss
         task = spec.build_task()
-        output_BX = torch.from_numpy(outputs(model, data.train.x, fake_quant=spec.quant.enabled))
+        output_BX = torch.from_numpy(cache.outputs(client_id, data.train.x, fake_quant=spec.quant.enabled))
         return float(task.example_loss(output_BX, task.targets(data.train.y)).mean())
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from fl_core.assemble import outputs
+from fl_core.assemble import FrozenCache
 from fl_core.data.federation import Examples
 from fl_core.errors import WireError
 from fl_core.tasks.base import Task
 from fl_core.types import Array
+
+TEST = "server test set"
 
 
 def mean_score(task: Task, output: Array, examples: Examples) -> float:
@@ -23,7 +24,7 @@ def mean_score(task: Task, output: Array, examples: Examples) -> float:
 
 def evaluate(
     task: Task,
-    model: nn.Module,
+    cache: FrozenCache,
     test: Examples | None,
     groups: Mapping[str, Array],
     int8_output: Array | None,
@@ -31,12 +32,12 @@ def evaluate(
     """The record ``evaluation`` of a round; None where there is no test set to look at."""
     if test is None:
         return None
-    fake_output = outputs(model, test.x, fake_quant=True)
+    fake_output = cache.outputs(TEST, test.x, fake_quant=True)
     best = fake_output if int8_output is None else int8_output
     scores = task.example_score(best, test.y)
     return {
         "examples": len(test),
-        "accuracy_float": mean_score(task, outputs(model, test.x, fake_quant=False), test),
+        "accuracy_float": mean_score(task, cache.outputs(TEST, test.x, fake_quant=False), test),
         "accuracy_fake_quant": mean_score(task, fake_output, test),
         "accuracy_int8": None if int8_output is None else float(np.mean(scores)),
         "groups": {name: float(np.mean(scores[rows])) for name, rows in groups.items()},

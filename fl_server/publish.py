@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fl_core.assemble import outputs
 from fl_core.errors import ExportError, ModelError
 from fl_core.export.artifact import Artifact, Origin, load_artifact
 from fl_core.export.base import Runner
@@ -21,6 +20,7 @@ from fl_core.quant.lowered import Lowered
 from fl_core.rng import generator
 from fl_core.runlog import RunLog
 from fl_core.types import FloatArray
+from fl_server.evaluate import TEST
 from fl_server.setup import Setup
 
 SYNTHETIC_EXAMPLES = 256
@@ -68,8 +68,8 @@ def publish(setup: Setup, run_dir: Path, round: int, epsilon: float | None, log:
 
 def _publish_one(setup: Setup, name: str, folder: Path, origin: Origin) -> Published:
     lowered = lower(setup.model)
-    x, golden = _parity_inputs(setup, lowered)
-    reference = outputs(setup.model, x, fake_quant=True)
+    parity_name, x, golden = _parity_inputs(setup, lowered)
+    reference = setup.cache.outputs(parity_name, x, fake_quant=True)
     test, task = setup.test, setup.task
     make_artifact(
         lowered,
@@ -86,11 +86,12 @@ def _publish_one(setup: Setup, name: str, folder: Path, origin: Origin) -> Publi
     return Published(artifact, runner, None if test is None else runner.run(test.x))
 
 
-def _parity_inputs(setup: Setup, lowered: Lowered) -> tuple[FloatArray, FloatArray | None]:
+def _parity_inputs(setup: Setup, lowered: Lowered) -> tuple[str, FloatArray, FloatArray | None]:
     """Examples to compare on, and those that may be stored as golden inputs: public ones, else synthetic."""
     public = None if setup.public is None else setup.public.x
     if setup.test is not None:
-        return setup.test.x, public
+        return TEST, setup.test.x, public
     if public is not None:
-        return public, public
-    return synthetic_inputs(lowered, SYNTHETIC_EXAMPLES, generator("parity", setup.config.run.seed)), None
+        return "public", public, public
+    made = synthetic_inputs(lowered, SYNTHETIC_EXAMPLES, generator("parity", setup.config.run.seed))
+    return "synthetic", made, None

@@ -112,7 +112,7 @@ def _begin(
         seed=config.run.seed,
         privacy=setup.describe_privacy(nodes.values()),
         data=setup.describe_data(),
-        initial=evaluate(setup.task, setup.model, setup.test, setup.groups, None),
+        initial=evaluate(setup.task, setup.cache, setup.test, setup.groups, None),
     )
     checkpoint = Checkpoint(state, 0, log.sync(), setup.digest, {"ranges": setup.spec.ranges})
     save_checkpoint(run_dir / "checkpoint", checkpoint)
@@ -240,7 +240,7 @@ def _evaluate(
     """On the server's test set; where there is none, on the clients' own held-out parts, but never so under DP."""
     if setup.test is not None:
         int8 = published[0].test_output if published else None
-        return evaluate(setup.task, setup.model, setup.test, setup.groups, int8)
+        return evaluate(setup.task, setup.cache, setup.test, setup.groups, int8)
     if setup.config.privacy is not None:
         return None
     plans = {node_id: setup.plan(info, round, state.version) for node_id, info in nodes.items()}

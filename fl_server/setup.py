@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from fl_core import __version__
-from fl_core.assemble import DataFacts, TrainingSpec, trainable_tensors
+from fl_core.assemble import DataFacts, FrozenCache, TrainingSpec, trainable_tensors
 from fl_core.config import Config, to_plain
 from fl_core.config.schema import ClientsSection
 from fl_core.data.federation import Examples, Federation
@@ -69,6 +69,11 @@ class Setup:
     def model(self) -> QatModel:
         """The server's own quantization-aware model, into which global weights are loaded."""
         return self.spec.build_model(self.config.run.seed)
+
+    @cached_property
+    def cache(self) -> FrozenCache:
+        """``model`` with the outputs of its frozen front end kept."""
+        return FrozenCache(self.model)
 
     def initial_state(self) -> Any:
         """The strategy's state before the first round, from the seeded initial weights."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from fl_core.assemble import outputs
 from fl_core.data.federation import ClientData
 from fl_server.rounds import RoundView
 
@@ -22,7 +21,7 @@ def watch_clients(clients: Mapping[str, ClientData]) -> Callable[[RoundView], No
         for name, client in sorted(clients.items()):
             if client.test is None:
                 continue
-            float_BX = outputs(view.setup.model, client.test.x, fake_quant=False)
+            float_BX = view.setup.cache.outputs(name, client.test.x, fake_quant=False)
             int8 = None
             if view.published:
                 int8_BX = view.published[0].runner.run(client.test.x)

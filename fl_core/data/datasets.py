@@ -28,9 +28,7 @@ DATASETS: Mapping[str, Callable[..., Federation]] = {
 }
 
 
-def build_federation(
-    name_or_factory: str, args: Mapping[str, Any], partition: PartitionSpec, seed: int
-) -> Federation:
+def build_federation(name_or_factory: str, args: Mapping[str, Any], partition: PartitionSpec, seed: int) -> Federation:
     """The checked federation of a run.
 
     A factory with a parameter ``seed`` gets the run's seed, unless ``args`` has one.

@@ -99,7 +99,7 @@ def dirichlet(
         for rows in by_class:
             share = rng.dirichlet(np.full(clients, alpha))
             cuts = np.rint(np.cumsum(share)[:-1] * len(rows)).astype(np.int64)
-            for part, piece in zip(parts, np.split(rows, cuts)):
+            for part, piece in zip(parts, np.split(rows, cuts), strict=True):
                 part.append(piece)
         dealt = [np.sort(np.concatenate(part)) for part in parts]
         if min(len(rows) for rows in dealt) >= min_examples:

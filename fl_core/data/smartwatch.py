@@ -73,7 +73,7 @@ def smartwatch(
         not_hidden="a person, a recording or a habit: they span many windows, and each window is protected on its own",
         labels=LABELS,
         input_range=(-1.0, 1.0),
-        groups={name: np.arange(low, high) for name, low, high in zip(unseen, sizes[:-1], sizes[1:])},
+        groups={name: np.arange(low, high) for name, low, high in zip(unseen, sizes[:-1], sizes[1:], strict=True)},
     )
 
 

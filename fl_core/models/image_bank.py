@@ -8,14 +8,13 @@ on few numbers, and on a convex problem. After arXiv 2011.11660, without its nor
 
 from __future__ import annotations
 
-import copy
 from functools import lru_cache
 
 import numpy as np
 from torch import nn
 
 from fl_core.models.filters import gabor_bank
-from fl_core.models.mixing import fixed, with_mixing, zero_head
+from fl_core.models.mixing import fixed, with_head, with_mixing
 from fl_core.models.public_signals import strokes
 
 _WAVELENGTHS_PX = (5.0, 9.0)
@@ -47,9 +46,7 @@ def image_bank(
         raise ValueError(f"image_bank: expected inputs of shape (1, S, S), got {tuple(input_shape)}")
     if input_shape[1] % pool_px:
         raise ValueError(f"image_bank: expected pool_px to divide the side {input_shape[1]}, got {pool_px}")
-    model = copy.deepcopy(_fixed_part(input_shape[1], pool_px, mixed, shrink))
-    model.add_module("head", zero_head(model.mix, outputs))
-    return model
+    return with_head(_fixed_part(input_shape[1], pool_px, mixed, shrink), outputs)
 
 
 @lru_cache(maxsize=4)

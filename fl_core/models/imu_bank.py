@@ -10,7 +10,6 @@ into share of time. Only the last layer is trained (after arXiv 2011.11660, with
 
 from __future__ import annotations
 
-import copy
 from functools import lru_cache
 from itertools import combinations
 
@@ -18,10 +17,10 @@ import numpy as np
 from torch import nn
 
 from fl_core.models.filters import Filters, low_pass, tone_bank
-from fl_core.models.mixing import fixed, with_mixing, zero_head
+from fl_core.models.mixing import fixed, with_head, with_mixing
 from fl_core.models.public_signals import movements
 
-_FREQUENCIES_HZ = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+_FREQUENCIES_HZ = (0.5, 1.0, 2.0, 4.0, 8.0)
 _LENGTH = 49
 _CEILING = 0.5
 """Filters have norm 1 and signals lie in -1..1; a response above this counts as this."""
@@ -47,9 +46,7 @@ def imu_bank(
     """
     if len(input_shape) != 2 or input_shape[0] < 2:
         raise ValueError(f"imu_bank: expected inputs of shape (C, T) with C at least 2, got {tuple(input_shape)}")
-    model = copy.deepcopy(_fixed_part(input_shape[0], input_shape[1], mixed, shrink, rate_hz))
-    model.add_module("head", zero_head(model.mix, outputs))
-    return model
+    return with_head(_fixed_part(input_shape[0], input_shape[1], mixed, shrink, rate_hz), outputs)
 
 
 @lru_cache(maxsize=4)

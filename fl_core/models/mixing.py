@@ -8,6 +8,7 @@ of its output is 1 on the public signals, so that one clip norm and one learning
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TypeVar
@@ -57,17 +58,24 @@ def with_mixing(front: Mapping[str, nn.Module], public_NX: FloatArray, outputs: 
     """The layers of ``front``, then the mixing layer ``mix`` that fits what they make of public signals."""
     model = nn.Sequential(OrderedDict(front))
     with torch.no_grad():
-        chunks = [model(chunk).numpy() for chunk in torch.from_numpy(public_NX).split(100)]
+        chunks = [model(torch.from_numpy(public_NX[at : at + 100])).numpy() for at in range(0, len(public_NX), 100)]
     model.add_module("mix", mixing_layer(np.concatenate(chunks), outputs, shrink))
     return model
 
 
-def zero_head(mix: nn.Linear, outputs: int) -> nn.Linear:
-    """The trained layer that follows ``mix``: it begins at zero, where a convex problem has the shortest way to go."""
+def with_head(fixed_part: nn.Sequential, outputs: int) -> nn.Sequential:
+    """A copy of the fixed part that ends in a trained layer ``head``.
+
+    The head begins at zero: its problem is convex, so no start is better, and none has less noise to undo.
+    """
+    model = copy.deepcopy(fixed_part)
+    mix = model[-1]
+    assert isinstance(mix, nn.Linear)
     head = nn.Linear(mix.out_features, outputs)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    return head
+    model.add_module("head", head)
+    return model
 
 
 def fixed(layer: Layer, weight: Array, bias: Array) -> Layer:

@@ -24,7 +24,7 @@ def strokes(count: int, size: int) -> Signals:
     control = draw.uniform(0, 1, (count, curves, 4, 1, 2))
     t = np.linspace(0, 1, _POINTS)[:, None]
     weights = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)  # cubic Bezier
-    points = sum(control[:, :, i] * weight for i, weight in enumerate(weights))
+    points = np.sum([control[:, :, i] * weight for i, weight in enumerate(weights)], axis=0)
     # Fewer strokes: the missing ones lie on top of the first.
     used = np.arange(curves)[None] < draw.integers(1, curves + 1, (count, 1))
     points = np.where(used[:, :, None, None], points, points[:, :1]).reshape(count, -1, 2)
@@ -48,15 +48,17 @@ def movements(count: int, axes: int, length: int, rate_hz: float) -> Signals:
     overtone = np.array([1, 2, 3, 5])[:, None]
     shift = draw.integers(0, 4, (count, axes, 4, 1)) * (np.pi / 2)
     accelerometers = axes - axes // 2
-    strength = draw.exponential(0.3, (count, axes, 1, 1)) * np.where(np.arange(axes) < accelerometers, 0.5, 1.0)[
-        None, :, None, None
-    ]
+    strength = (
+        draw.exponential(0.3, (count, axes, 1, 1))
+        * np.where(np.arange(axes) < accelerometers, 0.5, 1.0)[None, :, None, None]
+    )
     size = strength * draw.standard_normal((count, axes, 4, 1)) / overtone
     waves = (size * np.sin(overtone * (2 * np.pi * rhythm_hz * time_s + start) + shift)).sum(axis=2)
     posture = draw.standard_normal((count, accelerometers))
     waves[:, :accelerometers] += 0.5 * (posture / np.linalg.norm(posture, axis=1, keepdims=True))[:, :, None]
     noise = 0.01 * draw.standard_normal(waves.shape)
-    return np.clip(waves + noise, -1, 1).astype(np.float32)
+    clipped: Signals = np.clip(waves + noise, -1, 1).astype(np.float32)
+    return clipped
 
 
 def _ink(points: npt.NDArray[np.float64], width: npt.NDArray[np.float64], size: int) -> Signals:
@@ -65,4 +67,5 @@ def _ink(points: npt.NDArray[np.float64], width: npt.NDArray[np.float64], size: 
     across = (axis[None, None] - points[:, :, :1]) ** 2
     down = (axis[None, None] - points[:, :, 1:]) ** 2
     nearest = (down[:, :, :, None] + across[:, :, None, :]).min(axis=1)
-    return np.clip(1.5 - np.sqrt(nearest) / width, 0, 1).astype(np.float32)
+    dark: Signals = np.clip(1.5 - np.sqrt(nearest) / width, 0, 1).astype(np.float32)
+    return dark

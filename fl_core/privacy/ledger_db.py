@@ -101,7 +101,9 @@ class LedgerDb:
                 raise LedgerError(f"ledger {path} is empty: expected a database; restore it, spent privacy is in it")
             self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
             try:
-                self._db.execute("PRAGMA journal_mode=WAL")
+                mode = self._db.execute("PRAGMA journal_mode").fetchone()[0]
+                if mode != "wal":
+                    raise LedgerError(f"ledger {path}: expected journal mode wal, got {mode}")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._meta = dict(self._db.execute("SELECT key, value FROM meta"))
                 self._check_meta(simulated)
@@ -189,25 +191,33 @@ class LedgerDb:
             LedgerError: names the entry at which the chain breaks.
         """
         with self._lock, self._named_errors():
-            problems = [row[0] for row in self._db.execute("PRAGMA quick_check") if row[0] != "ok"]
-            if problems:
-                raise LedgerError(f"ledger {self.path} is damaged: {problems[0]}")
-            heads: dict[str, Entry] = {}
-            last_seq = 0
-            for row in self._db.execute("SELECT * FROM entries ORDER BY seq"):
-                last_seq += 1
-                if row[0] != last_seq:
-                    raise LedgerError(f"ledger {self.path}: entry {last_seq} is missing, the next one is {row[0]}")
-                try:
-                    entry = _entry(row)
-                    self._check_link(heads.get(entry.dataset_id), entry, row)
-                except (ValueError, TypeError) as unreadable:
-                    raise LedgerError(f"ledger {self.path}: entry {row[0]} cannot be read: {unreadable}") from None
-                heads[entry.dataset_id] = entry
-            # SQLite counts the entries that were ever added on a page of its own.
-            ever = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'").fetchone()
-            if (ever[0] if ever else 0) != last_seq:
-                raise LedgerError(f"ledger {self.path}: expected {ever and ever[0]} entries, got {last_seq}")
+            self._db.execute("BEGIN")  # one snapshot for all that is compared: others go on writing meanwhile
+            try:
+                self._verify_snapshot()
+            finally:
+                self._db.execute("ROLLBACK")
+
+    def _verify_snapshot(self) -> None:
+        problems = [row[0] for row in self._db.execute("PRAGMA quick_check") if row[0] != "ok"]
+        if problems:
+            raise LedgerError(f"ledger {self.path} is damaged: {problems[0]}")
+        heads: dict[str, Entry] = {}
+        last_seq = 0
+        for row in self._db.execute("SELECT * FROM entries ORDER BY seq"):
+            last_seq += 1
+            if row[0] != last_seq:
+                raise LedgerError(f"ledger {self.path}: entry {last_seq} is missing, the next one is {row[0]}")
+            try:
+                entry = _entry(row)
+                self._check_link(heads.get(entry.dataset_id), entry, row)
+            except (ValueError, TypeError) as unreadable:
+                raise LedgerError(f"ledger {self.path}: entry {row[0]} cannot be read: {unreadable}") from None
+            heads[entry.dataset_id] = entry
+        # SQLite counts the entries that were ever added on a page of its own.
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'").fetchone()
+        ever = row[0] if row else 0
+        if ever != last_seq:
+            raise LedgerError(f"ledger {self.path}: expected {ever} entries, got {last_seq}")
 
     def _check_link(self, head: Entry | None, entry: Entry, row: tuple[Any, ...]) -> None:
         name = f"ledger {self.path}: entry {entry.seq} ({entry.kind} {entry.task_id!r} of {entry.dataset_id!r})"
@@ -247,6 +257,7 @@ def _create(path: Path, simulated: bool) -> None:
     meta = {"ledger_id": uuid.uuid4().hex, "orders": json.dumps(ORDERS), "simulated": json.dumps(simulated)}
     try:
         with closing(sqlite3.connect(staged)) as db, db:
+            db.execute("PRAGMA journal_mode=WAL")  # stays with the file: changing it later needs it for itself
             db.executescript(_SCHEMA)
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         try:

@@ -68,8 +68,8 @@ def prepare_qat(
     grids = _Grids(float_graph, spec, ranges or {}, input_range).grids
     steps = tuple(_step(op, spec, grids) for op in float_graph.ops)
     qat = QatModel(steps, grids, float_graph.input, float_graph.output, tuple(input_shape))
-    _attach_layers(qat, model)
-    _attach_quantizers(qat)
+    attach_layers(qat, model)
+    attach_quantizers(qat)
     set_fake_quant(qat, spec.enabled)
     qat.train(model.training)
     return qat
@@ -162,7 +162,7 @@ def _copy(param: Tensor) -> nn.Parameter:
     return nn.Parameter(param.detach().clone(), requires_grad=param.requires_grad)
 
 
-def _attach_layers(qat: QatModel, model: nn.Module) -> None:
+def attach_layers(qat: QatModel, model: nn.Module) -> None:
     """Register the layers at their paths in the float model, in its order."""
     layers = {step.name: step.layer for step in qat.steps if step.layer is not None}
     paths = [path for path, _ in model.named_modules() if path in layers]
@@ -178,7 +178,7 @@ def _attach_layers(qat: QatModel, model: nn.Module) -> None:
         parent.add_module(last, layers[path])
 
 
-def _attach_quantizers(qat: QatModel) -> None:
+def attach_quantizers(qat: QatModel) -> None:
     holder = nn.Module()
     attached: set[int] = set()
     for tensor, quantizer in qat.grids.items():

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.ledgers import close_all, opened
 
 from fl_core.privacy.ledger import Ledger
+from support.ledgers import close_all, opened
 
 
 @pytest.fixture(autouse=True)

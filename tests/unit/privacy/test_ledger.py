@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.ledgers import DELTA, NOISE, POLICY, ROUNDS, TERMS, opened, run_round
 
 from fl_core.errors import BudgetSpentError, LedgerError, PolicyError
 from fl_core.privacy.accountant import epsilon, rdp
 from fl_core.privacy.events import PrivacyEvent
 from fl_core.privacy.ledger import REPLIES_KEPT, Ledger, Request
+from support.ledgers import DELTA, NOISE, POLICY, ROUNDS, TERMS, opened, run_round
 
 
 @pytest.fixture

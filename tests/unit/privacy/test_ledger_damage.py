@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.ledgers import DELTA, POLICY, TERMS, opened, run_round
 
 from fl_core.errors import LedgerError
 from fl_core.privacy import ledger_db
 from fl_core.privacy.ledger import Ledger
+from support.ledgers import DELTA, POLICY, TERMS, opened, run_round
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Quantization-aware training: specification, fake quantization, preparation, lowering and its integer reference."""
