@@ -65,7 +65,7 @@ def local_train(
     if plan.dp is not None:
         with PrivateStep(model, plan.dp, noise) as private:
             for index in range(plan.dp.steps):
-                private.step(index, x, y, task.example_loss)
+                private.step(index, x, y, example_loss)
                 step()
         return LocalResult(plan.dp.steps, None)
     losses: list[float] = []

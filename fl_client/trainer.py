@@ -144,7 +144,8 @@ class Trainer:
         private = plan.dp is not None
         simulated: dict[str, float] = {}
         if self._simulated:
-            simulated = {"train_loss": self._train_loss(cache, plan.client_id, spec, data, result), "examples": len(data.train)}
+            loss = self._train_loss(cache, plan.client_id, spec, data, result)
+            simulated = {"train_loss": loss, "examples": len(data.train)}
         parts = {MODEL_PART: Part(subtract(trainable_tensors(model), task.model), "dpsgd" if private else "none")}
         if spec.quant.ranges == "ema":
             parts[RANGES_PART] = Part(running_ranges(model))

@@ -14,7 +14,7 @@ from fl_core.assemble import DataFacts, FrozenCache, TrainingSpec, trainable_ten
 from fl_core.config import Config, to_plain
 from fl_core.config.schema import ClientsSection
 from fl_core.data.federation import Examples, Federation
-from fl_core.errors import ConfigError
+from fl_core.errors import ConfigError, DataError
 from fl_core.privacy.accountant import noise_multiplier
 from fl_core.quant.fake_quant import EmaRange
 from fl_core.quant.graph import QatModel, activation_names
@@ -44,13 +44,20 @@ class Setup:
 
     @classmethod
     def of(cls, config: Config, federation: Federation) -> Setup:
-        """Build it from a config and the data that the server sees."""
+        """Build it from a config and the data that the server sees.
+
+        Raises:
+            ConfigError: the number of outputs is unknown, or the strategy cannot be built.
+            DataError: targets do not have the form that the task needs; every owner of such is named.
+        """
         outputs = _count_outputs(config, federation)
         facts = DataFacts(federation.input_shape, outputs, federation.input_range)
         strategy = build_strategy(config.strategy.name, config.strategy.factory, config.strategy.args)
+        spec = TrainingSpec.of(config, facts)
+        _check_targets(spec.build_task(), federation, outputs)
         return cls(
             config=config,
-            spec=TrainingSpec.of(config, facts),
+            spec=spec,
             strategy=strategy,
             test=federation.test,
             public=federation.public,
@@ -164,6 +171,21 @@ def sampling(clients: ClientsSection, size_class: int) -> tuple[float, int]:
     """Sample rate and steps of a round under DP, from public numbers alone."""
     rate = clients.sample_rate or min(1.0, clients.batch_size / size_class)
     return rate, clients.local_steps or clients.local_epochs * max(1, round(1 / rate))
+
+
+def _check_targets(task: Task, federation: Federation, outputs: int) -> None:
+    """Public examples calibrate only, so their targets may be anything."""
+    parts = {f"client {name}, train": client.train for name, client in federation.clients.items()}
+    parts |= {f"client {name}, test": client.test for name, client in federation.clients.items() if client.test}
+    parts |= {"server test set": federation.test} if federation.test else {}
+    problems = []
+    for owner, part in parts.items():
+        try:
+            task.check_targets(owner, part.y, outputs)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
 
 
 def _count_outputs(config: Config, federation: Federation) -> int:

@@ -1,7 +1,10 @@
-"""A tiny federation for tests: three blobs that a small net learns in seconds, and clients that misbehave."""
+"""Tiny federations for tests that a small net learns in seconds: three blobs to tell apart, numbers to predict, and
+waves to reconstruct; each with or without a server test set and public examples.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ CLASSES = 3
 SHAPE = (2, 8)
 
 
-def data(clients: int = 4, per_client: int = 48, test: int = 90, seed: int = 0) -> Federation:
+def data(clients: int = 4, per_client: int = 48, test: int = 90, public: int = 32, seed: int = 0) -> Federation:
     """Blobs around three fixed centres, each example float32 [2, 8]."""
     draw = np.random.default_rng(seed)
     centres = np.random.default_rng(99).uniform(-0.7, 0.7, (CLASSES, *SHAPE))
@@ -25,17 +28,70 @@ def data(clients: int = 4, per_client: int = 48, test: int = 90, seed: int = 0) 
         x = np.clip(centres[y] + 0.3 * draw.standard_normal((count, *SHAPE)), -1, 1)
         return Examples(x.astype(np.float32), y.astype(np.int64))
 
+    return federate(examples, clients, per_client, test, public, ("a", "b", "c"), "a point of a blob")
+
+
+def numbers(clients: int = 4, per_client: int = 48, test: int = 90, public: int = 32, seed: int = 0) -> Federation:
+    """Inputs as above without centres; the target is a fixed linear form of them in about -1..1, float32 [N]."""
+    draw = np.random.default_rng(seed)
+    weights = np.random.default_rng(98).uniform(-0.25, 0.25, SHAPE)
+
+    def examples(count: int) -> Examples:
+        x = draw.uniform(-1, 1, (count, *SHAPE))
+        return Examples(x.astype(np.float32), (x * weights).sum(axis=(1, 2)).astype(np.float32))
+
+    return federate(examples, clients, per_client, test, public, (), "a reading and its number")
+
+
+def waves(clients: int = 4, per_client: int = 48, test: int = 90, public: int = 32, seed: int = 0) -> Federation:
+    """Inputs float32 [2, 8] that two numbers decide, so that a bottleneck of two can hold them; the target is x."""
+    draw = np.random.default_rng(seed)
+    basis = np.random.default_rng(97).uniform(-0.5, 0.5, (2, *SHAPE))
+
+    def examples(count: int) -> Examples:
+        x = np.tensordot(draw.uniform(-1, 1, (count, 2)), basis, axes=1).astype(np.float32)
+        return Examples(x, x)
+
+    return federate(examples, clients, per_client, test, public, (), "a wave")
+
+
+def federate(
+    examples: Callable[[int], Examples],
+    clients: int,
+    per_client: int,
+    test: int,
+    public: int,
+    labels: tuple[str, ...],
+    unit: str,
+) -> Federation:
+    """``clients`` people with held-out parts of their own; 0 for ``test`` or ``public`` means that there are none."""
     people = {f"client-{n}": ClientData(examples(per_client), examples(16)) for n in range(clients)}
     server = examples(test) if test else None
-    return Federation(people, test=server, public=examples(32), labels=("a", "b", "c"), unit="a point of a blob")
+    return Federation(people, test=server, public=examples(public) if public else None, labels=labels, unit=unit)
 
 
-def model(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+def model(input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     """A convolution and a linear layer."""
     channels, length = input_shape
     return nn.Sequential(
         nn.Conv1d(channels, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * length, outputs)
     )
+
+
+def predictor(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """``model`` whose outputs are numbers in -1..1, not logits: so the last layer says its range."""
+    net = model(input_shape, outputs)
+    net[-1].output_range = (-1.0, 1.0)
+    return net
+
+
+def squeeze(input_shape: tuple[int, ...], outputs: int, bottleneck: int = 4) -> nn.Module:
+    """An autoencoder of four linear layers, with outputs in the range of its inputs."""
+    inputs = int(np.prod(input_shape))
+    last = nn.Linear(16, outputs)
+    last.output_range = (-1.0, 1.0)
+    sides = [nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, bottleneck), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *sides, nn.Linear(bottleneck, 16), nn.ReLU(), last)
 
 
 def config(out: Path, **sections: object) -> Config:

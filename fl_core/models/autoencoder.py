@@ -14,7 +14,13 @@ from torch import nn
 from fl_core.models.start import he_start
 
 
-def autoencoder(input_shape: tuple[int, ...], outputs: int, width: int = 128, bottleneck: int = 8) -> nn.Module:
+def autoencoder(
+    input_shape: tuple[int, ...],
+    outputs: int,
+    width: int = 128,
+    bottleneck: int = 8,
+    output_range: tuple[float, float] = (-1.0, 1.0),
+) -> nn.Module:
     """From inputs [B, ...] to [B, outputs].
 
     Args:
@@ -22,6 +28,7 @@ def autoencoder(input_shape: tuple[int, ...], outputs: int, width: int = 128, bo
         outputs: values of one example (640 in the benchmark).
         width: units of the hidden layers.
         bottleneck: units of the narrowest one.
+        output_range: bounds of the outputs, which decide the step of their grid: those of the inputs.
 
     Raises:
         ValueError: there are other than as many outputs as inputs.
@@ -33,4 +40,6 @@ def autoencoder(input_shape: tuple[int, ...], outputs: int, width: int = 128, bo
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
-    return he_start(nn.Sequential(*layers, nn.Linear(width, outputs)))
+    last = nn.Linear(width, outputs)
+    last.output_range = tuple(output_range)  # type: ignore[assignment]
+    return he_start(nn.Sequential(*layers, last))

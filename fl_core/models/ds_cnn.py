@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fl_core.models.start import he_start
+from fl_core.models.start import he_start, ranged_logits, ranged_relu
 
 _CHANNELS = 64
 _BLOCKS = 4
@@ -23,14 +23,14 @@ def ds_cnn(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     if len(input_shape) != 3 or input_shape[1] < 10 or input_shape[2] < 4:
         raise ValueError(f"ds_cnn: expected inputs of shape (C, H, W), at least (1, 10, 4), got {tuple(input_shape)}")
     channels, height, width = input_shape
-    layers: list[nn.Module] = [nn.Conv2d(channels, _CHANNELS, (10, 4), stride=2, padding=(5, 1)), nn.ReLU()]
+    layers: list[nn.Module] = [nn.Conv2d(channels, _CHANNELS, (10, 4), stride=2, padding=(5, 1)), ranged_relu()]
     for _ in range(_BLOCKS):
         layers += [
             nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, groups=_CHANNELS),
-            nn.ReLU(),
+            ranged_relu(),
             nn.Conv2d(_CHANNELS, _CHANNELS, 1),
-            nn.ReLU(),
+            ranged_relu(),
         ]
     rows, columns = (height + 10 - 10) // 2 + 1, (width + 2 - 4) // 2 + 1
-    layers += [nn.AvgPool2d((rows, columns)), nn.Flatten(), nn.Linear(_CHANNELS, outputs)]
+    layers += [nn.AvgPool2d((rows, columns)), nn.Flatten(), ranged_logits(_CHANNELS, outputs)]
     return he_start(nn.Sequential(*layers))

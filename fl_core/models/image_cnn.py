@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from fl_core.models.start import he_start, ranged_logits, ranged_relu
+
 
 def image_cnn(input_shape: tuple[int, ...], outputs: int, width: int = 16) -> nn.Module:
     """From images [B, C, H, W] to [B, outputs].
@@ -19,13 +21,15 @@ def image_cnn(input_shape: tuple[int, ...], outputs: int, width: int = 16) -> nn
     if len(input_shape) != 3 or min(input_shape[1:]) < 8:
         raise ValueError(f"image_cnn: expected inputs of shape (C, H, W), sides at least 8, got {tuple(input_shape)}")
     channels, height, width_px = input_shape
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(width, 2 * width, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(2 * width * (height // 4) * (width_px // 4), outputs),
+    return he_start(
+        nn.Sequential(
+            nn.Conv2d(channels, width, 5, padding=2),
+            ranged_relu(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 5, padding=2),
+            ranged_relu(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            ranged_logits(2 * width * (height // 4) * (width_px // 4), outputs),
+        )
     )

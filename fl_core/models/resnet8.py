@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fl_core.models.start import he_start
+from fl_core.models.start import he_start, ranged_logits, ranged_relu
 
 
 class ResidualBlock(nn.Module):
@@ -18,11 +18,11 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, channels: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, channels, 3, stride=stride, padding=1)
-        self.relu = nn.ReLU()
+        self.relu = ranged_relu()
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         same = stride == 1 and inputs == channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, channels, 1, stride=stride)
-        self.out = nn.ReLU()
+        self.out = ranged_relu()
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, channels, H / stride, W / stride]."""
@@ -41,13 +41,13 @@ def resnet8(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     channels, height, width = input_shape
     model = nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
-        nn.ReLU(),
+        ranged_relu(),
         ResidualBlock(16, 16, 1),
         ResidualBlock(16, 32, 2),
         ResidualBlock(32, 64, 2),
         nn.AvgPool2d((height // 4, width // 4)),
         nn.Flatten(),
-        nn.Linear(64, outputs),
+        ranged_logits(64, outputs),
     )
     he_start(model)
     for block in model.children():

@@ -21,7 +21,8 @@ from fl_core.privacy.grad_samplers import register_grad_samplers
 from fl_core.rng import NoiseSource
 from fl_core.types import DpTerms
 
-ExampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+ExampleLoss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+"""From a model, inputs [B, ...] and targets to losses [B]; it may run the model as often as it likes."""
 
 _NORM_MARGIN = 1e-5
 """A float32 norm may come out too small by about one part in a million; clipping to less keeps the bound true."""
@@ -47,7 +48,7 @@ class PrivateStep:
     Example:
         with PrivateStep(model, terms, noise) as private:
             for step in range(terms.steps):
-                private.step(step, x_NX, y_N, task.example_loss)
+                private.step(step, x_NX, y_N, lambda net, x, y: task.example_loss(net(x), y))
                 optimizer.step()
 
     Args:
@@ -102,7 +103,7 @@ class PrivateStep:
             step: number of the step within the round; names the draws of the noise source.
             x_NX: inputs of all N examples of the client. N is private: nothing that leaves here depends on it.
             y_N: their targets.
-            example_loss: from outputs [B, ...] and targets to losses [B].
+            example_loss: from the model, inputs [B, ...] and targets to losses [B].
 
         Raises:
             PrivacyError: a buffer changed, or a parameter has a gradient that is not per example.
@@ -149,7 +150,7 @@ class PrivateStep:
         with warnings.catch_warnings():
             # The inputs of the first trainable layer need no gradient behind a frozen front end; that is the point.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            loss_B = example_loss(self._wrapped(x_BX), y_B)
+            loss_B = example_loss(self._wrapped, x_BX, y_B)
             if loss_B.shape != (len(x_BX),):
                 raise ModelError(f"the loss must be one number per example [{len(x_BX)}], got {list(loss_B.shape)}")
             loss_B.sum().backward()  # type: ignore[no-untyped-call]

@@ -195,7 +195,8 @@ class LedgerDb:
             try:
                 self._verify_snapshot()
             finally:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite ends it by itself on a page that it cannot read
+                    self._db.execute("ROLLBACK")
 
     def _verify_snapshot(self) -> None:
         problems = [row[0] for row in self._db.execute("PRAGMA quick_check") if row[0] != "ok"]

@@ -101,7 +101,7 @@ def scores_of(
         x_NX, score = with_canary if canary else without, 0.0
         with PrivateStep(model, terms, make_noise(2 * trial + canary)) as private:
             for step in steps:
-                private.step(step, x_NX, x_NX[:, 0], lambda output_BX, _: output_BX[:, 0])
+                private.step(step, x_NX, x_NX[:, 0], lambda model, x_BX, _: model(x_BX)[:, 0])
                 assert model.weight.grad is not None
                 score += float(model.weight.grad[0, 0])
         return score
@@ -179,7 +179,7 @@ def test_the_variance_of_the_noise_is_the_one_that_was_promised(scale: float, so
     model = torch.nn.Linear(400, 250)
     terms = dataclasses.replace(FULL_BATCH, clip_norm=0.3, noise_multiplier=1.7, normaliser=64.0)
     with PrivateStep(model, terms, ScaledNoise(SecretNoise(), scale)) as private:
-        private.step(0, torch.zeros(0, 400), torch.zeros(0), lambda output_BX, _: output_BX[:, 0])
+        private.step(0, torch.zeros(0, 400), torch.zeros(0), lambda model, x_BX, _: model(x_BX)[:, 0])
     assert model.weight.grad is not None
     draws = model.weight.grad.double().numpy().ravel() * terms.normaliser / (0.3 * 1.7)
     low, high = stats.chi2.ppf([5e-7, 1 - 5e-7], draws.size)

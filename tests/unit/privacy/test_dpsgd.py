@@ -35,8 +35,8 @@ class Silent:
         return self.mask
 
 
-def cross_entropy(output_BC: torch.Tensor, target_B: torch.Tensor) -> torch.Tensor:
-    return nn.functional.cross_entropy(output_BC, target_B, reduction="none")
+def cross_entropy(model: nn.Module, x_BX: torch.Tensor, target_B: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(model(x_BX), target_B, reduction="none")
 
 
 def small_cnn(seed: int = 0, *, frozen_front: bool = False) -> nn.Sequential:
@@ -60,7 +60,7 @@ def one_by_one(model: nn.Module, x_NX: torch.Tensor, y_N: torch.Tensor, clip_nor
     params = [p for _, p in sorted(model.named_parameters()) if p.requires_grad]
     sums = [torch.zeros(p.shape, dtype=torch.float64) for p in params]
     for x_X, y in zip(x_NX, y_N, strict=True):
-        grads = [g.double() for g in torch.autograd.grad(cross_entropy(model(x_X[None]), y[None]).sum(), params)]
+        grads = [g.double() for g in torch.autograd.grad(cross_entropy(model, x_X[None], y[None]).sum(), params)]
         norm = torch.cat([g.flatten() for g in grads]).norm()
         for total, grad in zip(sums, grads, strict=True):
             total += grad * min(1.0, clip_norm / float(norm))
@@ -206,7 +206,7 @@ def test_the_hooks_leave_with_the_step() -> None:
     for _ in range(2):
         with PrivateStep(model, TERMS, SeededNoise(1, "run", 1, "c")) as private:
             private.step(0, x_NX, y_N, cross_entropy)
-    cross_entropy(model(x_NX), y_N).sum().backward()
+    cross_entropy(model, x_NX, y_N).sum().backward()
     assert set(vars(model[4].weight)) == before
     assert not model[4]._forward_hooks
     assert not model[4]._backward_hooks
@@ -248,7 +248,7 @@ def test_a_loss_over_the_whole_batch_is_refused() -> None:
         PrivateStep(model, TERMS, SeededNoise(1, "run", 1, "c")) as private,
         pytest.raises(ModelError, match="one number per example"),
     ):
-        private.step(0, x_NX, y_N, lambda output_BC, y_B: cross_entropy(output_BC, y_B).mean())
+        private.step(0, x_NX, y_N, lambda net, x_BX, y_B: cross_entropy(net, x_BX, y_B).mean())
 
 
 def test_models_that_cannot_be_trained_are_refused() -> None:
