@@ -15,16 +15,17 @@ import pytest
 import toy
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from fl_core import wire
+from fl_core import __version__, wire
+from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
-from fl_core.types import ClientUpdate, Part
+from fl_core.types import ClientInfo, ClientUpdate, Part
 from fl_core.update import decode_update, encode_update
 from fl_server.checkpoint import load_checkpoint
 from fl_server.rounds import run_rounds
 from fl_server.setup import Setup
 from simulation.grid import InProcessGrid, nodes_of, run_app
-from simulation.world import build_trainer, client_app
+from simulation.world import build_trainer, client_app, simulated_policy
 
 BAD = "client-1"
 Fault = Callable[[Message, Message], "Message | None"]
@@ -137,3 +138,23 @@ def test_below_the_quorum_the_model_stays_as_it_was(tmp_path):
     out = federate(tmp_path / "run", one_client_fails, **config)
     fresh = Setup.of(toy.config(tmp_path / "fresh"), toy.data()).initial_state().model
     assert final(out) == digest(fresh)
+
+
+def test_a_client_whose_budget_is_spent_costs_the_round_one_client(tmp_path):
+    """Its data set has spent everything elsewhere; the run goes on as if it were not there, and says why."""
+    dp = {"privacy": {"epsilon": 8.0}}
+    config = toy.config(tmp_path / "spent", **dp)
+    (tmp_path / "spent" / "clients").mkdir(parents=True)
+    ledger = Ledger(tmp_path / "spent" / "clients" / "ledger.sqlite", simulated=True)
+    setup = Setup.of(config, toy.data())
+    info = ClientInfo(BAD, ledger.enrol(BAD, 45), __version__, True)
+    terms = setup.plan(info, 1, 0).dp
+    assert terms is not None
+    for number in range(config.run.rounds):
+        ledger.reserve(BAD, f"elsewhere-{number}", terms, simulated_policy(config))
+    ledger.close()
+    spent = federate(tmp_path / "spent", **dp)
+    assert final(spent) == final(federate(tmp_path / "without", without=BAD, **dp))
+    refusals = [event for event in read_events(spent) if event["kind"] == "client_refused"]
+    assert [event["client_id"] for event in refusals] == [BAD] * 3
+    assert all("over its cap of 8" in event["reason"] for event in refusals)
