@@ -21,7 +21,7 @@ Visibility = Literal["public", "simulation"]
 Event = Mapping[str, Any]
 
 KINDS: Mapping[str, frozenset[str]] = {
-    "run_started": frozenset({"clients", "rounds", "strategy", "seed", "privacy", "data", "initial"}),
+    "run_started": frozenset({"clients", "rounds", "strategy", "model", "seed", "privacy", "data", "initial"}),
     "run_resumed": frozenset({"rounds_done"}),
     "round_started": frozenset({"cohort"}),
     "client_finished": frozenset({"client_id", "uplink_bytes", "local_steps", "epsilon"}),

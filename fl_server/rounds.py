@@ -109,6 +109,7 @@ def _begin(
         clients=sorted(info.client_id for info in nodes.values()),
         rounds=config.run.rounds,
         strategy=config.strategy.name or config.strategy.factory,
+        model=config.model.name or config.model.factory,
         seed=config.run.seed,
         privacy=setup.describe_privacy(nodes.values()),
         data=setup.describe_data(),

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from fl_core import __version__
-from fl_core.assemble import DataFacts, FrozenCache, TrainingSpec, trainable_tensors
+from fl_core.assemble import DataFacts, FrozenCache, TrainingSpec, outputs, trainable_tensors
 from fl_core.config import Config, to_plain
 from fl_core.config.schema import ClientsSection
 from fl_core.data.federation import Examples, Federation
-from fl_core.errors import ConfigError, DataError
+from fl_core.errors import ConfigError, DataError, ModelError
 from fl_core.privacy.accountant import noise_multiplier
 from fl_core.quant.fake_quant import EmaRange
 from fl_core.quant.graph import QatModel, activation_names
@@ -48,13 +50,15 @@ class Setup:
 
         Raises:
             ConfigError: the number of outputs is unknown, or the strategy cannot be built.
+            ModelError: the model cannot be built, or gives another number of outputs than the data asks for.
             DataError: targets do not have the form that the task needs; every owner of such is named.
         """
-        outputs = _count_outputs(config, federation)
-        facts = DataFacts(federation.input_shape, outputs, federation.input_range)
+        count = _count_outputs(config, federation)
+        facts = DataFacts(federation.input_shape, count, federation.input_range)
         strategy = build_strategy(config.strategy.name, config.strategy.factory, config.strategy.args)
         spec = TrainingSpec.of(config, facts)
-        _check_targets(spec.build_task(), federation, outputs)
+        _check_targets(spec.build_task(), federation, count)
+        _check_outputs(spec, config.run.seed)
         return cls(
             config=config,
             spec=spec,
@@ -188,13 +192,20 @@ def _check_targets(task: Task, federation: Federation, outputs: int) -> None:
         raise DataError("\n".join(problems))
 
 
+def _check_outputs(spec: TrainingSpec, seed: int) -> None:
+    example = np.zeros((1, *spec.facts.input_shape), np.float32)
+    given = outputs(spec.build_model(seed), example, fake_quant=False).shape[1:]
+    if int(np.prod(given)) != spec.facts.outputs:
+        raise ModelError(f"model: expected {spec.facts.outputs} outputs an example, got shape {given}")
+
+
 def _count_outputs(config: Config, federation: Federation) -> int:
     """Values that the model gives for an example: one a class, or what the targets show."""
     if federation.labels:
         return len(federation.labels)
-    outputs = config.model.args.get("outputs")
-    if outputs is not None:
-        return int(outputs)
+    stated = config.model.args.get("outputs")
+    if stated is not None:
+        return int(stated)
     sample = federation.test or federation.public or next(iter(federation.clients.values())).train
     if sample.y.dtype.kind in "iu":
         raise ConfigError("model.args.outputs: expected the number of classes, for the data names no labels")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from fl_server.report.privacy_words import SIMULATED_NOISE, span, unit_sentence
+from fl_server.report.privacy_words import SIMULATED_NOISE, model_sentence, span, unit_sentence
 from fl_server.report.show import ABSENT, as_bytes, as_metric, as_seconds, as_share
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ Summary = Mapping[str, Any]
 
 def closing_table(summaries: Sequence[Summary]) -> Table:
     """The figures of a run and of those beside it, one column a run; what epsilon means stands below."""
-    table = Table(caption="\n".join(privacy_lines(summaries)) or None, caption_justify="left", title_justify="left")
+    notes = [*privacy_lines(summaries), model_sentence(summary["model"] for summary in summaries)]
+    table = Table(caption="\n".join(note for note in notes if note) or None, caption_justify="left", title_justify="left")
     table.add_column("")
     for summary in summaries:
         table.add_column(str(summary["name"]), justify="right")
@@ -46,6 +47,7 @@ def outline_table(outline: RunOutline) -> Table:
     rows = [
         ("clients", f"{outline.clients}, {outline.config.clients.per_round or 'all'} a round"),
         ("training examples", f"{outline.examples:,}"),
+        ("model", outline.config.model.name or outline.config.model.factory or ""),
         ("trained parameters", f"{outline.parameters:,}"),
         ("rounds", str(outline.rounds)),
         ("strategy", outline.config.strategy.name or outline.config.strategy.factory or ""),
@@ -75,6 +77,7 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
     show = as_metric(metric)
     groups = list(dict.fromkeys(group for summary in summaries for group in summary["groups"]))
     return [
+        ("model", lambda s: str(s["model"] or ABSENT)),
         ("rounds", lambda s: str(s["rounds_done"])),
         (f"{metric} before training", lambda s: show(s["initial_accuracy"])),
         (f"{metric}, float", lambda s: show(s["accuracy_float"])),

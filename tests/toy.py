@@ -73,9 +73,7 @@ def federate(
 def model(input_shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     """A convolution and a linear layer."""
     channels, length = input_shape
-    return nn.Sequential(
-        nn.Conv1d(channels, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * length, outputs)
-    )
+    return nn.Sequential(nn.Conv1d(channels, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * length, outputs))
 
 
 def predictor(input_shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -40,7 +40,7 @@ def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> flo
         import dp_accounting
         from dp_accounting import pld
     except ImportError as missing:
-        raise PrivacyError("privacy.accountant pld needs dp-accounting: pip install dp-accounting") from missing
+        raise PrivacyError("accountant pld: needs dp-accounting, pip install 'stonecrop[accounting]'") from missing
     accountant = pld.PLDAccountant(value_discretization_interval=_INTERVAL)
     for sample_rate, noise_multiplier, steps in history:
         gaussian = dp_accounting.GaussianDpEvent(noise_multiplier)

@@ -7,7 +7,7 @@ the closing table and the outline of a config say the same thing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,10 @@ SIMULATED_NOISE = (
 TUNING = (
     "Tuning is not accounted: choosing a learning rate, a model or a clip norm by looking at runs on the same private "
     "data spends privacy that no figure here includes."
+)
+OTHER_MODEL = (
+    "These runs train different models ({models}), each suited to its own run, so the distance between them is not the "
+    "price of privacy alone."
 )
 SIMULATION_ONLY = "simulation only: on boards this stays on the board"
 
@@ -42,6 +46,12 @@ def unit_sentence(unit_text: str, not_hidden: str) -> str:
     """One sentence that stands below every figure with an epsilon."""
     sentence = f"Unit of privacy: one {_bare(unit_text)}."
     return f"{sentence} Not hidden: {_closed(not_hidden)}" if not_hidden else sentence
+
+
+def model_sentence(models: Iterable[str | None]) -> str:
+    """What to know before runs are compared that do not train the same model; empty where they do."""
+    different = list(dict.fromkeys(str(model) for model in models if model))
+    return OTHER_MODEL.format(models=", ".join(different)) if len(different) > 1 else ""
 
 
 def describe(privacy: Mapping[str, Any] | None, data: Mapping[str, Any], epsilon_spent: float | None) -> PrivacyWords:

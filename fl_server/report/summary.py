@@ -53,6 +53,7 @@ def summarize(events: Sequence[Event], seconds: float, peak_rss_mb: float) -> di
         "rounds_done": series.rounds_done(events),
         "clients": len(start.get("clients", ())),
         "strategy": start.get("strategy"),
+        "model": start.get("model"),
         "seed": start.get("seed"),
         "metric": series.metric_name(events),
         "initial_accuracy": initial_accuracy(start),

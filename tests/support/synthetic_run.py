@@ -42,6 +42,7 @@ def write_run(
     names = [first_client, *(f"person {number}" for number in range(2, clients + 1))]
     log = RunLog(folder, name)
     log.append("run_started", 0, clients=names, rounds=rounds, strategy="fedavg", seed=1,
+               model="imu_bank" if private else "imu_cnn",
                privacy=_privacy(names) if private else None,
                data={"name": "smartwatch", "unit": UNIT, "not_hidden": "that a person took part", "labels": ["a", "b"],
                      "groups": ["person 9"] if test_set else [], "metric": "accuracy"},

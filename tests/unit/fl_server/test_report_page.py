@@ -10,7 +10,7 @@ import pytest
 
 from fl_core.errors import RunFolderError
 from fl_server.report import build_report, write_summary
-from fl_server.report.privacy_words import SIMULATED_NOISE, SIMULATION_ONLY, TUNING
+from fl_server.report.privacy_words import SIMULATED_NOISE, SIMULATION_ONLY, TUNING, model_sentence
 from support.synthetic_run import UNIT, write_run
 
 FETCHING = {"src", "href", "data", "action", "poster", "srcset", "xlink:href"}
@@ -113,6 +113,15 @@ def test_the_run_beside_is_drawn_beside(tmp_path: Path) -> None:
     text = text_of(write_run(tmp_path))
     assert "without_privacy (beside, int8 in its runtime)" in text
     assert "without_privacy (beside)</td>" in text
+
+
+def test_runs_that_train_different_models_are_not_compared_silently(tmp_path: Path) -> None:
+    write_run(tmp_path / "beside" / "without_privacy", name="without_privacy", private=False)
+    assert model_sentence(["imu_bank", "imu_cnn"]) in text_of(write_run(tmp_path)).replace("&#39;", "'")
+    same = write_run(tmp_path / "same")
+    write_run(same / "beside" / "again", name="again")
+    assert "different models" not in text_of(same)
+    assert "model imu_bank" in text_of(same)
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fl_core.runlog import Event, read_events
 from fl_server.report import write_summary
-from fl_server.report.privacy_words import SIMULATED_NOISE
+from fl_server.report.privacy_words import SIMULATED_NOISE, model_sentence
 from simulation.progress import LiveProgress, RunProgress
 from simulation.tables import closing_table
 from support.synthetic_run import write_run
@@ -95,3 +95,4 @@ def test_closing_table_shows_dp_beside_no_dp_and_what_epsilon_means(tmp_path: Pa
     flat = " ".join(text.split())
     assert "Unit of privacy: one window of 2 s of wrist movement." in flat
     assert SIMULATED_NOISE in flat
+    assert model_sentence(["imu_bank", "imu_cnn"]) in flat
