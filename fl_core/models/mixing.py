@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fl_core.models.start import ranged_logits
 from fl_core.types import Array, FloatArray
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -71,7 +72,7 @@ def with_head(fixed_part: nn.Sequential, outputs: int) -> nn.Sequential:
     model = copy.deepcopy(fixed_part)
     mix = model[-1]
     assert isinstance(mix, nn.Linear)
-    head = nn.Linear(mix.out_features, outputs)
+    head = ranged_logits(mix.out_features, outputs)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     model.add_module("head", head)
