@@ -29,8 +29,8 @@ CONFIG_OF: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "quickstart": ("quickstart.yaml", ()),
     "quickstart_no_dp": ("quickstart_no_dp.yaml", ()),
     "mnist": ("mnist.yaml", ()),
-    "mnist_epsilon_3": ("mnist.yaml", ("privacy.epsilon=3",)),
-    "mnist_epsilon_1": ("mnist.yaml", ("privacy.epsilon=1",)),
+    "mnist_epsilon_3": ("mnist.yaml", ("privacy.epsilon=3", "clients.optimizer.learning_rate=16")),
+    "mnist_epsilon_1": ("mnist.yaml", ("privacy.epsilon=1", "clients.optimizer.learning_rate=8", "run.rounds=20")),
     "mnist_no_dp": ("mnist_no_dp.yaml", ()),
     "mnist_dirichlet": ("mnist_dirichlet.yaml", ()),
     # As many steps, each on all examples of a client: no client has 5000.

@@ -26,7 +26,8 @@ class Figures:
 
 
 def show(tables: Sequence[Figures], markdown: bool) -> None:
-    """Print tables on standard output."""
+    """Print tables on standard output, without those that have no rows."""
+    tables = [table for table in tables if table.rows]
     if markdown:
         print("\n\n".join(as_markdown(table) for table in tables))
         return
@@ -34,9 +35,10 @@ def show(tables: Sequence[Figures], markdown: bool) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     for figures in tables:
-        table = Table(title=figures.title, title_justify="left", caption="\n".join(figures.notes) or None)
+        notes = "\n".join(figures.notes) or None
+        table = Table(title=figures.title, title_justify="left", caption=notes, caption_justify="left")
         for number, column in enumerate(figures.columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(column, justify="right" if number else "left", no_wrap=not number)
         for row in figures.rows:
             table.add_row(*row)
         console.print(table)

@@ -7,6 +7,7 @@ is understood; everything else is refused with its name and, where there is one,
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,8 @@ def trace_float(model: nn.Module, input_shape: tuple[int, ...]) -> FloatGraph:
         ) from error
     readers = {node: _reader(node, traced) for node in traced.graph.nodes}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a trial run: what it warns of is either refused below or harmless
             ShapeProp(traced).propagate(torch.zeros(2, *input_shape))
     except Exception as error:
         name = type(model).__name__

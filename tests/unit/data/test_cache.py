@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -115,8 +116,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_packaged_file_is_read_without_importing(package: str) -> None:
-    import hashlib
-
     assert packaged_bytes(package, "data.bin", hashlib.sha256(b"expected").hexdigest()) == b"expected"
 
 
