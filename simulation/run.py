@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,28 @@ def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) 
     """
     if not (run_dir / CONFIG_FILE).exists():
         raise RunFolderError(f"{run_dir}: expected a run folder with {CONFIG_FILE}, found none")
+    with run_lock(run_dir):
+        _finish_all(run_dir, workers, listeners)
+    return run_dir
+
+
+@contextmanager
+def run_lock(run_dir: Path) -> Iterator[None]:
+    """Hold a run folder for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+        RunFolderError: another process holds it.
+    """
+    with (run_dir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(f"{run_dir}: another process is at work on this run") from None
+        yield
+
+
+def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
+    """The run itself first, then what stands beside it, then the summaries that name both."""
     folders = [*sorted(path.parent for path in run_dir.glob(f"beside/*/{CONFIG_FILE}")), run_dir]
     for folder in reversed(folders):
         if not is_finished(folder):
@@ -81,7 +104,6 @@ def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) 
     for folder in folders:
         write_summary(folder, peak_rss_mb())
         build_report(folder)
-    return run_dir
 
 
 def is_finished(run_dir: Path) -> bool:

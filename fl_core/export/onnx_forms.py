@@ -11,6 +11,7 @@ fake-quant forward: equal to it even where a value falls on a rounding tie, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +70,9 @@ class Form(Protocol):
     def weights(self, node: Node) -> list[str]:
         """Names of the float values of a node's weight and, where there is one, bias."""
 
+    def average(self, node: Node, channels: int, window: Mapping[str, list[int]]) -> str:
+        """Name of the mean over windows of the node's input, padding counted."""
+
     def store(self, tensor: str, value: str) -> None:
         """Makes a float value the content of a tensor, on its grid and within its bounds."""
 
@@ -103,6 +107,11 @@ class FloatForm:
         if node.bias is not None:
             names.append(self.sheet.constant(f"{node.name}:b", (node.bias * bias_scale_O).astype(np.float32)))
         return names
+
+    def average(self, node: Node, channels: int, window: Mapping[str, list[int]]) -> str:
+        return self.sheet.emit(
+            "AveragePool", [self.real(node.inputs[0])], f"{node.name}:out", count_include_pad=1, **window
+        )
 
     def store(self, tensor: str, value: str) -> None:
         params = self._lowered.tensors[tensor]
@@ -160,6 +169,23 @@ class QuantizedForm:
         if node.bias is not None:
             names.append(self._dequantize_constant(f"{node.name}:b", node.bias, bias_scale_O))
         return names
+
+    def average(self, node: Node, channels: int, window: Mapping[str, list[int]]) -> str:
+        """A depthwise convolution of ones, as ``Lowered`` defines it: integer sums, so that ties are exact.
+
+        The runtime makes the ones when it loads the file, which then does not carry them.
+        """
+        from onnx import numpy_helper
+
+        kernel = window["kernel_shape"]
+        shape = self.sheet.constant(f"{node.name}:kernel", np.array([channels, 1, *kernel], np.int64))
+        one = numpy_helper.from_array(np.ones(1, np.int8))
+        ones = self.sheet.emit("ConstantOfShape", [shape], f"{node.name}:ones", value=one)
+        share = self.sheet.constant(f"{node.name}:share", np.float32(1) / np.float32(prod(kernel)))
+        inputs = [ones, share, self.sheet.constant("zero:ones", np.int8(0))]
+        weight = self.sheet.emit("DequantizeLinear", inputs, f"{node.name}:w:f")
+        name = f"{node.name}:out"
+        return self.sheet.emit("Conv", [self.real(node.inputs[0]), weight], name, name=name, group=channels, **window)
 
     def store(self, tensor: str, value: str) -> None:
         stored = self.sheet.emit("QuantizeLinear", [value, *self._grid(tensor)], f"{tensor}:q")

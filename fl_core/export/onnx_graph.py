@@ -76,8 +76,7 @@ def _concat(form: Form, node: Node, shapes: Shapes) -> None:
 
 
 def _avg_pool(form: Form, node: Node, shapes: Shapes) -> None:
-    inputs = [form.real(node.inputs[0])]
-    form.store(node.output, _apply(form, "AveragePool", node, inputs, count_include_pad=1, **_window(node)))
+    form.store(node.output, form.average(node, shapes[node.output][0], _window(node)))
 
 
 def _max_pool(form: Form, node: Node, shapes: Shapes) -> None:
@@ -99,7 +98,7 @@ def _lut(form: Form, node: Node, shapes: Shapes) -> None:
 
 
 def _apply(form: Form, op: str, node: Node, inputs: Sequence[str], **attrs: Any) -> str:
-    return form.sheet.emit(op, inputs, f"{node.name}:out", **attrs)
+    return form.sheet.emit(op, inputs, f"{node.name}:out", name=f"{node.name}:out", **attrs)
 
 
 def _window(node: Node) -> dict[str, list[int]]:

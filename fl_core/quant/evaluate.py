@@ -41,6 +41,10 @@ def run_node(node: Node, inputs: list[IntArray], sources: list[QParams], target:
     """One node alone: integers of its output from integers of its inputs."""
     if node.op in ("conv", "linear"):
         return _product(node, inputs[0], sources[0], target)
+    if node.op == "avg_pool":
+        sums = _windows(inputs[0] - sources[0].zero_point, node.attrs, padding=0).sum(-1)
+        share = np.float32(1) / np.float32(np.prod(node.attrs["kernel"]))
+        return _requantize(sums, np.float32(sources[0].scale) * share / np.float32(target.scale), target)
     if node.op == "flatten":
         start = node.attrs["start_dim"]
         return inputs[0].reshape(*inputs[0].shape[:start], -1)
@@ -78,8 +82,11 @@ def _product(node: Node, q: IntArray, source: QParams, target: QParams) -> IntAr
     if np.abs(accumulator).max(initial=0) >= 2**31:
         raise ModelError(f"layer {node.name}: its accumulator leaves int32")
     multiplier_O = np.float32(source.scale) * node.weight_scale / np.float32(target.scale)
-    steps = np.rint(accumulator.astype(np.float32) * multiplier_O.astype(np.float32).reshape(-1, *trailing))
-    return _place(steps, target)
+    return _requantize(accumulator, multiplier_O.astype(np.float32).reshape(-1, *trailing), target)
+
+
+def _requantize(accumulator: IntArray, multiplier: Any, target: QParams) -> IntArray:
+    return _place(np.rint(accumulator.astype(np.float32) * multiplier), target)
 
 
 def _accumulate(node: Node, centred: IntArray) -> IntArray:
@@ -120,11 +127,6 @@ def _concat(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
     return np.concatenate(reals, axis=attrs["dim"])
 
 
-def _avg_pool(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
-    mean: FloatArray = _windows(reals[0], attrs, padding=0).mean(-1, dtype=np.float32)
-    return mean
-
-
 def _identity(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
     return reals[0]
 
@@ -139,7 +141,6 @@ def _lut(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
 _REAL_OPS: Mapping[str, Callable[[list[FloatArray], Mapping[str, Any]], FloatArray]] = {
     "add": _add,
     "concat": _concat,
-    "avg_pool": _avg_pool,
     "identity": _identity,
     "lut": _lut,
 }

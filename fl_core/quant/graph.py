@@ -6,6 +6,7 @@ what the model computes. Layers keep the paths they have in the float model; qua
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange
+from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, straight_through
 from fl_core.quant.layers import QLayer
 
 
@@ -78,6 +79,8 @@ class QatModel(nn.Module):
             out: Tensor = step.layer(inputs[0], input_scale=self.grids[step.inputs[0]].scale())
         elif step.layer is not None:
             out = step.layer(inputs[0])
+        elif step.op == "avg_pool" and self.grids[step.output].fake_quant:
+            out = average_on_grid(inputs[0], step.attrs, self.grids[step.output].scale())
         else:
             out = FLOAT_OPS[step.op](inputs, step.attrs)
         return self.grids[step.output](out) if step.requantize else out
@@ -103,6 +106,28 @@ def _avg_pool(inputs: list[Tensor], attrs: Mapping[str, Any]) -> Tensor:
     pool = F.avg_pool1d if len(attrs["kernel"]) == 1 else F.avg_pool2d
     out: Tensor = pool(inputs[0], attrs["kernel"], attrs["stride"], attrs["padding"])
     return out
+
+
+def average_on_grid(x: Tensor, attrs: Mapping[str, Any], scale: Tensor) -> Tensor:
+    """Average pooling as integers do it, result on the grid of ``x``; the gradient is the plain average pooling's.
+
+    A mean of integers often falls on a rounding tie (every fourth one of two values does). A sum of whole numbers is
+    exact in float32, where a float mean would leave the tie to noise.
+    """
+    mean = _avg_pool([x], attrs)
+    with torch.no_grad():
+        steps = torch.round(x * (1.0 / scale))
+        multiplier = scale * (1.0 / math.prod(attrs["kernel"])) / scale
+        value = torch.round(_window_sums(steps, attrs) * multiplier) * scale
+    return straight_through(mean, value)
+
+
+def _window_sums(steps: Tensor, attrs: Mapping[str, Any]) -> Tensor:
+    kernel, stride, padding = attrs["kernel"], attrs["stride"], attrs["padding"]
+    if len(kernel) == 2:
+        return F.avg_pool2d(steps, kernel, stride, padding, divisor_override=1)
+    flat = F.avg_pool2d(steps.unsqueeze(2), (1, *kernel), (1, *stride), (0, *padding), divisor_override=1)
+    return flat.squeeze(2)
 
 
 def _max_pool(inputs: list[Tensor], attrs: Mapping[str, Any]) -> Tensor:

@@ -63,7 +63,10 @@ class Lowered:
     - input: ``round(x * (1 / scale))``.
     - conv, linear: int32 accumulator of ``(q - zero_point) * weight`` plus ``bias``; zero padding is the zero point;
       ``round(accumulator * (input_scale * weight_scale / output_scale))``.
-    - add, concat, avg_pool, identity, lut: dequantize, compute, ``round(real * (1 / output_scale))``.
+    - avg_pool: a depthwise convolution of ones, its weight_scale ``1 / n`` for windows of n values: int32 sum of
+      ``q - zero_point``, padding as the zero point; ``round(sum * (input_scale * (1 / n) / output_scale))``. So a
+      rounding tie, which an even window often gives, falls the same way everywhere.
+    - add, concat, identity, lut: dequantize, compute, ``round(real * (1 / output_scale))``.
     - max_pool, flatten: integers as they are; input and output have the same QParams, as they have for avg_pool.
 
     ``tensors`` has the QParams of every tensor named by a node, ``input`` and ``output`` included. ``input_shape`` is

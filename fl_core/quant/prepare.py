@@ -142,9 +142,7 @@ def _step(op: FloatOp, spec: QuantSpec, grids: Mapping[str, ActivationQuantizer]
         layer = _q_layer(op, spec.bits_of(op.name))
     elif op.kind == "dropout":
         layer = op.module or nn.Dropout(op.attrs["p"])
-    on_grid = op.kind in ("max_pool", "flatten", "dropout") or (
-        op.kind == "concat" and grids[op.output] is grids[op.inputs[0]]
-    )
+    on_grid = op.kind in KEEPS_GRID or (op.kind == "concat" and grids[op.output] is grids[op.inputs[0]])
     return Step(op.name, op.kind, tuple(op.inputs), op.output, op.attrs, layer, requantize=not on_grid)
 
 

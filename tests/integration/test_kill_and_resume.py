@@ -12,7 +12,7 @@ from fl_core.errors import RunFolderError
 from fl_core.runlog import write_atomic
 from fl_core.tree import digest
 from fl_server.checkpoint import load_checkpoint
-from simulation.run import resume, run
+from simulation.run import resume, run, run_lock
 
 
 def kill(folder: Path, kills: int) -> KillReport:
@@ -55,6 +55,13 @@ def test_a_run_folder_is_not_started_twice_and_not_resumed_with_another_config(t
     (run_dir / "events.jsonl").write_text("")
     with pytest.raises(RunFolderError, match="another config"):
         resume(run_dir)
+
+
+def test_two_processes_never_work_on_one_run(tmp_path):
+    run_dir = run(toy.config(tmp_path))
+    with run_lock(run_dir), pytest.raises(RunFolderError, match="another process"):
+        resume(run_dir)
+    resume(run_dir)
 
 
 def test_resuming_where_there_is_nothing_says_so(tmp_path):

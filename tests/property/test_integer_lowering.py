@@ -97,7 +97,7 @@ def prepared(case: tuple[list[str], int], spec: QuantSpec) -> tuple[Any, nn.Modu
     return qat, net, x
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(nets, specs)
 def test_every_layer_is_at_most_one_step_from_its_integer_form(case: tuple[list[str], int], spec: QuantSpec) -> None:
     qat, _, x = prepared(case, spec)

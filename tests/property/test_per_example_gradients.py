@@ -97,7 +97,7 @@ def test_conv1d(case: tuple[nn.Module, tuple[int, ...]], spec: QuantSpec, seed: 
         check(nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(features(conv, shape), 3)), spec, shape, seed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(convolutions(2), specs, st.integers(0, 2**16), st.sampled_from(["", "bias", "0.weight"]))
 def test_conv2d(case: tuple[nn.Module, tuple[int, ...]], spec: QuantSpec, seed: int, frozen: str) -> None:
     conv, shape = case
@@ -122,7 +122,7 @@ class Mixed(nn.Module):
         return self.head(nn.functional.avg_pool2d(z, 3).flatten(1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(specs, st.integers(0, 2**16))
 def test_a_net_with_branches(spec: QuantSpec, seed: int) -> None:
     check(Mixed(), spec, (2, 6, 6), seed)

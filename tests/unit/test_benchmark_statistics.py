@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmarks.paired import difference, spread
+from paired import difference, spread
 from scipy import stats
 
 INT8 = (0.951, 0.948, 0.957, 0.950, 0.944)

@@ -96,7 +96,14 @@ def test_parts_by_class_need_classes(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"kind": "even"}, {"kind": "iid"}, {"alpha": 0.0}, {"shards_per_client": 0}, {"min_examples": 0}, {"client_test": 1}],
+    [
+        {"kind": "even"},
+        {"kind": "iid"},
+        {"alpha": 0.0},
+        {"shards_per_client": 0},
+        {"min_examples": 0},
+        {"client_test": 1},
+    ],
 )
 def test_spec_names_the_field_that_is_out_of_range(values: dict[str, object]) -> None:
     field = "clients" if values == {"kind": "iid"} else next(iter(values))

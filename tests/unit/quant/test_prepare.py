@@ -214,7 +214,7 @@ def test_attention_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.attend(x, x, x)[0]
 
-    with pytest.raises(UnsupportedLayerError, match="layer attend: MultiheadAttention .* pooling over time"):
+    with pytest.raises(UnsupportedLayerError, match=r"layer attend: MultiheadAttention .* pooling over time"):
         prepare(Attends(), (4, 8))
 
 

@@ -24,7 +24,7 @@ def small_net(ranges: str = "fixed") -> QatModel:
 
 def test_calibrated_ranges_are_the_extremes_of_the_float_forward() -> None:
     qat, x = small_net(), torch.randn(50, 2, 8)
-    conv, linear = qat.get_submodule("0"), qat.get_submodule("5")
+    conv, linear = qat.get_submodule("0").requires_grad_(False), qat.get_submodule("5").requires_grad_(False)
     hidden = torch.relu(nn.functional.conv1d(x, conv.weight, conv.bias))
     out = nn.functional.linear(nn.functional.avg_pool1d(hidden, 2).flatten(1), linear.weight, linear.bias)
     found = calibrate(qat, x, batch_size=7)
