@@ -101,12 +101,13 @@ def read_artifact(folder: Path) -> Artifact:
         raise ExportError(f"artefact {folder}: expected version {ARTIFACT_VERSION}, got {version}")
     try:
         origin = {**plain["origin"], "labels": tuple(plain["origin"]["labels"])}
+        kernels = {**plain["kernels"], "integer_nodes": tuple(plain["kernels"]["integer_nodes"])}
         artifact = Artifact(
             **{
                 **plain,
                 "origin": Origin(**origin),
                 "parity": Parity(**plain["parity"]),
-                "kernels": KernelProof(**plain["kernels"]),
+                "kernels": KernelProof(**kernels),
                 "golden": Golden(
                     _unpack(plain["golden"]["inputs"], np.float32), _unpack(plain["golden"]["outputs"], np.int32)
                 ),

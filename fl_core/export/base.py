@@ -7,7 +7,7 @@ convolutions and matrix products run on integers. Nothing here knows a runtime; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -47,24 +47,28 @@ class KernelProof:
     runtime: str
     """Name and version of the runtime that optimised the graph."""
     integer_kernels: Mapping[str, int]
-    """Convolutions and matrix products on integers."""
+    """Convolutions and matrix products on integers, average poolings included where they run as convolutions."""
     float_kernels: Mapping[str, int]
     """Convolutions and matrix products in float: there must be none."""
     float_elementwise: Mapping[str, int] = field(default_factory=dict)
     """Cheap operations that touch float values inside the graph, without the one quantizer at its entrance and the one
     dequantizer at its exit."""
+    integer_nodes: tuple[str, ...] = ()
+    """The nodes of the lowered model, by name, that the integer kernels compute."""
 
-    def check(self, layers: int) -> None:
-        """Refuses an artefact of which any of the ``layers`` convolutions and linear layers does not run on integers.
+    def check(self, layers: Iterable[str]) -> None:
+        """Refuses an artefact of which any of the ``layers``, by name, does not run on integers.
+
+        By name and not by number: a pooling that runs as a convolution must not stand in for a missing layer.
 
         Raises:
-            ExportError: a float kernel is left, or fewer integer kernels than layers were found.
+            ExportError: a float kernel is left, or a layer has no integer kernel.
         """
         if self.float_kernels:
             raise ExportError(f"{self.runtime}: expected integer kernels only, got float {dict(self.float_kernels)}")
-        found = sum(self.integer_kernels.values())
-        if found < layers:
-            raise ExportError(f"{self.runtime}: expected {layers} integer kernels, got {dict(self.integer_kernels)}")
+        missing = sorted(set(layers) - set(self.integer_nodes))
+        if missing:
+            raise ExportError(f"{self.runtime}: expected an integer kernel for every layer, got none for {missing}")
 
 
 class Exporter(Protocol):
@@ -100,6 +104,6 @@ class Exporter(Protocol):
         """Counts the kernels of the graph as the runtime optimised it."""
 
 
-def weighted_layers(lowered: Lowered) -> int:
-    """Number of convolutions and linear layers of a model."""
-    return sum(node.weight is not None for node in lowered.nodes)
+def weighted_layers(lowered: Lowered) -> list[str]:
+    """Names of the convolutions and linear layers of a model."""
+    return [node.name for node in lowered.nodes if node.weight is not None]

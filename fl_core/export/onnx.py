@@ -124,7 +124,8 @@ def open_session(path: Path, optimised: Path | None = None) -> Any:
 def _count_kernels(graph: Any, runtime: str) -> KernelProof:
     """Sorts the nodes of an optimised graph by what they compute on.
 
-    ONNX Runtime saves no types for the values inside, so they are followed from the graph's inputs and constants.
+    ONNX Runtime saves no types for the values inside, so they are followed from the graph's inputs and constants. It
+    may append to the name of a node that it moves, never before the colon.
     """
     from onnx import TensorProto, helper
 
@@ -134,6 +135,7 @@ def _count_kernels(graph: Any, runtime: str) -> KernelProof:
     integer_kernels: Counter[str] = Counter()
     float_kernels: Counter[str] = Counter()
     float_elementwise: Counter[str] = Counter()
+    integer_nodes: list[str] = []
     for node in graph.node:
         read = TensorProto.UINT8 if node.op_type.startswith("QLinear") else types[node.input[0]]
         if node.op_type == "QuantizeLinear":
@@ -148,6 +150,8 @@ def _count_kernels(graph: Any, runtime: str) -> KernelProof:
         at_the_edge = node.input[0] in entrances or node.output[0] in exits
         if any(word in node.op_type for word in _MATRIX_WORDS):
             (float_kernels if read == TensorProto.FLOAT else integer_kernels)[node.op_type] += 1
+            if read != TensorProto.FLOAT:
+                integer_nodes.append(node.name.partition(":")[0])
         elif TensorProto.FLOAT in (read, made) and not at_the_edge:
             float_elementwise[node.op_type] += 1
-    return KernelProof(runtime, dict(integer_kernels), dict(float_kernels), dict(float_elementwise))
+    return KernelProof(runtime, dict(integer_kernels), dict(float_kernels), dict(float_elementwise), tuple(integer_nodes))

@@ -49,7 +49,7 @@ class ParityLimits:
         they part by 1 LSB; every later layer can widen that. A net of 50 layers was measured at 6 LSB on ONNX Runtime,
         where this bound gives 7.
         """
-        deeper = max(0, weighted_layers(lowered) - SMALL_NET_LAYERS)
+        deeper = max(0, len(weighted_layers(lowered)) - SMALL_NET_LAYERS)
         return cls(top1_agreement=0.99 if classes else None, max_lsb=1 + -(-deeper // LAYERS_PER_EXTRA_LSB))
 
 
