@@ -1,6 +1,6 @@
 """Local training of one client in one round: quantization-aware, and with per-example DP where the plan has terms.
 
-    forward with fake-quant -> loss per example -> (clip, noise) -> strategy.correction -> SGD step
+forward with fake-quant -> loss per example -> (clip, noise) -> strategy.correction -> SGD step
 """
 
 from __future__ import annotations

@@ -89,9 +89,7 @@ class Trainer:
     def info(self, client_id: str) -> ClientInfo:
         """What the server may know of a client before it plans anything; fixes the size class for ever."""
         examples = len(self._own(client_id).train)
-        return ClientInfo(
-            client_id, self._ledger.enrol(client_id, size_class(examples)), __version__, self._simulated
-        )
+        return ClientInfo(client_id, self._ledger.enrol(client_id, size_class(examples)), __version__, self._simulated)
 
     def train_many(self, tasks: Iterable[Task]) -> Iterator[TaskResult]:
         """One result a task, in order. A client that cannot train costs its own result and nothing else."""

@@ -58,9 +58,7 @@ def measured_names(setup: Setup) -> list[str]:
     return [name for name in activation_names(model) if id(model.grids[name]) not in ends]
 
 
-def histogram_ranges(
-    grid: Grid, setup: Setup, log: RunLog, nodes: Mapping[int, ClientInfo], model: Tensors
-) -> Ranges:
+def histogram_ranges(grid: Grid, setup: Setup, log: RunLog, nodes: Mapping[int, ClientInfo], model: Tensors) -> Ranges:
     """Ask every client once for noisy histograms, paid from its budget."""
     names = measured_names(setup)
     plans = {node_id: histogram_plan(setup, info) for node_id, info in nodes.items()}

@@ -91,9 +91,7 @@ def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Ob
     log.sync()
 
 
-def _begin(
-    grid: Grid, setup: Setup, run_dir: Path, log: RunLog, nodes: Mapping[int, ClientInfo]
-) -> Checkpoint:
+def _begin(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, nodes: Mapping[int, ClientInfo]) -> Checkpoint:
     """Write down what is going to run, and the untrained model as the checkpoint of round 0."""
     state = setup.initial_state()
     load_tensors(setup.model, state.model)

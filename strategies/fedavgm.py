@@ -1,5 +1,7 @@
 """FedAvg with server momentum (FedAvgM), Hsu et al. 2019, arXiv 1909.06335.
 
+Each round, with the mean of the updates:
+
     v <- momentum * v + mean_delta;    w <- w + server_learning_rate * v
 """
 

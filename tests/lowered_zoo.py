@@ -63,9 +63,7 @@ class Sketch:
         bias_scale = scale * np.float32(self.tensors[source].scale)
         bias = (self.rng.uniform(-0.2, 0.2, shape[0]) / bias_scale).astype(np.int32)
         output = self.add(op, source, bound, positive, **attrs)
-        self.nodes[-1] = replace(
-            self.nodes[-1], weight=weight, weight_scale=scale, bias=bias, weight_bits=self.bits
-        )
+        self.nodes[-1] = replace(self.nodes[-1], weight=weight, weight_scale=scale, bias=bias, weight_bits=self.bits)
         return output
 
     def conv(self, source: str, *shape: int, stride: int = 1, groups: int = 1, positive: bool = True) -> str:

@@ -204,10 +204,14 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.privacy is not None and self.quant.ranges == "ema":
-            raise ValueError("quant.ranges: ema lets raw activation ranges leave a device; under privacy expected "
-                             "fixed, public, learned or dp_histogram, got 'ema'")
+            raise ValueError(
+                "quant.ranges: ema lets raw activation ranges leave a device; under privacy expected "
+                "fixed, public, learned or dp_histogram, got 'ema'"
+            )
         if self.privacy is None and self.quant.ranges == "dp_histogram":
             raise ValueError("quant.ranges: dp_histogram spends a privacy budget; expected a privacy section, got null")
         if self.clients.sample_rate is not None and self.privacy is None:
-            raise ValueError("clients.sample_rate: is Poisson sampling under privacy; expected null without, "
-                             f"got {self.clients.sample_rate}")
+            raise ValueError(
+                "clients.sample_rate: is Poisson sampling under privacy; expected null without, "
+                f"got {self.clients.sample_rate}"
+            )

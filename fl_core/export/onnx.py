@@ -149,9 +149,12 @@ def _count_kernels(graph: Any, runtime: str) -> KernelProof:
         types.update(dict.fromkeys(node.output, made))
         at_the_edge = node.input[0] in entrances or node.output[0] in exits
         if any(word in node.op_type for word in _MATRIX_WORDS):
-            (float_kernels if read == TensorProto.FLOAT else integer_kernels)[node.op_type] += 1
-            if read != TensorProto.FLOAT:
+            if read == TensorProto.FLOAT:
+                float_kernels[node.op_type] += 1
+            else:
+                integer_kernels[node.op_type] += 1
                 integer_nodes.append(node.name.partition(":")[0])
         elif TensorProto.FLOAT in (read, made) and not at_the_edge:
             float_elementwise[node.op_type] += 1
-    return KernelProof(runtime, dict(integer_kernels), dict(float_kernels), dict(float_elementwise), tuple(integer_nodes))
+    counts = (dict(counter) for counter in (integer_kernels, float_kernels, float_elementwise))
+    return KernelProof(runtime, *counts, integer_nodes=tuple(integer_nodes))

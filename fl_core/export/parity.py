@@ -81,8 +81,9 @@ def measure_parity(reference_BK: FloatArray, got_BK: FloatArray, output_scale: f
 def check_parity(reference_BK: FloatArray, got_BK: FloatArray, output_scale: float, limits: ParityLimits) -> Parity:
     """Measures parity and refuses what is beyond ``limits``.
 
-    Of fewer than 100 examples one may change its class in spite of the limit on agreement: within ``max_lsb`` that is
-    a near tie, and no share of so few examples could tell it from a fault.
+    One example may change its class whatever the limit on agreement: within ``max_lsb`` that is a near tie, and one
+    example could not tell it from a fault. At a limit of .99 this speaks for fewer than 100 examples; from there on
+    the limit itself allows one.
 
     Raises:
         ParityError: a limit is exceeded, with every figure; or the outputs cannot be compared.

@@ -177,6 +177,7 @@ def attach_layers(qat: QatModel, model: nn.Module) -> None:
 
 
 def attach_quantizers(qat: QatModel) -> None:
+    """Register the quantizers by the names of their tensors, a shared one once."""
     holder = nn.Module()
     attached: set[int] = set()
     for tensor, quantizer in qat.grids.items():

@@ -117,17 +117,28 @@ def test_float_kernels_are_found(exporter: Exporter, tmp_path: Path) -> None:
     """The proof itself must be able to fail: it is given a model that really runs in float."""
     lowered = image_net("asymmetric")
     proof = exporter.integer_kernels(exporter.export_float(lowered, tmp_path))
-    assert sum(proof.float_kernels.values()) == weighted_layers(lowered)
+    assert sum(proof.float_kernels.values()) == len(weighted_layers(lowered))
     assert proof.integer_kernels == {}
+    assert proof.integer_nodes == ()
     with pytest.raises(ExportError, match="expected integer kernels only"):
         proof.check(weighted_layers(lowered))
 
 
-def test_missing_integer_kernels_are_found(exporter: Exporter, tmp_path: Path) -> None:
-    lowered = image_net("asymmetric")
+@every_model
+def test_the_kernel_of_every_layer_is_known_by_name(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
     proof = exporter.integer_kernels(exporter.export(lowered, tmp_path, {}))
-    with pytest.raises(ExportError, match="expected 4 integer kernels"):
-        proof.check(weighted_layers(lowered) + 1)
+    assert set(weighted_layers(lowered)) <= set(proof.integer_nodes) <= {node.name for node in lowered.nodes}
+    assert len(set(proof.integer_nodes)) == len(proof.integer_nodes) == sum(proof.integer_kernels.values())
+
+
+def test_a_pooling_cannot_stand_in_for_a_missing_layer(exporter: Exporter, tmp_path: Path) -> None:
+    lowered = image_net("asymmetric")
+    layers = weighted_layers(lowered)
+    proof = exporter.integer_kernels(exporter.export(lowered, tmp_path, {}))
+    others = tuple(name for name in proof.integer_nodes if name != layers[1])
+    pooled = replace(proof, integer_nodes=(*others, "another pooling", "and another"))
+    with pytest.raises(ExportError, match=rf"an integer kernel for every layer, got none for \['{layers[1]}'\]"):
+        pooled.check(layers)
 
 
 @pytest.mark.parametrize("make", list(ZOO.values()), ids=list(ZOO))
