@@ -38,8 +38,7 @@ SIGNIFICANT_STDS = 3.0
 
 def public_ranges(setup: Setup) -> Ranges:
     """Ranges of the weights that ``setup.model`` holds, on the public examples."""
-    if setup.public is None:
-        raise PrivacyError("quant.ranges: public needs public examples, and this data set has none; use fixed")
+    assert setup.public is not None, "Setup.of refuses public ranges without public examples"
     found = calibrate(setup.model, torch.from_numpy(setup.public.x))
     return {name: found[name] for name in measured_names(setup) if name in found}
 

@@ -49,10 +49,13 @@ class Setup:
         """Build it from a config and the data that the server sees.
 
         Raises:
-            ConfigError: the number of outputs is unknown, or the strategy cannot be built.
+            ConfigError: the number of outputs is unknown, the strategy cannot be built, or ranges are to be calibrated
+                on public examples where there are none.
             ModelError: the model cannot be built, or gives another number of outputs than the data asks for.
             DataError: targets do not have the form that the task needs; every owner of such is named.
         """
+        if config.quant.ranges == "public" and federation.public is None:
+            raise ConfigError("quant.ranges: public needs public examples, and this data set has none; use fixed")
         count = _count_outputs(config, federation)
         facts = DataFacts(federation.input_shape, count, federation.input_range)
         strategy = build_strategy(config.strategy.name, config.strategy.factory, config.strategy.args)

@@ -79,10 +79,15 @@ def run(
         loaded = load_config(config, overrides or ())
         parent = out or Path(loaded.run.out)
         run_dir = parent / loaded.run.name
-        _make_room(run_dir, overwrite)
+        _check_room(run_dir, overwrite)
     with _errors_as_lines(run_dir):
         from simulation.progress import LiveProgress
+        from simulation.run import preflight
         from simulation.run import run as start
+
+        if (run_dir / "config.yaml").is_file():
+            preflight(loaded)  # a wrong config deletes nothing
+            shutil.rmtree(run_dir)
 
         with LiveProgress(errors) as progress:
             run_dir = start(loaded, out=parent, workers=workers, listeners=[progress])
@@ -179,8 +184,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _make_room(run_dir: Path, overwrite: bool) -> None:
-    """Refuse to mix a new run with an old one; delete the old one only where it was asked for and is a run.
+def _check_room(run_dir: Path, overwrite: bool) -> None:
+    """Refuse to mix a new run with an old one; only a run may be overwritten, and only where that was asked for.
 
     Raises:
         RunFolderError: the folder is in the way.
@@ -194,7 +199,6 @@ def _make_room(run_dir: Path, overwrite: bool) -> None:
             f"{run_dir}: holds a run already. Go on with it: fl-sim resume {run_dir}. Keep it and run anew: add "
             "run.name=another or --out DIR. Delete it and run anew: --overwrite"
         )
-    shutil.rmtree(run_dir)
 
 
 def _check_beside(config: Config) -> None:
@@ -220,7 +224,8 @@ def _close(run_dir: Path, as_json: bool) -> None:
     summary = json.loads(path.read_text(encoding="utf-8"))
     errors.print(closing_table([summary, *summary["beside"]]))
     errors.print(f"report: {run_dir / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-    errors.print(f"try it: fl-sim try {run_dir}", markup=False, highlight=False, soft_wrap=True)
+    if summary["artifacts"]:
+        errors.print(f"try it: fl-sim try {run_dir}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(path)
 

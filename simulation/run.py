@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from fl_client.trainer import size_class
 from fl_core import __version__
 from fl_core.assemble import federation_of, trainable_tensors
 from fl_core.config import Config, load_config, to_yaml
-from fl_core.errors import RunFolderError
+from fl_core.data.datasets import DATASETS
+from fl_core.errors import ConfigError, RunFolderError
 from fl_core.export.registry import build_exporter
+from fl_core.models import MODELS
+from fl_core.registry import load_callable, look_up
 from fl_core.runlog import Event, RunLog, read_events, write_atomic
+from fl_core.tasks import TASKS
 from fl_core.types import ClientInfo
 from fl_server.app import Job, make_server_app
 from fl_server.report import build_report
@@ -29,6 +34,7 @@ from fl_server.setup import Setup
 from simulation.grid import RUN_ID
 from simulation.observe import watch_clients
 from simulation.world import open_grid
+from strategies.registry import STRATEGIES
 
 Listener = Callable[[Event], None]
 CONFIG_FILE = "config.yaml"
@@ -52,12 +58,15 @@ def run(config: Config, out: Path | None = None, workers: int = 1, listeners: Se
 
     Raises:
         RunFolderError: the folder already holds a run.
+        StonecropError: the config cannot run, and no folder has been made.
     """
     run_dir = (out or Path(config.run.out)) / config.run.name
     if (run_dir / CONFIG_FILE).exists():
         raise RunFolderError(f"{run_dir}: holds a run already; resume it, or choose another run.name or --out")
     beside = load_config(config.run.beside) if config.run.beside else None
+    preflight(config)
     if beside is not None:
+        preflight(beside)
         # A comparison has no comparison of its own, and is named by where it lies in the folder.
         beside = replace(beside, run=replace(beside.run, seed=config.run.seed, beside=None))
         inside = f"beside/{beside.run.name}"
@@ -119,13 +128,13 @@ def preflight(config: Config) -> RunOutline:
     """Build everything that a run needs and start nothing.
 
     Raises:
-        StonecropError: whatever would stop the run.
+        ConfigError: names that nothing has, all of them at once.
+        StonecropError: whatever else would stop the run.
     """
+    _check_names(config)
     federation = federation_of(config)
     setup = Setup.of(config, federation)
     tensors = trainable_tensors(setup.model)
-    for name in config.export.formats:
-        build_exporter(name)
     infos = [ClientInfo(name, size_class(len(c.train)), __version__, True) for name, c in federation.clients.items()]
     return RunOutline(
         config=config,
@@ -136,6 +145,29 @@ def preflight(config: Config) -> RunOutline:
         privacy=setup.describe_privacy(infos),
         formats=config.export.formats,
     )
+
+
+def _check_names(config: Config) -> None:
+    chosen: dict[str, tuple[str | None, str | None, Mapping[str, object]]] = {
+        "data": (config.data.name, config.data.factory, DATASETS),
+        "task": (config.task.name, config.task.factory, TASKS),
+        "model": (config.model.name, config.model.factory, MODELS),
+        "strategy": (config.strategy.name, config.strategy.factory, STRATEGIES),
+    }
+    checks: list[Callable[[], object]] = [partial(build_exporter, name) for name in config.export.formats]
+    for section, (name, factory, table) in chosen.items():
+        if factory is not None:
+            checks.append(partial(load_callable, factory, f"{section}.factory"))
+        elif name is not None:
+            checks.append(partial(look_up, f"{section}.name", name, table))
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def peak_rss_mb() -> float:

@@ -19,7 +19,9 @@ Summary = Mapping[str, Any]
 def closing_table(summaries: Sequence[Summary]) -> Table:
     """The figures of a run and of those beside it, one column a run; what epsilon means stands below."""
     notes = [*privacy_lines(summaries), model_sentence(summary["model"] for summary in summaries)]
-    table = Table(caption="\n".join(note for note in notes if note) or None, caption_justify="left", title_justify="left")
+    table = Table(
+        caption="\n".join(note for note in notes if note) or None, caption_justify="left", title_justify="left"
+    )
     table.add_column("")
     for summary in summaries:
         table.add_column(str(summary["name"]), justify="right")
@@ -51,13 +53,20 @@ def outline_table(outline: RunOutline) -> Table:
         ("trained parameters", f"{outline.parameters:,}"),
         ("rounds", str(outline.rounds)),
         ("strategy", outline.config.strategy.name or outline.config.strategy.factory or ""),
-        ("artefacts", f"{', '.join(outline.formats) or 'none'}; every {outline.config.export.every} round(s)"),
+        (
+            "artefacts",
+            f"{', '.join(outline.formats)}, {_how_often(outline.config.export.every)}" if outline.formats else "none",
+        ),
         ("run beside it", outline.config.run.beside or "none"),
         *_privacy_rows(outline.privacy),
     ]
     for label, value in rows:
         table.add_row(label, value)
     return table
+
+
+def _how_often(every: int) -> str:
+    return "after each round" if every == 1 else f"every {every} rounds and after the last"
 
 
 def _privacy_rows(privacy: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -116,10 +116,12 @@ def answers(sources: list[str], truth_BX: Array, outputs_BX: Array, labels: tupl
 def answer_table(trial: Trial) -> Table:
     """One row an example: truth, answer, confidence, and a word for right or wrong."""
     table = Table(title=f"{trial.format} artefact of round {trial.round}", title_justify="left")
-    for column in ("example", "truth", "answer", "confidence", ""):
+    owner = trial.answers[0].source.rpartition(", ")[0]  # all examples are of one owner
+    for column in (owner, "truth", "answer", "confidence", ""):
         table.add_column(column, justify="right" if column == "confidence" else "left")
     for answer in trial.answers:
-        table.add_row(answer.source, answer.truth, answer.said, _confidence(answer), verdict(answer))
+        row = answer.source.rpartition(", ")[2]
+        table.add_row(row, answer.truth, answer.said, _confidence(answer), verdict(answer))
     known = [answer.right for answer in trial.answers if answer.right is not None]
     if known:
         table.caption = f"{sum(known)} of {len(known)} right"

@@ -82,7 +82,7 @@ class Sketch:
         )
 
     def pool(self, op: Op, source: str, width: int, rank: int, padding: int = 0) -> str:
-        """Appends a pooling without overlap. Averages over an odd number of values never fall on a rounding tie."""
+        """Appends a pooling without overlap. An average over an even number of values often is a rounding tie."""
         return self.add(op, source, None, kernel=(width,) * rank, stride=(width,) * rank, padding=(padding,) * rank)
 
     def done(self, output: str) -> Lowered:
@@ -98,7 +98,7 @@ def imu_net(grid: str, bits: int = 8) -> Lowered:
     """1-D convolutions with stride, both poolings, two linear layers."""
     net = Sketch(grid, (6, 32), bits)
     x = net.pool("max_pool", net.conv("input", 8, 6, 5), 2, rank=1)
-    x = net.pool("avg_pool", net.conv(x, 12, 8, 3, stride=2), 3, rank=1)
+    x = net.pool("avg_pool", net.conv(x, 12, 8, 3, stride=2), 4, rank=1)
     x = net.layer("linear", net.add("flatten", x, None, start_dim=1), (10, 24), 1.0)
     return net.done(net.layer("linear", x, (5, 10), 4.0, positive=False))
 
@@ -107,8 +107,8 @@ def image_net(grid: str, bits: int = 8) -> Lowered:
     """2-D convolutions with a rectangular kernel, both poolings with padding, a linear layer."""
     net = Sketch(grid, (3, 12, 12), bits)
     x = net.pool("max_pool", net.conv("input", 8, 3, 3, 5), 3, rank=2, padding=1)
-    x = net.pool("avg_pool", net.conv(x, 8, 8, 3, 3), 3, rank=2, padding=1)
-    return net.done(net.layer("linear", net.add("flatten", x, None, start_dim=1), (4, 32), 4.0, positive=False))
+    x = net.pool("avg_pool", net.conv(x, 8, 8, 3, 3), 2, rank=2, padding=1)
+    return net.done(net.layer("linear", net.add("flatten", x, None, start_dim=1), (4, 72), 4.0, positive=False))
 
 
 def depthwise_net(grid: str, bits: int = 8) -> Lowered:
@@ -126,8 +126,8 @@ def residual_net(grid: str, bits: int = 8) -> Lowered:
     trunk = net.conv("input", 8, 4, 3, 3)
     branch = net.conv(net.conv(trunk, 8, 8, 3, 3), 8, 8, 3, 3, positive=False)
     joined = net.add("add", f"{trunk} {branch}", 3.0)
-    x = net.pool("avg_pool", net.add("concat", f"{joined} {branch}", 3.0, positive=False, dim=1), 7, rank=2)
-    return net.done(net.layer("linear", net.add("flatten", x, None, start_dim=1), (4, 16), 4.0, positive=False))
+    x = net.pool("avg_pool", net.add("concat", f"{joined} {branch}", 3.0, positive=False, dim=1), 4, rank=2)
+    return net.done(net.layer("linear", net.add("flatten", x, None, start_dim=1), (4, 64), 4.0, positive=False))
 
 
 def look_up_net(grid: str, bits: int = 8) -> Lowered:

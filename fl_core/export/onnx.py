@@ -156,5 +156,6 @@ def _count_kernels(graph: Any, runtime: str) -> KernelProof:
                 integer_nodes.append(node.name.partition(":")[0])
         elif TensorProto.FLOAT in (read, made) and not at_the_edge:
             float_elementwise[node.op_type] += 1
-    counts = (dict(counter) for counter in (integer_kernels, float_kernels, float_elementwise))
-    return KernelProof(runtime, *counts, integer_nodes=tuple(integer_nodes))
+    return KernelProof(
+        runtime, dict(integer_kernels), dict(float_kernels), dict(float_elementwise), tuple(integer_nodes)
+    )

@@ -55,7 +55,7 @@ def build_model(
         try:
             model = maker(input_shape=input_shape, outputs=outputs, **given)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"model.args: {name or factory}: {error}") from error
+            raise ConfigError(f"model {name or factory}: {str(error).removeprefix(f'{name}: ')}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"model.factory: expected a torch module, got {type(model).__name__} from {factory}")
     return model

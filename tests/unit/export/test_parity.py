@@ -46,9 +46,16 @@ def test_agreement_below_99_percent_is_refused(changed: int, passes: bool) -> No
             check_parity(REFERENCE, got, SCALE, LIMITS)
 
 
-@pytest.mark.parametrize(("changed", "passes"), [(1, True), (2, False)])
-def test_of_few_examples_one_near_tie_may_change(changed: int, passes: bool) -> None:
-    reference, got = REFERENCE[:20], with_top_swapped(changed)[:20]
+@pytest.mark.parametrize(
+    ("examples", "changed", "passes"),
+    [
+        *((examples, changed, changed == 1) for examples in (20, 99, 100, 199) for changed in (1, 2)),
+        (200, 2, True),
+        (200, 3, False),
+    ],
+)
+def test_one_near_tie_may_change_however_few_the_examples(examples: int, changed: int, passes: bool) -> None:
+    reference, got = REFERENCE[:examples], with_top_swapped(changed)[:examples]
     if passes:
         check_parity(reference, got, SCALE, LIMITS)
     else:

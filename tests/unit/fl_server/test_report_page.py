@@ -112,7 +112,7 @@ def test_the_run_beside_is_drawn_beside(tmp_path: Path) -> None:
     write_summary(other, seconds=2.5, peak_rss_mb=1.0)
     text = text_of(write_run(tmp_path))
     assert "without_privacy (beside, int8 in its runtime)" in text
-    assert "without_privacy (beside)</td>" in text
+    assert "without_privacy (beside)<small>imu_cnn</small></td>" in text
 
 
 def test_runs_that_train_different_models_are_not_compared_silently(tmp_path: Path) -> None:
@@ -122,6 +122,12 @@ def test_runs_that_train_different_models_are_not_compared_silently(tmp_path: Pa
     write_run(same / "beside" / "again", name="again")
     assert "different models" not in text_of(same)
     assert "model imu_bank" in text_of(same)
+
+
+def test_a_run_that_stopped_before_its_first_event_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").touch()
+    page = Page(text_of(tmp_path))
+    assert page.open == []
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:

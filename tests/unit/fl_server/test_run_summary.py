@@ -12,9 +12,10 @@ from fl_server.report import write_summary
 from support.synthetic_run import UNIT, accuracy_after, write_run
 
 PROMISED = {
-    "rounds_done", "clients", "strategy", "model", "seed", "accuracy_float", "accuracy_fake_quant", "accuracy_int8", "parity",
-    "privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second", "peak_rss_mb", "versions",
-    "initial_accuracy", "clients_accuracy_mean", "clients_accuracy_worst", "groups", "metric", "name", "beside",
+    "rounds_done", "clients", "strategy", "model", "seed", "accuracy_float", "accuracy_fake_quant", "accuracy_int8",
+    "parity", "privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second", "peak_rss_mb",
+    "versions", "initial_accuracy", "clients_accuracy_mean", "clients_accuracy_worst", "groups", "metric",
+    "name", "beside",
 }  # fmt: skip
 
 

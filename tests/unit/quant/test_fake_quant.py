@@ -57,6 +57,23 @@ def test_an_empty_range_is_refused(lo: float, hi: float) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
 @settings(max_examples=40, deadline=None)
+@given(finite, st.floats(0.01, 100), st.sampled_from([(-math.inf, math.inf), RELU, (-1.0, 6.0)]))
+def test_zero_lies_on_every_grid(
+    kind: type[FixedRange], grid: Grid, lo: float, width: float, clamp: tuple[float, float]
+) -> None:
+    hi = max(lo + width, 0.5)
+    quantizer = kind(lo, hi, grid, clamp).eval()
+    p = quantizer.qparams()
+    assert p.qmin <= p.zero_point <= p.qmax
+    assert (p.zero_point == 0 and p.qmin >= -127) or grid == "asymmetric"
+    assert quantizer(torch.zeros(1, 3)).tolist() == [[0.0, 0.0, 0.0]]
+    whole = torch.arange(p.qmin - p.zero_point, p.qmax - p.zero_point + 1.0).unsqueeze(0) * p.scale
+    torch.testing.assert_close(quantizer(whole), whole, rtol=1e-6, atol=0)  # what lies on the grid stays
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
+@settings(max_examples=40, deadline=None)
 @given(st.lists(finite, min_size=1, max_size=50), st.floats(0.1, 50), st.floats(0.1, 50))
 def test_activations_round_and_saturate_as_torch_does(
     kind: type[FixedRange], grid: Grid, values: list[float], below: float, above: float

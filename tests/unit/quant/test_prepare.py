@@ -112,6 +112,17 @@ def test_a_folded_norm_leaves_a_bias_and_stays_frozen() -> None:
     assert list(qat.state_dict()) == ["0.weight", "0.bias", "4.weight", "4.bias"]
 
 
+def test_a_folded_norm_does_not_follow_the_data() -> None:
+    conv = nn.Conv2d(2, 4, 3).requires_grad_(False)
+    qat = prepare(nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU())).train()
+    before = {name: value.clone() for name, value in qat.state_dict().items()}
+    first = qat(torch.ones(2, *SHAPE))
+    qat(torch.randn(8, *SHAPE) * 50 + 9)
+    assert torch.equal(qat(torch.ones(2, *SHAPE)), first)
+    assert all(torch.equal(value, before[name]) for name, value in qat.state_dict().items())
+    assert not any(p.requires_grad for p in qat.parameters())
+
+
 def test_ranges_come_from_argument_then_hint_then_bounds_then_defaults() -> None:
     net = nn.Sequential(
         nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU6(), nn.Conv2d(4, 4, 3), nn.Hardtanh(),
@@ -186,6 +197,8 @@ class Calls(nn.Module):
         (nn.Sequential(nn.AvgPool2d(3, padding=1, count_include_pad=False)), "layer 0:", "counts its padding"),
         (nn.Sequential(nn.Linear(8, 3)), "layer 0:", "Flatten"),
         (nn.Sequential(nn.Hardtanh(0.5, 1.0)), "layer 0:", "zero"),
+        (Calls(torch.sin), "layer sin:", "use Conv1d, Conv2d, Linear"),
+        (Calls(lambda x: x.cumsum(1)), "layer cumsum:", "use Conv1d, Conv2d, Linear"),
         (Calls(F.gelu), "layer gelu:", "Hardswish"),
         (Calls(lambda x: x * x), "layer mul:", "product"),
         (Calls(lambda x: x + 1.0), "layer add:", "equal shape"),

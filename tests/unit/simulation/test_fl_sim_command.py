@@ -28,7 +28,8 @@ def fl_sim(*args: str | Path) -> Any:
 def config_file(tmp_path: Path) -> Path:
     path = tmp_path / "demo.yaml"
     path.write_text(
-        f"run: {{name: demo, out: {tmp_path / 'runs'}}}\ndata: {{name: mnist}}\nmodel: {{name: image_cnn}}\n"
+        f"run: {{name: demo, out: {tmp_path / 'runs'}}}\nmodel: {{name: image_cnn}}\n"
+        "data: {name: mnist, partition: {kind: iid, clients: 2}}\n"
     )
     return path
 
@@ -83,6 +84,30 @@ def test_a_wrong_config_lists_all_its_problems_and_starts_nothing(command: str, 
                   "privacy.epsilon"):  # fmt: skip
         assert sum(field in line for line in lines) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_names_that_nothing_has_are_listed_at_once_and_leave_no_folder(config_file: Path) -> None:
+    wrong = ("data.name=mnits", "model.name=image_cn", "strategy.name=fedav", "export.formats=[tflite]")
+    for command in ("validate", "run"):
+        result = fl_sim(command, config_file, *wrong)
+        assert result.exit_code == 2
+        for field in ("data.name: ", "model.name: ", "strategy.name: ", "export.formats: "):
+            assert sum(line.startswith(f"error: {field}") for line in result.stderr.splitlines()) == 1
+    assert not (config_file.parent / "runs").exists()
+
+
+def test_what_only_the_data_can_tell_is_found_before_anything_starts(config_file: Path) -> None:
+    for command in ("validate", "run"):
+        result = fl_sim(command, config_file, "quant.ranges=public")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "needs public examples" in result.stderr
+    assert not (config_file.parent / "runs").exists()
+
+
+def test_a_wrong_config_overwrites_nothing(config_file: Path) -> None:
+    old = write_run(config_file.parent / "runs" / "demo")
+    assert fl_sim("run", config_file, "data.name=mnits", "--overwrite").exit_code == 2
+    assert (old / "events.jsonl").is_file()
 
 
 def test_a_missing_config_is_one_line(tmp_path: Path) -> None:
