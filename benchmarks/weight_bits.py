@@ -53,7 +53,9 @@ def main() -> None:
     args = parser.parse_args()
     seeds = range(1, args.seeds + 1)
     settings = list(SETTINGS)
-    twins = {(s, n): Experiment(f"{slug(s)}/float", config_of(s, n, bits=8, qat=False)) for s in settings for n in seeds}
+    twins = {
+        (s, n): Experiment(f"{slug(s)}/float", config_of(s, n, bits=8, qat=False)) for s in settings for n in seeds
+    }
     trained = {
         (s, n, bits): Experiment(f"{slug(s)}/qat-{bits}", config_of(s, n, bits, qat=True))
         for s in settings
