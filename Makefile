@@ -33,7 +33,7 @@ lint: $(VENV)/.dev ## Check style, types and what may import what
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## List the benchmarks, each one command
-	@grep -H -m 1 -oE '^"""[^.]*\.' benchmarks/*.py | sed 's/:"""/  /'
+	@grep -l '^def main' benchmarks/*.py | xargs grep -H -m 1 -oE '^"""[^.]*\.' | sed 's/:"""/  /'
 
 clean: ## Remove the environment and the caches, not the runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -31,13 +31,13 @@ from fl_server.setup import Setup
 BITS = (8, 4, 3, 2)
 SETTINGS: dict[str, dict[str, Any]] = {
     "no DP": {
-        "rounds": 8,
+        "rounds": 6,
         "clients": {"batch_size": 32, "local_epochs": 1, "optimizer": {"learning_rate": 0.05, "momentum": 0.9}},
         "privacy": None,
     },
     "DP, epsilon 8": {
         "rounds": 20,
-        "clients": {"sample_rate": 0.25, "local_steps": 4, "optimizer": {"learning_rate": 2.0}},
+        "clients": {"sample_rate": 0.25, "local_steps": 2, "optimizer": {"learning_rate": 4.0}},
         "privacy": {"epsilon": 8.0, "delta": 1e-5, "clip_norm": 1.0},
     },
 }
@@ -84,7 +84,7 @@ def config_of(setting: str, seed: int, bits: int, qat: bool) -> Config:
         {
             "run": {"name": "weight-bits", "seed": seed, "rounds": asked["rounds"]},
             "data": {"name": "mnist", "partition": {"kind": "iid", "clients": 10}},
-            "model": {"name": "image_cnn"},
+            "model": {"name": "image_cnn", "args": {"width": 8}},
             "clients": asked["clients"],
             "quant": {"enabled": qat, "weight_bits": bits},
             "privacy": asked["privacy"],

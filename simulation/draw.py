@@ -62,7 +62,7 @@ def draw_example(panel: Any, x_X: Array, output_X: Array | None) -> None:
     """An image [C, H, W] as an image, channels [C, T] or values [D] as curves; a reconstruction dashed or beside it."""
     panel.set_xticks([])
     panel.set_yticks([])
-    if x_X.ndim == 3 and x_X.shape[0] in (1, 3) and min(x_X.shape[1:]) >= IMAGE_SIDE:
+    if is_image(x_X):
         shown = x_X if output_X is None else np.concatenate([x_X, output_X], axis=2)
         pixels = np.moveaxis(shown, 0, -1)
         low, high = float(pixels.min()), float(pixels.max())
@@ -76,6 +76,11 @@ def draw_example(panel: Any, x_X: Array, output_X: Array | None) -> None:
             panel.plot(curve, color=CURVES[number % len(CURVES)], linewidth=1.0, linestyle="--")
 
 
+def is_image(x_X: Array) -> bool:
+    """Whether one example is [C, H, W] with the channels and the size of an image."""
+    return x_X.ndim == 3 and x_X.shape[0] in (1, 3) and min(x_X.shape[1:]) >= IMAGE_SIDE
+
+
 def as_curves(x_X: Array) -> Array:
     """[channels, time] of one example of any shape."""
     return x_X.reshape(1, -1) if x_X.ndim < 2 else x_X.reshape(x_X.shape[0], -1)
@@ -86,7 +91,7 @@ def frame(panel: Any, answer: Answer) -> None:
     colour = {True: RIGHT, False: WRONG, None: NEUTRAL}[answer.right]
     sure = "" if answer.confidence is None else f" ({answer.confidence:.0%})"
     if answer.right is None:
-        title = f"said {answer.said}\ntruth {answer.truth}"
+        title = f"said: {answer.said}\ntruth: {answer.truth}" if answer.truth else answer.said
     else:
         title = f"{'✓' if answer.right else '✗ wrong:'} {answer.said}{sure}\ntruth: {answer.truth}"
     panel.set_title(title, fontsize=9, color=colour)
@@ -97,5 +102,7 @@ def frame(panel: Any, answer: Answer) -> None:
 
 def _headline(trial: Trial) -> str:
     known = [answer.right for answer in trial.answers if answer.right is not None]
-    score = f": {sum(known)} of {len(known)} held-out examples right" if known else ""
-    return f"{trial.format} artefact of round {trial.round}{score}"
+    note = f": {sum(known)} of {len(known)} held-out examples right" if known else ""
+    if reconstruction_of(trial, 0) is not None:
+        note = ": the right half is its answer" if is_image(trial.examples.x[0]) else ": its answers are dashed"
+    return f"{trial.format} artefact of round {trial.round}{note}"

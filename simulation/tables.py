@@ -97,6 +97,7 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
         ("clients' own held-out, worst", lambda s: _worst(s, show)),
         ("epsilon, largest", _epsilon),
         ("top-1 agreement", lambda s: as_share(s["parity"]["top1_agreement"]) if s["parity"] else ABSENT),
+        ("exactly equal outputs", lambda s: as_share(s["parity"]["exact_fraction"]) if s["parity"] else ABSENT),
         ("largest difference", lambda s: f"{s['parity']['max_lsb']:g} LSB" if s["parity"] else ABSENT),
         ("artefact, int8 / float32", _sizes),
         ("bytes up / down", lambda s: f"{as_bytes(s['bytes_up'])} / {as_bytes(s['bytes_down'])}"),

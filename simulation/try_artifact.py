@@ -32,6 +32,7 @@ class Answer:
     """Whose example it is: "test set, row 12"."""
     said: str
     truth: str
+    """Empty where there are too many values to print."""
     right: bool | None
     confidence: float | None
     """Softmax probability of the answer; None where the task has no classes."""
@@ -117,11 +118,18 @@ def answer_table(trial: Trial) -> Table:
     """One row an example: truth, answer, confidence, and a word for right or wrong."""
     table = Table(title=f"{trial.format} artefact of round {trial.round}", title_justify="left")
     owner = trial.answers[0].source.rpartition(", ")[0]  # all examples are of one owner
-    for column in (owner, "truth", "answer", "confidence", ""):
-        table.add_column(column, justify="right" if column == "confidence" else "left")
-    for answer in trial.answers:
-        row = answer.source.rpartition(", ")[2]
-        table.add_row(row, answer.truth, answer.said, _confidence(answer), verdict(answer))
+    columns = {
+        owner: [answer.source.rpartition(", ")[2] for answer in trial.answers],
+        "truth": [answer.truth for answer in trial.answers],
+        "answer": [answer.said for answer in trial.answers],
+        "confidence": [_confidence(answer) for answer in trial.answers],
+        "": [verdict(answer) for answer in trial.answers],
+    }
+    told = {name: cells for name, cells in columns.items() if any(cells)}
+    for name in told:
+        table.add_column(name, justify="right" if name == "confidence" else "left")
+    for row in zip(*told.values(), strict=True):
+        table.add_row(*row)
     known = [answer.right for answer in trial.answers if answer.right is not None]
     if known:
         table.caption = f"{sum(known)} of {len(known)} right"
@@ -148,7 +156,7 @@ def _class_answer(source: str, truth: Array, output_K: Array, labels: tuple[str,
 def _value_answer(source: str, truth_X: Array, output_X: Array) -> Answer:
     error = float(np.sqrt(np.mean((truth_X.astype(np.float64).ravel() - output_X.astype(np.float64).ravel()) ** 2)))
     if truth_X.size > 4:
-        return Answer(source, f"root mean square error {as_plain(error)}", f"{truth_X.size} values", None, None)
+        return Answer(source, f"root mean square error {as_plain(error)}", "", None, None)
     return Answer(source, _values(output_X), _values(truth_X), None, None)
 
 

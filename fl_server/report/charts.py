@@ -95,7 +95,7 @@ def bar_chart(title: str, bars: Sequence[Bar], show: Format, top: float | None =
 def column_chart(title: str, bars: Sequence[Bar], show: Format, top: float | None = None) -> Markup:
     """Narrow columns for crowds, in the given order; only bars with a note are named, all have a title."""
     values = [bar.value for bar in bars]
-    ticks_y = nice_ticks(min(0.0, *values), max(values), top)
+    ticks_y = nice_ticks(min(0.0, *values), max(0.0, *values), top)
     low, high = ticks_y[0], ticks_y[-1]
     named = ", ".join(f"{bar.label} {show(bar.value)} ({bar.note})" for bar in bars if bar.note)
     svg = _svg(title, f"{title}: {len(bars)} columns; {named}", HEIGHT)

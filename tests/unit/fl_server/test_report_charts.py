@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fl_server.report.charts import (
     HEIGHT,
+    TOP,
     WIDTH,
     Bar,
     Style,
@@ -76,6 +77,8 @@ def test_columns_of_negative_scores_hang_from_zero() -> None:
     svg = ET.fromstring(column_chart("t", [Bar("bad", -4.0), Bar("good", -1.0)], as_plain))
     bad, good = (float(rect.attrib["height"]) for rect in svg.iter("rect"))
     assert bad == pytest.approx(4 * good, rel=0.02)
+    tops = [float(rect.attrib["y"]) for rect in svg.iter("rect")]
+    assert tops == [pytest.approx(TOP), pytest.approx(TOP)]
 
 
 @pytest.mark.parametrize(

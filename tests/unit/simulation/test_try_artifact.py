@@ -102,3 +102,10 @@ def test_the_table_counts_what_was_right() -> None:
     table = answer_table(trial_of(part, np.eye(3, dtype=np.float32)[[0, 1, 1]]))
     assert table.row_count == 3
     assert table.caption == "2 of 3 right"
+
+
+def test_the_table_has_no_empty_columns_and_names_the_owner_once() -> None:
+    part = Examples(examples(2).x, examples(2).x)
+    table = answer_table(trial_of(part, part.x + 0.5))
+    assert [column.header for column in table.columns] == ["test set", "answer"]
+    assert list(table.columns[0].cells) == ["row 0", "row 1"]
