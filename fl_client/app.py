@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_client.trainer import Task, Trainer
@@ -41,32 +41,35 @@ def make_client_app(trainer_of: TrainerOf) -> ClientApp:
     @app.query("ranges")
     def ranges(message: Message, context: Context) -> Message:
         trainer, _ = trainer_of(context)
-        try:
-            encoded = trainer.measure_ranges(task_of(message))
-        except PrivacyError as error:
-            return Message(wire.pack_refusal(str(error)), reply_to=message)
-        return Message(wire.pack_update(encoded), reply_to=message)
+        return answer(message, lambda: wire.pack_update(trainer.measure_ranges(task_of(message))))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         trainer, _ = trainer_of(context)
-        (result,) = trainer.train_many([task_of(message)])
-        if isinstance(result.error, PrivacyError):
-            return Message(wire.pack_refusal(str(result.error)), reply_to=message)
-        if result.encoded is None:
-            raise result.error or RuntimeError("a task gave neither update nor error")
-        return Message(wire.pack_update(result.encoded), reply_to=message)
+        return answer(message, lambda: wire.pack_update(trained(trainer, task_of(message))))
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         trainer, _ = trainer_of(context)
-        try:
-            figures = trainer.evaluate(task_of(message))
-        except PrivacyError as error:
-            return Message(wire.pack_refusal(str(error)), reply_to=message)
-        return Message(wire.pack_figures(figures), reply_to=message)
+        return answer(message, lambda: wire.pack_figures(trainer.evaluate(task_of(message))))
 
     return app
+
+
+def answer(message: Message, work: Callable[[], RecordDict]) -> Message:
+    """The reply with what ``work`` gives, or with the refusal where privacy forbids it; other errors are Flower's."""
+    try:
+        return Message(work(), reply_to=message)
+    except PrivacyError as error:
+        return Message(wire.pack_refusal(str(error)), reply_to=message)
+
+
+def trained(trainer: Trainer, task: Task) -> bytes:
+    """The encoded update of one task, or its error raised."""
+    (result,) = trainer.train_many([task])
+    if result.encoded is None:
+        raise result.error or RuntimeError("a task gave neither update nor error")
+    return result.encoded
 
 
 @lru_cache(maxsize=1)
