@@ -26,7 +26,7 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import write_atomic
 from fl_core.tree import digest
 from fl_server.checkpoint import load_checkpoint
-from simulation.run import is_finished, resume
+from simulation.run import is_finished, preflight, resume
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def survive_kills(config: Config, folder: Path, kills: int, seed: int, tick: Cal
     """Run ``config`` again and again, killing it ``kills`` times in all at moments drawn from ``seed``."""
     import opacus.grad_sample  # noqa: F401  # a child of this process then need not load it again
 
+    preflight(config)  # nor build again what a process builds once
     draw = random.Random(seed)
     started = time.monotonic()
     reference_dir = _new_run(config, folder, 0)
