@@ -63,7 +63,7 @@ class Trainer:
     Args:
         clients: the examples, by client_id.
         ledger: where privacy is accounted and replies are kept; a client's data set has its client_id there.
-        policy: what this device allows.
+        policy: what this device allows; with one it trains under DP only. None promises nothing.
         noise: the source of noise and sampling for a plan: named seeds in simulation, secret entropy on a board.
         artifacts: folder for the clients' own artefacts, where ``export.clients_export`` asks for them.
         simulated: whether figures that only a simulator may see go into the updates.
@@ -73,7 +73,7 @@ class Trainer:
         self,
         clients: Mapping[str, ClientData],
         ledger: Ledger,
-        policy: DevicePolicy,
+        policy: DevicePolicy | None,
         noise: Callable[[RoundPlan], NoiseSource],
         artifacts: Path,
         simulated: bool,
@@ -106,7 +106,7 @@ class Trainer:
             PolicyError: the plan is under DP and this is no simulation; the figure is then private.
         """
         plan = task.plan
-        if plan.dp is not None and not self._simulated:
+        if not self._simulated and (plan.dp is not None or self._policy is not None):
             raise PolicyError(f"client {plan.client_id}: scores on private examples do not leave a device under DP")
         test = self._own(plan.client_id).test
         if test is None:
@@ -127,10 +127,8 @@ class Trainer:
         if stored is not None:
             return stored
         data = self._own(plan.client_id)
-        epsilon = None
-        if plan.dp is not None:
-            epsilon = self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
         spec = TrainingSpec.from_plain(plan.training)
+        epsilon = self._reserve(plan, spec)
         cache = self._model(spec, plan)
         model = cache.whole
         load_tensors(model, task.model)
@@ -177,8 +175,9 @@ class Trainer:
         if plan.dp is None:
             raise PolicyError(f"client {plan.client_id}: ranges of private examples are measured under DP only")
         data = self._own(plan.client_id)
-        epsilon = self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
-        model = self._model(TrainingSpec.from_plain(plan.training), plan).whole
+        spec = TrainingSpec.from_plain(plan.training)
+        epsilon = self._reserve(plan, spec)
+        model = self._model(spec, plan).whole
         load_tensors(model, task.model)
         counts = noisy_histograms(model, data.train.x, plan.dp, self._noise(plan))
         part = Part(counts, "gaussian", clip_group=HISTOGRAM_PART)
@@ -186,6 +185,23 @@ class Trainer:
         encoded = encode_update(update)
         self._ledger.settle(plan.client_id, plan.task_id, encoded, None)
         return encoded
+
+    def _reserve(self, plan: RoundPlan, spec: TrainingSpec) -> float | None:
+        """Set the budget of a plan aside; gives epsilon so far, None for a plan without DP where none is asked for.
+
+        A server is not trusted to have checked this: whatever a plan says, the device's own rules hold.
+        """
+        who = f"client {plan.client_id}"
+        if plan.dp is None and self._policy is None:
+            return None
+        if plan.dp is None or self._policy is None:
+            wanted, got = ("a plan with DP", "one without") if plan.dp is None else ("a policy", "none")
+            raise PolicyError(
+                f"{who}: this device trains under DP and its own policy only; expected {wanted}, got {got}"
+            )
+        if spec.quant.ranges == "ema":
+            raise PolicyError(f"{who}: running ranges of private examples do not leave a device under DP, got ema")
+        return self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
 
     def _export(
         self, model: QatModel, plan: RoundPlan, data: ClientData, learning: LearningTask, epsilon: float | None

@@ -41,13 +41,15 @@ def build_trainer(config: Config, federation: Federation, run_dir: Path) -> Trai
     return Trainer(federation.clients, ledger, simulated_policy(config), seeded_noise, folder, simulated=True)
 
 
-def simulated_policy(config: Config) -> DevicePolicy:
-    """A device that allows what the config asks for and not more."""
+def simulated_policy(config: Config) -> DevicePolicy | None:
+    """A device that allows what the config asks for and not more; none where the config has no privacy."""
     privacy = config.privacy
+    if privacy is None:
+        return None
     return DevicePolicy(
-        epsilon_cap=privacy.epsilon if privacy else 1.0,
-        delta=privacy.delta if privacy else 1e-5,
-        max_clip_norm=privacy.clip_norm if privacy else 1.0,
+        epsilon_cap=privacy.epsilon,
+        delta=privacy.delta,
+        max_clip_norm=privacy.clip_norm,
         min_noise_multiplier=1e-3,
         max_sample_rate=1.0,
     )

@@ -149,9 +149,11 @@ def test_a_client_whose_budget_is_spent_costs_the_round_one_client(tmp_path):
     setup = Setup.of(config, toy.data())
     info = ClientInfo(BAD, ledger.enrol(BAD, 45), __version__, True)
     terms = setup.plan(info, 1, 0).dp
+    policy = simulated_policy(config)
     assert terms is not None
+    assert policy is not None
     for number in range(config.run.rounds):
-        ledger.reserve(BAD, f"elsewhere-{number}", terms, simulated_policy(config))
+        ledger.reserve(BAD, f"elsewhere-{number}", terms, policy)
     ledger.close()
     spent = federate(tmp_path / "spent", **dp)
     assert final(spent) == final(federate(tmp_path / "without", without=BAD, **dp))

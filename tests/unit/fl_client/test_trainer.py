@@ -110,6 +110,25 @@ def test_what_leaves_a_board_depends_on_the_size_class_alone(setup, tmp_path):
     assert plans[0] == plans[1]
 
 
+def test_whatever_a_server_sends_a_device_with_a_policy_trains_under_dp_only(setup, tmp_path):
+    trainer = board(tmp_path)
+    asked = task(setup, trainer)
+    bare = Task(replace(asked.plan, dp=None, task_id="bare"), asked.model)
+    with pytest.raises(PolicyError, match="expected a plan with DP"):
+        result(trainer, bare)
+    with pytest.raises(PolicyError, match="do not leave a device"):
+        trainer.evaluate(bare)
+
+
+def test_a_server_cannot_ask_for_running_ranges_under_dp(setup, tmp_path):
+    trainer = board(tmp_path)
+    asked = task(setup, trainer)
+    training = {**asked.plan.training, "quant": {**asked.plan.training["quant"], "ranges": "ema"}}
+    with pytest.raises(PolicyError, match="running ranges"):
+        result(trainer, Task(replace(asked.plan, training=training), asked.model))
+    assert Ledger(tmp_path / "ledger.sqlite").spent(CLIENT, 1e-5) == 0.0
+
+
 def test_scores_on_private_examples_stay_on_the_board(setup, tmp_path):
     trainer = board(tmp_path)
     with pytest.raises(PolicyError, match="do not leave a device"):
