@@ -2,7 +2,7 @@
 
 On a board it holds one client; in simulation it holds many. The order of a task is fixed, and a crash at any point
 leaves the ledger right: resend a stored result -> check plan against policy -> reserve -> train -> settle together
-with the encoded reply.
+with the encoded reply and what the client is to remember.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fl_client.phases import train_phases
 from fl_client.ranges import noisy_histograms, running_ranges
-from fl_client.train import LocalResult, local_train
+from fl_client.state import decode_memory, encode_memory
+from fl_client.train import LocalResult
 from fl_core import __version__
-from fl_core.assemble import FrozenCache, TrainingSpec, load_tensors, outputs, trainable_tensors
-from fl_core.data.federation import ClientData
+from fl_core.assemble import FrozenCache, TrainingSpec, load_tensors, outputs
+from fl_core.data.federation import ClientData, Examples
 from fl_core.errors import ExportError, PolicyError, StonecropError, WireError
 from fl_core.export.artifact import Origin
 from fl_core.export.make import make_artifact
@@ -31,10 +33,10 @@ from fl_core.quant.graph import QatModel
 from fl_core.quant.lower import lower
 from fl_core.rng import NoiseSource
 from fl_core.tasks.base import Task as LearningTask
-from fl_core.tree import subtract
 from fl_core.types import ClientInfo, ClientUpdate, Part, RoundPlan, Tensors
 from fl_core.update import encode_update
-from strategies.base import HISTOGRAM_PART, MODEL_PART, RANGES_PART
+from strategies.base import HISTOGRAM_PART, RANGES_PART, REFUSED_UNDER_DP, Strategy, parts_of
+from strategies.client import split_tensors
 from strategies.registry import build_strategy
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """One plan with the global model that it starts from."""
+    """One plan with the global model that it starts from, and by ``slot/name`` what the strategy sends beside it."""
 
     plan: RoundPlan
     model: Tensors
@@ -116,7 +118,7 @@ class Trainer:
         load_tensors(model, task.model)
         learning = spec.build_task()
         scores = {
-            f"score_{kind}": float(np.mean(learning.example_score(outputs(model, test.x, fake_quant=on), test.y)))
+            f"score_{kind}": _score(learning, model, test, fake_quant=on)
             for kind, on in (("float", False), ("fake_quant", True))
         }
         return {"examples": len(test), **scores}
@@ -128,21 +130,37 @@ class Trainer:
             return stored
         data = self._own(plan.client_id)
         spec = TrainingSpec.from_plain(plan.training)
-        epsilon = self._reserve(plan, spec)
+        strategy = build_strategy(spec.strategy.name, spec.strategy.factory, spec.strategy.args)
+        epsilon = self._reserve(plan, spec, strategy)
+        self._ledger.promote(plan.client_id, plan.accepted)
         cache = self._model(spec, plan)
         model = cache.whole
-        load_tensors(model, task.model)
-        strategy = build_strategy(spec.strategy.name, spec.strategy.factory, spec.strategy.args)
+        received, broadcast = split_tensors(task.model)
         learning = spec.build_task()
-        features = cache.features(plan.client_id, data.train.x, fake_quant=spec.quant.enabled)
-        noise = self._noise(plan)
-        result = local_train(cache.trained, features, data.train.y, plan, spec, learning, strategy, noise)
+        trained = train_phases(
+            cache.trained,
+            cache.features(plan.client_id, data.train.x, fake_quant=spec.quant.enabled),
+            data.train.y,
+            plan,
+            spec,
+            learning,
+            strategy,
+            self._noise(plan),
+            received,
+            broadcast,
+            decode_memory(self._ledger.state(plan.client_id)),
+        )
         private = plan.dp is not None
         simulated: dict[str, float] = {}
         if self._simulated:
-            loss = self._train_loss(cache, plan.client_id, spec, data, result)
+            loss = self._train_loss(cache, plan.client_id, spec, data, trained.result)
             simulated = {"train_loss": loss, "examples": len(data.train)}
-        parts = {MODEL_PART: Part(subtract(trainable_tensors(model), task.model), "dpsgd" if private else "none")}
+        parts = parts_of(trained.parts, private)
+        if trained.personal is not None:
+            # From here on the model is this client's own: that is what it scores, exports and uses.
+            load_tensors(model, trained.personal)
+            if self._simulated and data.test is not None:
+                simulated["personal_score"] = _score(learning, model, data.test)
         if spec.quant.ranges == "ema":
             parts[RANGES_PART] = Part(running_ranges(model))
         if spec.export.clients_export:
@@ -153,13 +171,13 @@ class Trainer:
             base_version=plan.base_version,
             parts=parts,
             weight=1 if private else len(data.train),
-            local_steps=result.steps,
+            local_steps=trained.result.steps,
             epsilon=epsilon,
             simulated=simulated,
         )
         encoded = encode_update(update)
         keep = self._ledger.settle if private else self._ledger.store
-        keep(plan.client_id, plan.task_id, encoded, None)
+        keep(plan.client_id, plan.task_id, encoded, encode_memory(trained.memory))
         return encoded
 
     def measure_ranges(self, task: Task) -> bytes:
@@ -176,7 +194,7 @@ class Trainer:
             raise PolicyError(f"client {plan.client_id}: ranges of private examples are measured under DP only")
         data = self._own(plan.client_id)
         spec = TrainingSpec.from_plain(plan.training)
-        epsilon = self._reserve(plan, spec)
+        epsilon = self._reserve(plan, spec, None)
         model = self._model(spec, plan).whole
         load_tensors(model, task.model)
         counts = noisy_histograms(model, data.train.x, plan.dp, self._noise(plan))
@@ -186,7 +204,7 @@ class Trainer:
         self._ledger.settle(plan.client_id, plan.task_id, encoded, None)
         return encoded
 
-    def _reserve(self, plan: RoundPlan, spec: TrainingSpec) -> float | None:
+    def _reserve(self, plan: RoundPlan, spec: TrainingSpec, strategy: Strategy | None) -> float | None:
         """Set the budget of a plan aside; gives epsilon so far, None for a plan without DP where none is asked for.
 
         A server is not trusted to have checked this: whatever a plan says, the device's own rules hold.
@@ -201,6 +219,8 @@ class Trainer:
             )
         if spec.quant.ranges == "ema":
             raise PolicyError(f"{who}: running ranges of private examples do not leave a device under DP, got ema")
+        for trait in sorted(strategy.traits & REFUSED_UNDER_DP.keys() if strategy else ()):
+            raise PolicyError(f"{who}: {type(strategy).__name__} under DP: {REFUSED_UNDER_DP[trait]}")
         return self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
 
     def _export(
@@ -247,6 +267,10 @@ class Trainer:
         task = spec.build_task()
         output_BX = torch.from_numpy(cache.outputs(client_id, data.train.x, fake_quant=spec.quant.enabled))
         return float(task.example_loss(output_BX, task.targets(data.train.y)).mean())
+
+
+def _score(learning: LearningTask, model: QatModel, examples: Examples, fake_quant: bool = True) -> float:
+    return float(np.mean(learning.example_score(outputs(model, examples.x, fake_quant=fake_quant), examples.y)))
 
 
 def size_class(examples: int) -> int:

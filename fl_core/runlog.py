@@ -7,16 +7,19 @@ last line only; ``open_log`` cuts it off, and resume cuts everything that came a
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from fl_core.errors import RunFolderError
 
 EVENTS_VERSION = 1
+LOCK_POLL_S = 0.1
 Visibility = Literal["public", "simulation"]
 Event = Mapping[str, Any]
 
@@ -29,7 +32,7 @@ KINDS: Mapping[str, frozenset[str]] = {
     "client_refused": frozenset({"client_id", "reason"}),
     "client_rejected": frozenset({"client_id", "reason"}),
     "client_missing": frozenset({"client_id", "reason"}),
-    "client_trained": frozenset({"client_id", "train_loss", "examples"}),
+    "client_trained": frozenset({"client_id", "train_loss", "examples", "personal_score"}),
     "client_evaluated": frozenset({"client_id", "examples", "accuracy_float", "accuracy_int8"}),
     "artifact_published": frozenset({"format", "path", "bytes", "bytes_float", "parity"}),
     "artifact_vetoed": frozenset({"format", "reason"}),
@@ -113,6 +116,35 @@ def read_events(folder: Path) -> Iterator[Event]:
         except ValueError:
             raise RunFolderError(f"{path}: line {number} is damaged") from None
         yield event
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether the last event says that all rounds are done."""
+    kind = None
+    with suppress(RunFolderError):
+        for event in read_events(run_dir):
+            kind = event["kind"]
+    return kind == "run_finished"
+
+
+@contextmanager
+def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a run folder for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+        RunFolderError: another process holds it, and still did after ``wait_s``.
+    """
+    ends = time.monotonic() + wait_s
+    with (run_dir / ".lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= ends:
+                    raise RunFolderError(f"{run_dir}: another process is at work on this run") from None
+                time.sleep(LOCK_POLL_S)
+        yield
 
 
 def write_atomic(path: Path, data: bytes) -> None:

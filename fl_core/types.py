@@ -62,6 +62,8 @@ class RoundPlan:
     training: Mapping[str, Any]
     """The resolved sections ``task``, ``model``, ``clients``, ``quant``, ``strategy``, ``export`` as plain values."""
     dp: DpTerms | None
+    accepted: str | None = None
+    """The task_id of this client's last update that was summed: what the client remembers of it becomes current."""
     schema_version: int = SCHEMA_VERSION
     code_version: str = ""
 

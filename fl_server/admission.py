@@ -6,7 +6,7 @@ changes nothing: the round goes on as if its client had been unavailable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,34 +15,44 @@ from fl_core.errors import UpdateRejectedError
 from fl_core.quant.ranges import BIN_EDGES
 from fl_core.tree import norm
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
-from strategies.base import HISTOGRAM_PART, MODEL_PART, RANGES_PART
+from strategies.base import HISTOGRAM_PART, RANGES_PART
 
 MAX_RANGE = 1e6
 """A range that reaches further is no activation's."""
 
 
 def check_update(
-    update: ClientUpdate, plan: RoundPlan, model: Tensors, limits: RoundSection, ranges: Sequence[str] = ()
+    update: ClientUpdate,
+    plan: RoundPlan,
+    parts: Mapping[str, Tensors],
+    limits: RoundSection,
+    ranges: Sequence[str] = (),
 ) -> None:
-    """Return when the update may be summed. ``ranges`` names the activations whose running ranges it must bring.
+    """Return when the update may be summed.
+
+    ``parts`` has tensors of the names and shapes that each part must have, ``ranges`` the activations whose running
+    ranges it must bring beside them.
 
     Raises:
         UpdateRejectedError: it may not; the message names the client, what was expected and what came.
     """
     who = f"update from client {plan.client_id}"
     _check_answer(who, update, plan)
-    expected = [MODEL_PART, RANGES_PART] if ranges else [MODEL_PART]
-    if update.parts.keys() != set(expected):
+    expected = sorted([*parts, RANGES_PART] if ranges else parts)
+    if sorted(update.parts) != expected:
         raise UpdateRejectedError(f"{who}: expected parts {expected}, got {sorted(update.parts)}")
-    part = update.parts[MODEL_PART]
-    origin = "none" if plan.dp is None else "dpsgd"
-    if part.dp_origin != origin:
-        raise UpdateRejectedError(f"{who}: expected tensors of DP origin {origin!r}, got {part.dp_origin!r}")
     _check_weight(who, update, plan, limits)
-    _check_tensors(who, part.tensors, model)
-    size = norm(part.tensors)
-    if not size <= limits.max_update_norm:
-        raise UpdateRejectedError(f"{who}: expected a norm of at most {limits.max_update_norm:g}, got {size:g}")
+    origin = "none" if plan.dp is None else "dpsgd"
+    for name, shapes in parts.items():
+        part = update.parts[name]
+        if part.dp_origin != origin:
+            raise UpdateRejectedError(f"{who}: expected {name} of DP origin {origin!r}, got {part.dp_origin!r}")
+        _check_tensors(who, part.tensors, shapes)
+        size = norm(part.tensors)
+        if not size <= limits.max_update_norm:
+            raise UpdateRejectedError(
+                f"{who}: expected a norm of {name} of at most {limits.max_update_norm:g}, got {size:g}"
+            )
     if ranges:
         bounds = update.parts[RANGES_PART].tensors
         _check_tensors(who, bounds, {name: np.zeros(2, np.float32) for name in ranges})

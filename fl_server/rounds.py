@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from fl_core.assemble import load_tensors
 from fl_core.errors import RoundError, RunFolderError, UpdateRejectedError, WireError
 from fl_core.rng import generator
 from fl_core.runlog import RunLog
-from fl_core.tree import count_bytes
+from fl_core.tree import count_bytes, digest
 from fl_core.types import ClientInfo, RoundPlan
 from fl_core.update import decode_update
 from fl_server.admission import check_update
@@ -35,6 +35,7 @@ from fl_server.publish import Published, publish
 from fl_server.ranges import histogram_ranges, mean_ranges, public_ranges
 from fl_server.setup import Setup
 from strategies.base import StrategyState
+from strategies.client import join_tensors
 
 ENROL_DEADLINE_S = 60.0
 Observer = Callable[["RoundView"], None]
@@ -58,6 +59,8 @@ class _Tally:
     rejected: int = 0
     uplink_bytes: int = 0
     epsilon_max: float | None = None
+    summed: dict[str, str] = field(default_factory=dict)
+    """Task_ids by client."""
 
 
 def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Observer | None = None) -> None:
@@ -82,9 +85,11 @@ def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Ob
         log.append("run_resumed", checkpoint.rounds_done, rounds_done=checkpoint.rounds_done)
     state = checkpoint.state
     setup = setup.with_ranges(checkpoint.facts["ranges"])
+    accepted: dict[str, str] = dict(checkpoint.facts["accepted"])
     for round in range(checkpoint.rounds_done + 1, setup.config.run.rounds + 1):
-        state, setup = run_round(grid, setup, run_dir, log, nodes, state, round, observe)
-        facts = {"ranges": setup.spec.ranges}
+        state, setup, summed = run_round(grid, setup, run_dir, log, nodes, state, round, accepted, observe)
+        accepted |= summed
+        facts = {"ranges": setup.spec.ranges, "accepted": accepted}
         save_checkpoint(run_dir / "checkpoint", Checkpoint(state, round, log.sync(), setup.digest, facts))
     rounds = setup.config.run.rounds
     log.append("run_finished", rounds, rounds_done=rounds, seconds=time.monotonic() - started)
@@ -113,7 +118,7 @@ def _begin(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, nodes: Mapping[
         data=setup.describe_data(),
         initial=evaluate(setup.task, setup.cache, setup.test, setup.groups, None),
     )
-    checkpoint = Checkpoint(state, 0, log.sync(), setup.digest, {"ranges": setup.spec.ranges})
+    checkpoint = Checkpoint(state, 0, log.sync(), setup.digest, {"ranges": setup.spec.ranges, "accepted": {}})
     save_checkpoint(run_dir / "checkpoint", checkpoint)
     return checkpoint
 
@@ -137,14 +142,23 @@ def run_round(
     nodes: Mapping[int, ClientInfo],
     state: StrategyState,
     round: int,
+    accepted: Mapping[str, str],
     observe: Observer | None,
-) -> tuple[StrategyState, Setup]:
-    """One round: from the state before it to the state after it, and the setup with the ranges after it."""
+) -> tuple[StrategyState, Setup, dict[str, str]]:
+    """One round: from the state before it to the state after it, and the setup with the ranges after it.
+
+    ``accepted`` has the task_id of every client's last update that was summed; the new ones are given back.
+    """
     started = time.monotonic()
     cohort = select_cohort(setup, nodes, round)
-    plans = {node_id: setup.plan(nodes[node_id], round, state.version) for node_id in cohort}
+    sent = join_tensors(state.model, setup.strategy.broadcast(state))
+    same = digest(sent)
+    plans = {
+        node_id: setup.plan(info, round, state.version, same, accepted.get(info.client_id))
+        for node_id, info in ((node_id, nodes[node_id]) for node_id in cohort)
+    }
     log.append("round_started", round, cohort=[plan.client_id for plan in plans.values()])
-    model = wire.pack_tensors(state.model)
+    model = wire.pack_tensors(sent)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
     tally = _Tally()
     for reply in ask(grid, "train", contents, str(round), setup.config.round.deadline_s):
@@ -153,7 +167,8 @@ def run_round(
             break
     quorum = math.ceil(setup.config.round.quorum * len(plans))
     if tally.accepted < quorum:
-        state = replace(state, sums={})
+        state = replace(state, sums={}, updates=())
+        tally.summed.clear()
     setup = setup.with_ranges(mean_ranges(state.sums, setup.spec.ranges))
     state = setup.strategy.finish(state)
     load_tensors(setup.model, state.model)
@@ -171,12 +186,12 @@ def run_round(
         rejected=tally.rejected,
         quorum=quorum,
         uplink_bytes=tally.uplink_bytes,
-        downlink_bytes=len(plans) * count_bytes(state.model),
+        downlink_bytes=len(plans) * count_bytes(sent),
         seconds=time.monotonic() - started,
         epsilon_max=tally.epsilon_max,
         evaluation=evaluation,
     )
-    return state, setup
+    return state, setup, tally.summed
 
 
 def select_cohort(setup: Setup, nodes: Mapping[int, ClientInfo], round: int) -> list[int]:
@@ -204,13 +219,14 @@ def _take(
     try:
         encoded = wire.unpack_update(reply.content, f"client {client}")
         update = decode_update(encoded, f"client {client}")
-        check_update(update, plan, state.model, setup.config.round, setup.ranges_asked)
+        check_update(update, plan, setup.expected_parts, setup.config.round, setup.ranges_asked)
         state = setup.strategy.accumulate(state, update)
     except (UpdateRejectedError, WireError) as error:
         tally.rejected += 1
         log.append("client_rejected", plan.round, client_id=client, reason=str(error))
         return state
     tally.accepted += 1
+    tally.summed[client] = plan.task_id
     tally.uplink_bytes += len(encoded)
     if update.epsilon is not None:
         tally.epsilon_max = max(tally.epsilon_max or 0.0, update.epsilon)
@@ -223,8 +239,8 @@ def _take(
         epsilon=update.epsilon,
     )
     if update.simulated:
-        loss, examples = update.simulated.get("train_loss"), update.simulated.get("examples")
-        log.append("client_trained", plan.round, "simulation", client_id=client, train_loss=loss, examples=examples)
+        figures = {name: update.simulated.get(name) for name in ("train_loss", "examples", "personal_score")}
+        log.append("client_trained", plan.round, "simulation", client_id=client, **figures)
     return state
 
 

@@ -22,7 +22,7 @@ from fl_core.quant.fake_quant import EmaRange
 from fl_core.quant.graph import QatModel, activation_names
 from fl_core.rng import derive_seed
 from fl_core.tasks.base import Task
-from fl_core.types import ClientInfo, DpTerms, RoundPlan
+from fl_core.types import ClientInfo, DpTerms, RoundPlan, Tensors
 from strategies.base import Strategy
 from strategies.registry import build_strategy
 
@@ -99,6 +99,14 @@ class Setup:
         return self if ranges == self.spec.ranges else replace(self, spec=replace(self.spec, ranges=ranges))
 
     @cached_property
+    def expected_parts(self) -> Mapping[str, Tensors]:
+        """The parts of every update, with tensors of the right shapes; what stays at home is in none."""
+        named = [name for name, param in self.model.named_parameters() if param.requires_grad]
+        home = self.strategy.stays_home(named)
+        shapes = {name: t for name, t in trainable_tensors(self.model).items() if name not in home}
+        return self.strategy.parts(shapes)
+
+    @cached_property
     def ranges_asked(self) -> tuple[str, ...]:
         """Activations whose running ranges every update brings."""
         grids = self.model.grids
@@ -157,11 +165,16 @@ class Setup:
         words = {"unit_text": self.unit, "not_hidden": self.not_hidden}
         return to_plain(privacy) | words | each | {"simulated": any(info.simulated for info in infos)}
 
-    def plan(self, info: ClientInfo, round: int, base_version: int) -> RoundPlan:
-        """What ``info``'s client is asked to do in ``round``; the same question has the same task_id."""
+    def plan(
+        self, info: ClientInfo, round: int, base_version: int, sent: str = "", accepted: str | None = None
+    ) -> RoundPlan:
+        """What ``info``'s client is asked to do in ``round``.
+
+        The same question has the same task_id: ``sent`` is the digest of all tensors that travel with the plan.
+        """
         run = self.config.run
         return RoundPlan(
-            task_id=f"{derive_seed('task', self.digest, round, base_version, info.client_id):016x}",
+            task_id=f"{derive_seed('task', self.digest, round, base_version, info.client_id, sent):016x}",
             run=run.name,
             round=round,
             client_id=info.client_id,
@@ -170,6 +183,7 @@ class Setup:
             rounds=run.rounds,
             training=self.spec.to_plain(),
             dp=self.dp_terms(info.size_class),
+            accepted=accepted,
             code_version=__version__,
         )
 

@@ -1,18 +1,20 @@
 """What a strategy is: what a client does with its loss and gradient, and what the server does with the updates.
 
-Both halves are pure: state in, state out. The state holds everything that a checkpoint must keep, so a strategy
-needs no save or load of its own. Nothing here knows Flower.
+Both halves are pure: state in, state out. The server's state holds everything that a checkpoint must keep, and a
+client's memory is a value that its ledger keeps, so a strategy needs no save or load of its own. Nothing here knows
+Flower.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fl_core.tree import FixedPointSum
-from fl_core.types import ClientUpdate, Tensors
+from fl_core.tree import FixedPointSum, zeros_like
+from fl_core.types import ClientUpdate, Part, Tensors
+from strategies.client import SHARED, ClientContext, LocalOutcome, Phase
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +29,27 @@ RANGES_PART = "ranges"
 HISTOGRAM_PART = "histogram"
 """The part that holds noisy counts, by activation; the answer to a plan of round 0."""
 
+Trait = Literal[
+    "asynchronous",  # the round ends with a full buffer, not with a cohort
+    "robust",  # its sensitivity to one client is not known
+    "central_dp",  # noise is added at the server, for whole clients
+    "uses_losses",  # clients send losses
+    "uses_step_counts",  # clients' own numbers of steps weigh their updates
+    "several_phases",  # a shared gradient is taken at weights that another phase trained
+]
+
+
+REFUSED_UNDER_DP: Mapping[Trait, str] = {
+    "uses_losses": "losses of private examples would leave the device without noise",
+    "uses_step_counts": "a client's own number of steps reveals its number of examples",
+    "several_phases": "the shared gradient is taken at weights that private examples moved without noise",
+}
+"""What an algorithm may not do with per-example DP, and why; a device refuses it as well as a server."""
+
 
 @dataclass(frozen=True)
 class StrategyState:
-    """Everything the server half knows. ``sums`` is empty between rounds."""
+    """Everything the server half knows. ``sums`` and ``updates`` are empty between rounds."""
 
     model: Tensors
     version: int = 0
@@ -38,6 +57,8 @@ class StrategyState:
     """Further tensors by name: momentum, second moments, control variates."""
     sums: Mapping[str, FixedPointSum] = field(default_factory=dict)
     """Running sums of the open round, one a part of the updates."""
+    updates: tuple[ClientUpdate, ...] = ()
+    """The updates of the open round; only where the algorithm ``needs_all``."""
 
 
 class Strategy(ABC):
@@ -45,25 +66,56 @@ class Strategy(ABC):
 
     needs_all: ClassVar[bool] = False
     """True for an algorithm that must see every update at once; only those keep a list."""
+    traits: ClassVar[frozenset[Trait]] = frozenset()
+    """What the table of forbidden pairs looks at before a run starts."""
+
+    # The client's half.
+
+    def phases(self) -> Sequence[Phase]:
+        """The stretches of local training, in order; exactly one is shared unless ``several_phases`` is a trait."""
+        return (SHARED,)
+
+    def stays_home(self, names: Sequence[str]) -> frozenset[str]:
+        """Which of the trainable tensors, given in the order of the model, never leave their client."""
+        return frozenset()
 
     def example_loss(
-        self, task: Task, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, anchor: Mapping[str, torch.Tensor]
+        self, task: Task, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, context: ClientContext
     ) -> torch.Tensor:
-        """Loss per example, shape [B]: whatever stands here is clipped per example. ``anchor``: the global weights."""
+        """Loss per example, shape [B]: whatever stands here is clipped per example."""
         return task.example_loss(model(x), y)
 
-    def correction(
-        self, params: Mapping[str, torch.Tensor], anchor: Mapping[str, torch.Tensor]
-    ) -> Mapping[str, torch.Tensor]:
+    def correction(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
         """What is added to the gradient AFTER clip and noise, by parameter name; nothing by default."""
         return {}
+
+    def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
+        """The parts of the update, and what this client is to remember once the update was accepted.
+
+        Everything here comes after clip and noise: under DP it may use the outcome and the memory, and nothing else.
+        """
+        return {MODEL_PART: outcome.delta}, {}
+
+    # The server's half.
 
     def init(self, model: Tensors) -> StrategyState:
         """The state before the first round."""
         return StrategyState(model=model)
 
+    def broadcast(self, state: StrategyState) -> Mapping[str, Tensors]:
+        """Tensors that travel to every client beside the model, by name."""
+        return {}
+
+    def parts(self, model: Tensors) -> Mapping[str, Tensors]:
+        """What an update must hold: the names and shapes of the tensors of each part. ``model``: without what stays
+        at home."""
+        return {MODEL_PART: model}
+
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
-        """The state with one admitted update added to its running sums, weighted by ``update.weight``."""
+        """The state with one admitted update added: to its running sums, weighted by ``update.weight``, or to the
+        list where ``needs_all``."""
+        if self.needs_all:
+            return replace(state, updates=(*state.updates, update))
         sums = dict(state.sums)
         for name, part in update.parts.items():
             sums[name] = sums.get(name, FixedPointSum()).add(part.tensors, update.weight)
@@ -73,13 +125,30 @@ class Strategy(ABC):
         """Whether the round may end before its cohort has answered; a synchronous strategy waits."""
         return False
 
+    def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
+        """One value a part from all updates, sorted by client_id; only where ``needs_all``."""
+        raise NotImplementedError(f"{type(self).__name__} needs all updates and does not say what it does with them")
+
     def finish(self, state: StrategyState) -> StrategyState:
-        """The state after the round: a new model of the next version, and no open sums."""
-        if MODEL_PART not in state.sums or state.sums[MODEL_PART].weight == 0:
-            return replace(state, version=state.version + 1, sums={})
-        moved = self.server_step(state, state.sums[MODEL_PART].mean())
-        return replace(moved, version=state.version + 1, sums={})
+        """The state after the round: a new model of the next version, and nothing open."""
+        closed = replace(state, version=state.version + 1, sums={}, updates=())
+        if self.needs_all:
+            # The same client may stand in a buffer twice: its older update comes first.
+            ordered = sorted(state.updates, key=lambda update: (update.client_id, update.base_version))
+            means = self.combine(state, ordered) if ordered else {}
+        else:
+            means = {name: total.mean() for name, total in state.sums.items() if total.weight > 0}
+        if MODEL_PART not in means:
+            return closed
+        # What stays at home moves by nothing here.
+        whole = {**means, MODEL_PART: {**zeros_like(state.model), **means[MODEL_PART]}}
+        return replace(self.server_step(replace(closed, version=state.version), whole), version=closed.version)
 
     @abstractmethod
-    def server_step(self, state: StrategyState, mean_delta: Tensors) -> StrategyState:
-        """How the mean of the updates moves the model (and the slots)."""
+    def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
+        """How the means of the updates' parts move the model (and the slots)."""
+
+
+def parts_of(tensors: Mapping[str, Tensors], private: bool) -> dict[str, Part]:
+    """The parts of an update from their tensors; one clip group, for all of them follow from the clipped steps."""
+    return {name: Part(values, "dpsgd" if private else "none") for name, values in tensors.items()}

@@ -7,11 +7,12 @@ With ``server_learning_rate`` 1 it is the paper's algorithm; another value is th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fl_core.tree import add_scaled
 from fl_core.types import Tensors
-from strategies.base import Strategy, StrategyState
+from strategies.base import MODEL_PART, Strategy, StrategyState
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,6 @@ class FedAvg(Strategy):
         if not self.server_learning_rate > 0:
             raise ValueError(f"strategy.args.server_learning_rate: expected above 0, got {self.server_learning_rate}")
 
-    def server_step(self, state: StrategyState, mean_delta: Tensors) -> StrategyState:
+    def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
         """w + server_learning_rate * mean_delta."""
-        return replace(state, model=add_scaled(state.model, mean_delta, self.server_learning_rate))
+        return replace(state, model=add_scaled(state.model, means[MODEL_PART], self.server_learning_rate))

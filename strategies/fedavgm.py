@@ -7,11 +7,12 @@ Each round, with the mean of the updates:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fl_core.tree import add_scaled, zeros_like
 from fl_core.types import Tensors
-from strategies.base import Strategy, StrategyState
+from strategies.base import MODEL_PART, Strategy, StrategyState
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class FedAvgM(Strategy):
         """The velocity starts at zero."""
         return StrategyState(model=model, slots={"velocity": zeros_like(model)})
 
-    def server_step(self, state: StrategyState, mean_delta: Tensors) -> StrategyState:
+    def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
         """One step of heavy-ball momentum."""
-        velocity = add_scaled(mean_delta, state.slots["velocity"], self.momentum)
+        velocity = add_scaled(means[MODEL_PART], state.slots["velocity"], self.momentum)
         model = add_scaled(state.model, velocity, self.server_learning_rate)
         return replace(state, model=model, slots={"velocity": velocity})

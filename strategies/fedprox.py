@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from fl_core.tree import add_scaled
 from fl_core.types import Tensors
-from strategies.base import Strategy, StrategyState
+from strategies.base import MODEL_PART, Strategy, StrategyState
+from strategies.client import ClientContext
 
 if TYPE_CHECKING:
     import torch
@@ -30,12 +31,10 @@ class FedProx(Strategy):
         if not self.mu >= 0:
             raise ValueError(f"strategy.args.mu: expected at least 0, got {self.mu}")
 
-    def correction(
-        self, params: Mapping[str, torch.Tensor], anchor: Mapping[str, torch.Tensor]
-    ) -> Mapping[str, torch.Tensor]:
+    def correction(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
         """mu * (w - w_global), by parameter name."""
-        return {name: self.mu * (param.detach() - anchor[name]) for name, param in params.items()}
+        return {name: self.mu * (param.detach() - context.anchor[name]) for name, param in params.items()}
 
-    def server_step(self, state: StrategyState, mean_delta: Tensors) -> StrategyState:
+    def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
         """w + mean_delta, as in FedAvg."""
-        return replace(state, model=add_scaled(state.model, mean_delta, 1.0))
+        return replace(state, model=add_scaled(state.model, means[MODEL_PART], 1.0))

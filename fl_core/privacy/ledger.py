@@ -192,15 +192,21 @@ class Ledger:
         return bytes(rows[0][0])
 
     def promote(self, dataset_id: str, accepted_task_id: str | None) -> None:
-        """Make the waiting state current if it follows from the accepted task, and drop it if not; the spending of
-        its task stays. Look for a stored reply first: a plan that is delivered again must not drop its own state."""
+        """Make the state that follows from the accepted task current, and drop every other; spending stays.
+
+        None, for a server that accepted nothing yet, drops all: it knows nothing of this client. Look for a stored
+        reply first: a plan that is delivered again must not drop its own state.
+        """
         with self._db.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO states SELECT dataset_id, 'current', task_id, state FROM states"
                 " WHERE dataset_id = ? AND slot = 'next' AND task_id = ?",
                 (dataset_id, accepted_task_id),
             )
-            db.execute("DELETE FROM states WHERE dataset_id = ? AND slot = 'next'", (dataset_id,))
+            db.execute(
+                "DELETE FROM states WHERE dataset_id = ? AND (slot = 'next' OR task_id IS NOT ?)",
+                (dataset_id, accepted_task_id),
+            )
 
     def state(self, dataset_id: str) -> bytes | None:
         """The current client state: that of the last update known to be accepted."""

@@ -15,6 +15,7 @@ from fl_core.tree import digest
 from fl_core.types import ClientUpdate, Part
 from fl_server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from strategies.base import Strategy, StrategyState
+from strategies.client import ClientContext
 from strategies.registry import STRATEGIES, build_strategy
 
 MODEL = {"b": np.array([1.0, -1.0], np.float32), "w": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -108,14 +109,16 @@ def test_memory_of_a_round_does_not_grow_with_its_clients(strategy):
 def test_the_loss_is_one_number_per_example_and_the_tasks_own(strategy):
     net, task = torch.nn.Linear(3, 2), build_task("classification")
     x, y = torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 1])
-    anchor = {name: p.detach().clone() for name, p in net.named_parameters()}
-    loss_B = strategy.example_loss(task, net, x, y, anchor)
+    context = ClientContext({name: p.detach().clone() for name, p in net.named_parameters()})
+    loss_B = strategy.example_loss(task, net, x, y, context)
     torch.testing.assert_close(loss_B, task.example_loss(net(x), y))
 
 
 def test_a_correction_is_zero_at_the_global_model(strategy):
     params = {n: torch.nn.Parameter(torch.from_numpy(t.copy())) for n, t in MODEL.items()}
-    for extra in strategy.correction(params, {n: p.detach().clone() for n, p in params.items()}).values():
+    for extra in strategy.correction(
+        params, ClientContext({n: p.detach().clone() for n, p in params.items()})
+    ).values():
         assert torch.count_nonzero(extra) == 0
 
 
@@ -125,7 +128,7 @@ def test_fedprox_pulls_with_the_gradient_of_its_term():
     anchor = {n: torch.from_numpy(t.copy()) for n, t in MODEL.items()}
     loss = mu / 2 * sum((params[n] - anchor[n]).square().sum() for n in params)
     loss.backward()
-    for name, extra in build_strategy("fedprox", None, {"mu": mu}).correction(params, anchor).items():
+    for name, extra in build_strategy("fedprox", None, {"mu": mu}).correction(params, ClientContext(anchor)).items():
         torch.testing.assert_close(extra, params[name].grad)
 
 

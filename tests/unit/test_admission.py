@@ -24,7 +24,7 @@ def update(tensors=GOOD, **changes) -> ClientUpdate:
 
 
 def test_a_good_update_passes():
-    check_update(update(), PLAN, MODEL, LIMITS)
+    check_update(update(), PLAN, {"delta": MODEL}, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def test_a_good_update_passes():
 )
 def test_an_unfit_update_is_refused_with_client_and_reason(bad, says):
     with pytest.raises(UpdateRejectedError, match=f"client-17.*{says}"):
-        check_update(bad, PLAN, MODEL, LIMITS)
+        check_update(bad, PLAN, {"delta": MODEL}, LIMITS)
 
 
 def test_under_dp_only_private_tensors_of_weight_one_are_taken():
     terms = DpTerms(8.0, 1e-5, 1.0, 1.0, 0.5, 2, 10.0)
     plan = replace(PLAN, dp=terms)
     with pytest.raises(UpdateRejectedError, match="DP origin"):
-        check_update(update(weight=1), plan, MODEL, LIMITS)
+        check_update(update(weight=1), plan, {"delta": MODEL}, LIMITS)
     private = {"delta": Part(GOOD, "dpsgd")}
     with pytest.raises(UpdateRejectedError, match="weight 1 under DP"):
-        check_update(update(parts=private, weight=2), plan, MODEL, LIMITS)
-    check_update(update(parts=private, weight=1), plan, MODEL, LIMITS)
+        check_update(update(parts=private, weight=2), plan, {"delta": MODEL}, LIMITS)
+    check_update(update(parts=private, weight=1), plan, {"delta": MODEL}, LIMITS)

@@ -195,13 +195,18 @@ def test_a_state_whose_update_was_not_accepted_is_dropped_and_its_cost_stays(led
     run_round(ledger, 2)
     spent = ledger.spent("data", DELTA)
     ledger.promote("data", "task 1")
-    ledger.promote("data", "task 2")
     assert ledger.state("data") == b"state 1"
     run_round(ledger, 3)
-    ledger.promote("data", None)
-    ledger.promote("data", "task 3")
-    assert ledger.state("data") == b"state 1"
     assert ledger.spent("data", DELTA) > spent
+
+
+@pytest.mark.parametrize("accepted", [None, "task 2", "task of another run"])
+def test_a_state_of_another_update_than_the_accepted_one_is_not_used(ledger: Ledger, accepted: str | None) -> None:
+    run_round(ledger, 1)
+    ledger.promote("data", "task 1")
+    run_round(ledger, 3)
+    ledger.promote("data", accepted)
+    assert ledger.state("data") is None
 
 
 def test_a_task_without_privacy_keeps_reply_and_state_too(ledger: Ledger) -> None:
