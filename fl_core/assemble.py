@@ -87,7 +87,7 @@ class TrainingSpec:
         prepared = prepare_qat(
             float_model, self.quant, self.facts.input_shape, self.facts.input_range, dict(self.ranges) or None
         )
-        set_fake_quant(prepared, self.quant.enabled)
+        set_fake_quant(prepared, self.quant.enabled, saturate=True)
         return prepared
 
 
@@ -120,16 +120,22 @@ def load_tensors(model: nn.Module, tensors: Tensors) -> None:
 
 
 def outputs(model: nn.Module, x: FloatArray, *, fake_quant: bool, batch_size: int = 256) -> FloatArray:
-    """Outputs for all rows of ``x`` in eval mode, with fake-quant on or off, and no trace of that left behind."""
+    """Outputs for all rows of ``x`` in eval mode, and no trace of that left behind.
+
+    With ``fake_quant`` off nothing is rounded, and activations are cut to their ranges all the same: clipping is part
+    of what was trained.
+    """
     training = model.training
-    quantized = any(getattr(module, "fake_quant", False) for module in model.modules())
+    quantized, saturated = (
+        any(getattr(module, name, False) for module in model.modules()) for name in ("fake_quant", "saturate")
+    )
     model.eval()
-    set_fake_quant(model, fake_quant)
+    set_fake_quant(model, fake_quant, saturate=True)
     try:
         with torch.inference_mode():
             parts = [model(torch.from_numpy(x[at : at + batch_size])).numpy() for at in range(0, len(x), batch_size)]
     finally:
-        set_fake_quant(model, quantized)
+        set_fake_quant(model, quantized, saturate=saturated)
         model.train(training)
     return np.concatenate(parts)
 

@@ -128,22 +128,30 @@ class FakeQuantized(nn.Module):
         self.fake_quant = True
 
 
-def set_fake_quant(model: nn.Module, enabled: bool) -> None:
-    """Switch all fake quantization of ``model`` on or off: off, the same weights give the float forward."""
+def set_fake_quant(model: nn.Module, enabled: bool, *, saturate: bool = False) -> None:
+    """Switch all fake quantization of ``model`` on or off: off, the same weights give the float forward.
+
+    With ``saturate`` that forward still cuts every activation to its range, as training with fake-quant did, and
+    rounds nothing: what is left between the two is the rounding alone.
+    """
     for module in model.modules():
         if isinstance(module, FakeQuantized):
             module.fake_quant = enabled
+        if isinstance(module, ActivationQuantizer):
+            module.saturate = saturate
 
 
 class ActivationQuantizer(FakeQuantized):
     """Quantizes one activation tensor and does the clamping activation function (ReLU, hard tanh) before it as well.
 
-    With ``fake_quant`` off only the activation function remains, exactly as in the float model.
+    With ``fake_quant`` off only the activation function remains, exactly as in the float model, and with ``saturate``
+    the ends of the range as well.
     """
 
     def __init__(self, clamp: Range) -> None:
         super().__init__()
         self.clamp = clamp
+        self.saturate = False
 
     @abstractmethod
     def scale(self) -> Tensor:
@@ -159,11 +167,20 @@ class ActivationQuantizer(FakeQuantized):
             return x
         return F.relu(x) if self.clamp == (0.0, math.inf) else F.hardtanh(x, *self.clamp)
 
+    def floating(self, x: Tensor) -> Tensor:
+        """What is left with ``fake_quant`` off."""
+        return F.hardtanh(x, *_ends(self.qparams())) if self.saturate else self.clamped(x)
+
+
+def _ends(qparams: QParams) -> tuple[float, float]:
+    """The lowest and the highest value on a grid."""
+    below, above = qparams.qmin - qparams.zero_point, qparams.qmax - qparams.zero_point
+    return below * qparams.scale, above * qparams.scale
+
 
 def _quantize(x: Tensor, qparams: QParams) -> Tensor:
-    below, above = qparams.qmin - qparams.zero_point, qparams.qmax - qparams.zero_point
     inverse = float(np.float32(1) / np.float32(qparams.scale))
-    inside = F.hardtanh(x, below * qparams.scale, above * qparams.scale)
+    inside = F.hardtanh(x, *_ends(qparams))
     with torch.no_grad():
         value = inside.mul(inverse).round_().mul_(qparams.scale)
     return straight_through(inside, value)
@@ -178,7 +195,7 @@ class FixedRange(ActivationQuantizer):
         self._scale = torch.tensor(self._qparams.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _quantize(x, self._qparams) if self.fake_quant else self.clamped(x)
+        return _quantize(x, self._qparams) if self.fake_quant else self.floating(x)
 
     def scale(self) -> Tensor:
         return self._scale
@@ -220,7 +237,7 @@ class LearnedRange(ActivationQuantizer):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.fake_quant:
-            return self.clamped(x)
+            return self.floating(x)
         scale = straight_through(self.free_scale() * self.gradient_scale(x), self.scale())
         inside = F.hardtanh(x * (1.0 / scale), *self.levels())
         return straight_through(inside, inside.detach().round()) * scale
@@ -253,7 +270,7 @@ class EmaRange(ActivationQuantizer):
             seen = self.clamped(x.detach())
             self.low.lerp_(seen.amin(), 1 - self._decay)
             self.high.lerp_(seen.amax(), 1 - self._decay)
-        return _quantize(x, self.qparams()) if self.fake_quant else self.clamped(x)
+        return _quantize(x, self.qparams()) if self.fake_quant else self.floating(x)
 
     def scale(self) -> Tensor:
         return torch.tensor(self.qparams().scale)

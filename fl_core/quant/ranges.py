@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fl_core.quant.fake_quant import FakeQuantized, Range
+from fl_core.quant.fake_quant import ActivationQuantizer, FakeQuantized, Range, set_fake_quant
 from fl_core.quant.graph import QatModel, activation_names
 
 BIN_EDGES = 2.0 ** np.arange(-6, 9, 0.5)
@@ -105,15 +105,17 @@ def _float_activations(model: QatModel, x: Tensor, batch_size: int) -> Iterator[
 
 @contextmanager
 def _float_eval(model: QatModel) -> Iterator[None]:
-    """Fake-quant off and eval mode for a while, each switch back as it was after."""
+    """Fake-quant off, no activation cut, and eval mode for a while; each switch back as it was after."""
     switches = [(m, m.fake_quant) for m in model.modules() if isinstance(m, FakeQuantized)]
+    cut = [(m, m.saturate) for m in model.modules() if isinstance(m, ActivationQuantizer)]
     was_training = model.training
     model.eval()
-    for module, _ in switches:
-        module.fake_quant = False
+    set_fake_quant(model, False)
     try:
         yield
     finally:
         model.train(was_training)
         for module, enabled in switches:
             module.fake_quant = enabled
+        for quantizer, saturate in cut:
+            quantizer.saturate = saturate

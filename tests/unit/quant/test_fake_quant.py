@@ -19,6 +19,7 @@ from fl_core.quant.fake_quant import (
     integer_bias,
     integer_weight,
     make_qparams,
+    set_fake_quant,
     weight_scale,
 )
 from fl_core.quant.graph import freeze_ranges
@@ -115,6 +116,19 @@ def test_switched_off_only_the_activation_function_is_left(kind: type[FixedRange
         quantizer.fake_quant = False
         expected = x if function is abs else function(x)
         assert torch.equal(quantizer(x), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
+def test_saturating_float_differs_from_the_grid_by_rounding_alone(kind: type[FixedRange], grid: str) -> None:
+    quantizer = kind(-3.0, 4.0, grid).eval()
+    x = torch.linspace(-9, 9, 999)
+    rounded = quantizer(x).detach()
+    set_fake_quant(quantizer, False, saturate=True)
+    floating = quantizer(x).detach()
+    assert float((rounded - floating).abs().max()) <= quantizer.qparams().scale * 0.5001
+    ends = floating.unique()[[0, -1]]
+    assert ends.tolist() == pytest.approx(rounded.unique()[[0, -1]].tolist())
 
 
 @settings(max_examples=60, deadline=None)
