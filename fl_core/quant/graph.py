@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fl_core.quant.exact import product_on_grid
 from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, straight_through
 from fl_core.quant.layers import QLayer
 
@@ -76,7 +77,12 @@ class QatModel(nn.Module):
     def run_step(self, step: Step, inputs: list[Tensor]) -> Tensor:
         """One step alone, fed with ``inputs``, which lie on the grids of ``step.inputs``."""
         if isinstance(step.layer, QLayer):
-            out: Tensor = step.layer(inputs[0], input_scale=self.grids[step.inputs[0]].scale())
+            target = self.grids[step.output]
+            input_scale = self.grids[step.inputs[0]].scale()
+            evaluated = not self.training and not torch.is_grad_enabled()
+            if evaluated and step.requantize and step.layer.fake_quant and target.fake_quant:
+                return product_on_grid(step.layer, inputs[0], input_scale, target.qparams())
+            out: Tensor = step.layer(inputs[0], input_scale=input_scale)
         elif step.layer is not None:
             out = step.layer(inputs[0])
         elif step.op == "avg_pool" and self.grids[step.output].fake_quant:

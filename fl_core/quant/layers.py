@@ -9,6 +9,8 @@ reads the batch size off the last positional input.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,6 +33,13 @@ class QLayer(FakeQuantized):
             return self.weight, self.bias
         return fake_quant_weight(self.weight, self.bias, input_scale, self.bits)
 
+    @abstractmethod
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution or matrix product with these operands."""
+
+    def forward(self, x: Tensor, *, input_scale: Tensor) -> Tensor:
+        return self.product(x, *self.operands(input_scale))
+
 
 class QConv1d(QLayer):
     """1-D convolution over [B, I, T], zero padding, any groups."""
@@ -48,8 +57,7 @@ class QConv1d(QLayer):
         super().__init__(weight, bias, bits)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
-    def forward(self, x: Tensor, *, input_scale: Tensor) -> Tensor:
-        weight, bias = self.operands(input_scale)
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv1d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -69,14 +77,12 @@ class QConv2d(QLayer):
         super().__init__(weight, bias, bits)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
-    def forward(self, x: Tensor, *, input_scale: Tensor) -> Tensor:
-        weight, bias = self.operands(input_scale)
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class QLinear(QLayer):
     """Linear layer over [B, I]."""
 
-    def forward(self, x: Tensor, *, input_scale: Tensor) -> Tensor:
-        weight, bias = self.operands(input_scale)
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
