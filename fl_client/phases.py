@@ -20,7 +20,7 @@ from fl_core.tasks.base import Task
 from fl_core.tree import subtract
 from fl_core.types import Array, FloatArray, RoundPlan, Tensors
 from strategies.base import Strategy
-from strategies.client import HOME, PERSONAL, ClientContext, LocalOutcome
+from strategies.client import HOME, PERSONAL, ClientContext, LocalOutcome, Phase
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ def train_phases(
     own: dict[str, Tensors] = {}
     for phase in strategy.phases():
         shared = trainable_tensors(model)
-        if phase.personal and phase.starts_from == "personal":
-            load_tensors(model, own.get(PERSONAL, memory.get(PERSONAL, start)))
-        in_phase = replace(context, phase=phase)
+        if phase.personal:
+            kept_own = own.get(PERSONAL, memory.get(PERSONAL, start))
+            load_tensors(model, kept_own if phase.starts_from == "personal" else start)
+        in_phase = replace(context, phase=_resolved(phase, home))
         result = local_train(model, inputs, targets, plan, spec, task, strategy, noise, in_phase)
         if phase.personal:
             own[PERSONAL] = trainable_tensors(model)
@@ -92,6 +93,13 @@ def train_phases(
     )
     parts, remembered = strategy.conclude(outcome)
     return LocalTraining(parts, {**remembered, **own}, LocalResult(steps, losses[-1]), _personal(own, trained))
+
+
+def _resolved(phase: Phase, home: frozenset[str]) -> Phase:
+    """The phase with what it moves as names."""
+    if phase.moves == "all":
+        return phase
+    return replace(phase, trains=lambda name: phase.trains(name) and (name in home) == (phase.moves == "home"))
 
 
 def _personal(own: Mapping[str, Tensors], trained: Tensors) -> Tensors | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from fl_core.rng import NoiseSource, generator
 from fl_core.tasks.base import Task
 from fl_core.types import Array, FloatArray, RoundPlan
 from strategies.base import Strategy
-from strategies.client import SHARED, ClientContext, Phase
+from strategies.client import SHARED, ClientContext, Phase, run_to
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def local_train(
     phase = context.phase
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     params = {name: p for name, p in trainable.items() if phase.trains(name)}
-    context = replace(context, reference=_reference(model))
+    context = replace(context, reference=_Reference(model))
     optimizer = torch.optim.SGD(
         params.values(),
         lr=round_rate(spec.clients.optimizer, plan),
@@ -101,18 +101,22 @@ def round_rate(optimizer: OptimizerSection, plan: RoundPlan) -> float:
     return optimizer.learning_rate * schedule_factor(optimizer, plan.round, plan.rounds)
 
 
-def _reference(model: nn.Module) -> Callable[[Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]:
-    """The same net with other weights, without gradient; it is copied when it is first asked for."""
-    made: list[nn.Module] = []
+class _Reference:
+    """A net with other weights, in eval mode and without gradient; it is copied when it is first asked for."""
 
-    def outputs(weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        if not made:
-            made.append(copy.deepcopy(model).eval())
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._copy: nn.Module | None = None
+
+    def __call__(self, weights: Mapping[str, torch.Tensor], x: torch.Tensor, layer: str | None = None) -> torch.Tensor:
+        if self._copy is None:
+            self._copy = copy.deepcopy(self._model).eval()
+        params = dict(self._copy.named_parameters())
         with torch.no_grad():
-            found: torch.Tensor = torch.func.functional_call(made[0], dict(weights), (x,))
+            for name, weight in weights.items():
+                params[name].copy_(weight)
+            found: torch.Tensor = self._copy(x) if layer is None else run_to(self._copy, layer, x)[1]
         return found
-
-    return outputs
 
 
 def schedule_factor(optimizer: OptimizerSection, round: int, rounds: int) -> float:

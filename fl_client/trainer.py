@@ -33,9 +33,9 @@ from fl_core.quant.graph import QatModel
 from fl_core.quant.lower import lower
 from fl_core.rng import NoiseSource
 from fl_core.tasks.base import Task as LearningTask
-from fl_core.types import ClientInfo, ClientUpdate, Part, RoundPlan, Tensors
+from fl_core.types import ClientInfo, ClientUpdate, FloatArray, Part, RoundPlan, Tensors
 from fl_core.update import encode_update
-from strategies.base import HISTOGRAM_PART, RANGES_PART, REFUSED_UNDER_DP, Strategy, parts_of
+from strategies.base import HISTOGRAM_PART, LOSS_PART, RANGES_PART, REFUSED_UNDER_DP, Strategy, parts_of
 from strategies.client import split_tensors
 from strategies.registry import build_strategy
 
@@ -156,6 +156,9 @@ class Trainer:
             loss = self._train_loss(cache, plan.client_id, spec, data, trained.result)
             simulated = {"train_loss": loss, "examples": len(data.train)}
         parts = parts_of(trained.parts, private)
+        if spec.clients.selection.wants_losses and not private:
+            loss_B = self._losses(cache, plan.client_id, spec, data)
+            parts[LOSS_PART] = Part({"rms": np.sqrt(np.mean(np.square(loss_B), keepdims=True))})
         if trained.personal is not None:
             # From here on the model is this client's own: that is what it scores, exports and uses.
             load_tensors(model, trained.personal)
@@ -264,9 +267,14 @@ class Trainer:
     ) -> float:
         if result.train_loss is not None:
             return result.train_loss
+        return float(self._losses(cache, client_id, spec, data).mean())
+
+    def _losses(self, cache: FrozenCache, client_id: str, spec: TrainingSpec, data: ClientData) -> FloatArray:
+        """Loss of the trained model on each of the client's examples, float32 [B]."""
         task = spec.build_task()
         output_BX = torch.from_numpy(cache.outputs(client_id, data.train.x, fake_quant=spec.quant.enabled))
-        return float(task.example_loss(output_BX, task.targets(data.train.y)).mean())
+        loss_B: FloatArray = task.example_loss(output_BX, task.targets(data.train.y)).numpy()
+        return loss_B
 
 
 def _score(learning: LearningTask, model: QatModel, examples: Examples, fake_quant: bool = True) -> float:

@@ -17,7 +17,10 @@ what was expected and what came. The commands turn each branch into an exit code
     ├── RoundError                  6   a round cannot go on (quorum, no clients)
     ├── ExportError                 7   an artefact cannot be made or loaded
     │   └── ParityError             7   an artefact does not compute what was trained
-    └── RunFolderError              8   a run folder is missing, damaged or belongs to another run
+    ├── RunFolderError              8   a run folder is missing, damaged or belongs to another run
+    ├── TrainerError                9   the trainer of a board is not there, died or failed in a task
+    └── IdentityError              10   a device cannot be enrolled, named or let in
+        └── ServerAwayError        10   the server cannot be reached now; trying again may help
 """
 
 from __future__ import annotations
@@ -107,3 +110,19 @@ class RunFolderError(StonecropError):
     """A run folder is missing, damaged, or belongs to another config."""
 
     exit_code = 8
+
+
+class TrainerError(StonecropError):
+    """The resident trainer of a board cannot be reached, died before it answered, or failed in a task."""
+
+    exit_code = 9
+
+
+class IdentityError(StonecropError):
+    """A token, a certificate or a device is unknown, used up, expired, revoked or malformed."""
+
+    exit_code = 10
+
+
+class ServerAwayError(IdentityError):
+    """The server cannot be reached or is not ready; nothing is wrong with the identity."""

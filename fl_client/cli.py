@@ -1,0 +1,214 @@
+"""fl-client: the command of everybody who owns a board. Enrol, run, probe, ledger, status, service.
+
+Everything for people goes to standard error or, where it is the answer, to standard output; ``--json`` gives the same
+for a script. Errors that a user can cause are one line each, without a traceback, with the exit code of their branch
+of the error tree. This process stays up as long as a board does, so it loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fl_core.command import errors_as_lines
+from fl_core.errors import ConfigError, TrainerError
+
+app = typer.Typer(
+    name="fl-client",
+    help="A device of a federation: its data stay here, its privacy budget is kept here, its owner decides here.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+service_app = typer.Typer(help="Start at boot, as three users of the system.", no_args_is_help=True)
+app.add_typer(service_app, name="service")
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="STONECROP_HOME", help="Folder of the device, with device.yaml and policy.json."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+ForwarderPort = Annotated[int, typer.Option(help="Loopback port of the forwarder.")]
+SupernodePort = Annotated[int, typer.Option(help="Loopback port of the SuperNode.")]
+DEFAULT_HOME = Path("~/.stonecrop")
+
+
+@app.command(epilog="Example:\n\nfl-client enrol https://fleet.example.org:8443 stonecrop1.k3J... --home /srv/board")
+def enrol(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address of the gateway.", show_default=False)],
+    token: Annotated[
+        str, typer.Argument(metavar="TOKEN", help="The one-time token, '-' to read it.", show_default=False)
+    ],
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Make this device known to a server: keys are made here, and a short certificate comes back for a token."""
+    with errors_as_lines():
+        from fl_client.device.home import DEVICE_FILE, start_home
+        from fl_client.device.identity import enrol as enrol_device
+
+        folder = home.expanduser()
+        text = sys.stdin.readline() if token == "-" else token
+        folder.mkdir(parents=True, exist_ok=True)
+        identity, status = enrol_device(folder, url, text)
+        fresh = start_home(folder, identity.client_id)
+        if as_json:
+            typer.echo(json.dumps({"client_id": identity.client_id, "status": status, "home": str(folder)}))
+            return
+        typer.echo(f"This device is {identity.client_id} now; the server says: {status}.")
+        if fresh:
+            typer.echo(f"Say which data it holds in {folder / DEVICE_FILE}, and what it allows in policy.json.")
+
+
+@app.command(epilog="Example:\n\nfl-client run --home /srv/board")
+def run(
+    home: Home = DEFAULT_HOME,
+    trainer_python: Annotated[
+        Path, typer.Option(help="Python that trains, where torch is another one's.", show_default=False)
+    ] = Path(sys.executable),
+    forwarder_port: ForwarderPort = 9120,
+    supernode_port: SupernodePort = 9121,
+    metrics_port: Annotated[int, typer.Option(help="Loopback port of /metrics and /healthz.")] = 9122,
+) -> None:
+    """Take part until Ctrl-C: trainer, forwarder and SuperNode are kept up, whatever the network does."""
+    with errors_as_lines():
+        from fl_client.device.home import open_home
+        from fl_client.resident.board import Ports, run_board
+
+        _log_to_stderr()
+        ports = Ports(forwarder_port, supernode_port, metrics_port)
+        run_board(open_home(home.expanduser()), ports, str(trainer_python))
+
+
+@app.command(hidden=True, epilog="Example:\n\nfl-client node --socket /run/stonecrop/trainer.sock --secret FILE")
+def node(
+    socket: Annotated[Path, typer.Option(help="The trainer's socket.")],
+    secret: Annotated[Path, typer.Option(help="File with the secret of the shells.")],
+    home: Home = DEFAULT_HOME,
+    forwarder_port: ForwarderPort = 9120,
+    supernode_port: SupernodePort = 9121,
+) -> None:
+    """Forwarder and SuperNode alone, for the system's service."""
+    with errors_as_lines():
+        from fl_client.resident.board import Ports, run_node
+
+        _log_to_stderr()
+        run_node(home.expanduser(), Ports(forwarder_port, supernode_port), socket, secret)
+
+
+@app.command(epilog="Example:\n\nfl-client probe --json")
+def probe(as_json: AsJson = False) -> None:
+    """What this board is: memory, processor, accelerators, runtimes, sensors; and what it cannot do."""
+    with errors_as_lines():
+        from fl_client.device.probe import probe as look
+
+        board = look()
+        if as_json:
+            typer.echo(json.dumps(asdict(board)))
+            return
+        for name, value in asdict(board).items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{key} {text}" for key, text in value.items())
+            elif name in ("power", "thermal"):
+                value = ", ".join(f"{sensor['label']} {sensor['value']:.1f} {sensor['unit']}" for sensor in value)
+            elif name.endswith("_bytes"):
+                name, value = name.removesuffix("_bytes"), f"{value / 1e6:.0f} MB"
+            elif isinstance(value, tuple):
+                value = "; ".join(value)
+            typer.echo(f"{name:13} {value if value != '' else '-'}")
+
+
+@app.command(epilog="Example:\n\nfl-client ledger --home /srv/board")
+def ledger(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """What this device's data has spent of its privacy budget, in words."""
+    with errors_as_lines():
+        from fl_client.device.home import open_home
+        from fl_client.device.spent import account_of, in_words
+
+        account = account_of(open_home(home.expanduser()))
+        typer.echo(json.dumps(asdict(account)) if as_json else in_words(account))
+
+
+@app.command(epilog="Example:\n\nfl-client status --home /srv/board --json")
+def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """What runs now: trainer, processes, memory."""
+    with errors_as_lines():
+        from fl_client.device.home import open_home
+
+        found = _status(open_home(home.expanduser()))
+        if as_json:
+            typer.echo(json.dumps(found))
+            return
+        trainer = found["trainer"]
+        typer.echo("trainer: not running" if trainer is None else _trainer_words(trainer))
+        for process in found["processes"]:
+            size, part = f"{process['pss_bytes'] / 1e6:7.1f} MB", process["part"] or "-"
+            typer.echo(f"{process['pid']:>8}  {size}  {part:10} {process['name']}")
+        typer.echo(f"memory: {found['pss_bytes'] / 1e6:.1f} MB in all (summed PSS)")
+
+
+def _status(home: Any) -> dict[str, Any]:
+    from fl_client.device.processes import processes_of, pss_bytes
+    from fl_client.resident.client import SocketTrainer
+    from fl_client.resident.supervise import parts_running
+
+    try:
+        trainer = dict(SocketTrainer(home.socket, patience_s=1.0).status())
+    except TrainerError:
+        trainer = None
+    processes = [
+        {**asdict(found), "pss_bytes": pss_bytes([found.pid])}
+        for found in processes_of(home.folder, parts_running(home.folder))
+    ]
+    total = sum(process["pss_bytes"] for process in processes)
+    return {"client_id": home.device.client_id, "trainer": trainer, "processes": processes, "pss_bytes": total}
+
+
+def _trainer_words(trainer: dict[str, Any]) -> str:
+    privacy = trainer["privacy"]
+    return (
+        f"trainer: up {trainer['uptime_s']:.0f} s, {trainer['starts'] - 1} restarts, {trainer['tasks']} tasks, last "
+        f"round {trainer['last_round']}, epsilon {privacy['epsilon']:.2f} of {privacy['cap']:g}"
+    )
+
+
+@service_app.command(epilog="Example:\n\nsudo fl-client service install --start")
+def install(
+    home: Annotated[Path, typer.Option(help="Folder of the trainer.")] = Path("/var/lib/stonecrop"),
+    node_home: Annotated[Path, typer.Option(help="Folder of the keys.")] = Path("/var/lib/stonecrop-node"),
+    trainer_python: Annotated[
+        Path, typer.Option(help="Python that trains, where torch is another one's.", show_default=False)
+    ] = Path(sys.executable),
+    system: Annotated[Path, typer.Option(help="Root of the file system to write to.")] = Path("/"),
+    start: Annotated[bool, typer.Option("--start", help="Start now and at every boot.")] = False,
+) -> None:
+    """Write hardened systemd units and their users; print the paths."""
+    with errors_as_lines():
+        from fl_client.device import service
+
+        if start and system != Path("/"):
+            raise ConfigError(f"service install: --start is for the running system, not for {system}")
+        for path in service.install(service.Installation(home, node_home, trainer_python), system):
+            typer.echo(path)
+        if start:
+            service.start()
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What belongs to one device: its home folder, identity, hardware and services."""

@@ -1,0 +1,152 @@
+"""How a board speaks to the gateway: HTTPS by Python's own library, errors in words, and an eye on the clock.
+
+A board without a battery clock may start in 1970, and every certificate then looks wrong. So whatever a certificate
+is refused for its time, the server's Date header is asked, and a clock that differs is what the message names.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import ssl
+import urllib.parse
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from fl_core.errors import IdentityError, ServerAwayError
+from fl_core.identity import CA_PATH
+
+MAX_SKEW_S = 300.0
+"""How wrong a board's clock may be: Flower refuses a SuperNode whose signed time is older than this."""
+
+Clock = Callable[[], float]
+"""Gives Unix seconds."""
+
+_TIMEOUT_S = 15.0
+_MAX_ANSWER_BYTES = 64 * 1024
+_NOT_YET_VALID, _EXPIRED = 9, 10  # OpenSSL's X509_V_ERR_*
+
+
+def parse_address(url: str) -> tuple[str, int]:
+    """Host and port of https://HOST:PORT.
+
+    Raises:
+        IdentityError: it is something else.
+    """
+    parts = urllib.parse.urlsplit(url if "//" in url else f"https://{url}")
+    try:
+        port = parts.port or 443
+    except ValueError:
+        port = 0
+    if parts.scheme != "https" or not parts.hostname or not port or parts.path not in ("", "/"):
+        raise IdentityError(f"server address: expected https://HOST:PORT, got {url!r}")
+    return parts.hostname, port
+
+
+def trusting(ca: bytes) -> ssl.SSLContext:
+    """TLS that trusts the authority ``ca`` (PEM) and nobody else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ca.decode("ascii"))
+    return context
+
+
+def fetch_open(host: str, port: int) -> tuple[bytes, float]:
+    """The public certificate and the time (Unix seconds) of a server that is not trusted yet.
+
+    Raises:
+        ServerAwayError: no gateway answers there.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # what is read is checked against the token, or is a hint
+    status, headers, body = _exchange(host, port, "GET", CA_PATH, None, context)
+    try:
+        at = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except (TypeError, ValueError):
+        at = 0.0
+    if status == 429:
+        raise ServerAwayError(f"{host}:{port}: busy; try again in a while")
+    if status != 200 or not at:
+        raise ServerAwayError(f"{host}:{port}: expected a Stonecrop gateway that is ready, got status {status}")
+    return body, at
+
+
+def call(
+    address: tuple[str, int],
+    method: str,
+    path: str,
+    body: dict[str, str] | None,
+    context: ssl.SSLContext,
+    clock: Clock,
+) -> dict[str, Any]:
+    """One call with the server's certificate checked; gives its JSON answer.
+
+    Raises:
+        IdentityError: the server refused, with its words; or its certificate or this board's clock is wrong.
+        ServerAwayError: it cannot be reached or is not ready.
+    """
+    host, port = address
+    try:
+        status, _, data = _exchange(host, port, method, path, body, context)
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
+            check_clock(host, port, clock)
+        raise IdentityError(f"{host}:{port}: its certificate does not hold: {error.verify_message}") from None
+    try:
+        answer = json.loads(data)
+        if not isinstance(answer, dict):
+            raise ValueError
+    except ValueError:
+        raise ServerAwayError(f"{host}:{port}{path}: expected JSON, got {len(data)} other bytes ({status})") from None
+    if status in (429, 500, 502, 503, 504):
+        raise ServerAwayError(f"{host}:{port}: {answer.get('detail', status)}")
+    if status != 200:
+        raise IdentityError(f"{host}:{port} refused: {answer.get('detail', status)}")
+    return answer
+
+
+def _exchange(
+    host: str, port: int, method: str, path: str, body: dict[str, str] | None, context: ssl.SSLContext
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read(_MAX_ANSWER_BYTES)
+    except ssl.SSLCertVerificationError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerAwayError(f"{host}:{port}: cannot be reached: {error or type(error).__name__}") from None
+    finally:
+        connection.close()
+
+
+def check_clock(host: str, port: int, clock: Clock) -> None:
+    """Say it plainly when the clock is what is wrong.
+
+    Raises:
+        IdentityError: it differs from the server's by more than ``MAX_SKEW_S``.
+        ServerAwayError: the server cannot be reached.
+    """
+    check_skew(clock(), fetch_open(host, port)[1])
+
+
+def check_skew(board_s: float, server_s: float) -> None:
+    """Compare two clocks.
+
+    Raises:
+        IdentityError: they differ by more than ``MAX_SKEW_S``.
+    """
+    if abs(board_s - server_s) > MAX_SKEW_S:
+        raise IdentityError(
+            f"the clock of this board says {in_words(board_s)}, the server's {in_words(server_s)}: set it right "
+            "(timedatectl set-ntp true) and try again"
+        )
+
+
+def in_words(at_s: float) -> str:
+    """A time (Unix seconds) for a person."""
+    return datetime.datetime.fromtimestamp(at_s, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,177 @@
+"""The parts of a board and the loop around them: trainer, forwarder, SuperNode, and a certificate that is renewed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
+from fl_client.device.home import Home
+from fl_client.device.identity import Identity, clock_error_s, load_identity, renew_if_due
+from fl_client.device.processes import SOCKET_KEY
+from fl_client.resident.explain import End, explain_end, with_clock
+from fl_client.resident.supervise import Part, Supervisor
+from fl_core.errors import IdentityError, PolicyError, ServerAwayError
+
+logger = logging.getLogger(__name__)
+
+_STEP_S = 0.5
+_RENEW_EVERY_S = 600.0
+_QUIET = {
+    "MALLOC_ARENA_MAX": "2",  # each thread's own heap would cost a small board tens of megabytes
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports of a board; two boards on one machine need different ones."""
+
+    forwarder: int = 9120
+    supernode: int = 9121
+    metrics: int = 9122
+
+
+def trainer_part(home: Home, ports: Ports, python: str) -> Part:
+    """The resident trainer, run by the interpreter ``python``, which may be another one than the SuperNode's."""
+    where = ("--home", str(home.folder), "--metrics-port", str(ports.metrics))
+    return Part("trainer", lambda: [python, "-m", "fl_client.resident", *where], _last_line)
+
+
+def node_parts(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) -> list[Part]:
+    """Forwarder and SuperNode of the identity under ``root``, in the order in which they start."""
+    folder = root / "run" / "forwarder"
+
+    def forwarder() -> list[str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_forwarder_conf(load_identity(root), folder, ports.forwarder)
+        return forwarder_command(folder)
+
+    def supernode() -> list[str]:
+        return supernode_command(load_identity(root), ports, trainer_socket, *isolation)
+
+    def ahead_s() -> float:
+        identity = load_identity(root)
+        return clock_error_s(identity.host, identity.port)
+
+    def ready() -> bool:
+        return answers(ports.forwarder) and trainer_socket.exists()
+
+    return [Part("forwarder", forwarder, explain_end), Part("supernode", supernode, with_clock(ahead_s), ready)]
+
+
+def supernode_command(identity: Identity, ports: Ports, trainer_socket: Path, *isolation: str) -> list[str]:
+    """The command line of Flower's SuperNode behind the forwarder; its shells find the trainer through node config."""
+    return [
+        *(sys.executable, "-m", "fl_client.resident.supernode"),
+        "--superlink", f"127.0.0.1:{ports.forwarder}",
+        "--root-certificates", str(identity.loopback_certificate),
+        "--auth-supernode-private-key", str(identity.node_key),
+        "--host", "127.0.0.1",
+        "--port", str(ports.supernode),
+        "--node-config", f'{SOCKET_KEY}="{trainer_socket}"',
+        *isolation,
+    ]  # fmt: skip
+
+
+def environment(root: Path) -> dict[str, str]:
+    """The environment of a board's processes: Flower keeps its files under ``root`` and asks nobody outside."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return {**os.environ, **_QUIET, "PATH": path, "FLWR_HOME": str(root / "run" / "flower")}
+
+
+def answers(port: int) -> bool:
+    """Whether something listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def run_board(home: Home, ports: Ports, python: str = sys.executable) -> None:
+    """Keep a board up, all in one, until SIGTERM or SIGINT; then take everything down.
+
+    Raises:
+        PolicyError: the device has no ``policy.json`` and would train nothing.
+        IdentityError: it is not enrolled, or under another name than its home says.
+    """
+    if not home.policy_file.is_file():
+        raise PolicyError(f"{home.policy_file}: expected the device's own limits, found none; it would train nothing")
+    enrolled = load_identity(home.folder).client_id
+    if enrolled != home.device.client_id:
+        raise IdentityError(f"device.yaml: expected client_id {enrolled!r}, as enrolled, got {home.device.client_id!r}")
+    parts = [trainer_part(home, ports, python), *node_parts(home.folder, ports, home.socket)]
+    keep_up(home.folder, parts)
+
+
+def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> None:
+    """Keep forwarder and SuperNode up, where trainer and shells are services of other users.
+
+    Args:
+        root: folder of the identity.
+        ports: where the parts listen on loopback.
+        trainer_socket: what the shells are told.
+        secret: file with the secret that ``flower-superexec`` must know to take a message.
+
+    Raises:
+        IdentityError: the device is not enrolled.
+    """
+    load_identity(root)
+    isolation = ("--isolation", "process", "--superexec-auth-secret-file", str(secret))
+    keep_up(root, node_parts(root, ports, trainer_socket, *isolation))
+
+
+def keep_up(root: Path, parts: Sequence[Part]) -> None:
+    """Supervise ``parts`` and renew the certificate until SIGTERM or SIGINT; then take everything down."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    supervisor = Supervisor(root, parts, environment(root))
+    supervisor.end_leftovers()
+    renewal = Renewal(root)
+    try:
+        while not stop.is_set():
+            supervisor.step()
+            renewal.step(time.monotonic())
+            stop.wait(_STEP_S)
+    finally:
+        supervisor.stop()
+
+
+def _last_line(tail: str) -> End | None:
+    """What a trainer said last."""
+    lines = tail.strip().splitlines()
+    return End(lines[-1]) if lines else None
+
+
+class Renewal:
+    """Renews the certificate when it is due; a server that is away is tried again, for as long as it takes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._next = 0.0
+        self._said = ""
+
+    def step(self, now_s: float) -> None:
+        """Look once in ``_RENEW_EVERY_S``; what goes wrong is said once and tried again."""
+        if now_s < self._next:
+            return
+        self._next = now_s + _RENEW_EVERY_S
+        try:
+            if renew_if_due(self._root):
+                logger.info("the certificate was renewed")
+            self._said = ""
+        except (ServerAwayError, IdentityError) as error:
+            if str(error) != self._said:
+                logger.warning("the certificate cannot be renewed now: %s", error)
+            self._said = str(error)

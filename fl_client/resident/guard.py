@@ -1,0 +1,79 @@
+"""Which code a server's plan may name on a device: what is built in, and what the device's owner has listed.
+
+A plan is data, but ``package.module:callable`` in it makes a device import and call code. So every text of that form,
+wherever in the plan it stands, must be in ``device.yaml``; the check comes before anything is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fl_client.answers import Answers
+from fl_client.device.home import Device
+from fl_core.errors import PolicyError
+from fl_core.types import ClientInfo, RoundPlan, Tensors
+
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class GuardedTrainer:
+    """``inner`` behind the allow-list of ``device``.
+
+    Raises:
+        PolicyError: from every method that takes a plan: it names code or a model that the device does not allow.
+    """
+
+    def __init__(self, inner: Answers, device: Device) -> None:
+        self._inner = inner
+        self._device = device
+
+    def info(self) -> ClientInfo:
+        """See ``Answers``."""
+        return self._inner.info()
+
+    def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
+        """See ``Answers``."""
+        check_names(plan, self._device)
+        return self._inner.ranges(plan, model)
+
+    def train(self, plan: RoundPlan, model: Tensors) -> bytes:
+        """See ``Answers``."""
+        check_names(plan, self._device)
+        return self._inner.train(plan, model)
+
+    def evaluate(self, plan: RoundPlan, model: Tensors) -> dict[str, float]:
+        """See ``Answers``."""
+        check_names(plan, self._device)
+        return self._inner.evaluate(plan, model)
+
+
+def check_names(plan: RoundPlan, device: Device) -> None:
+    """Refuse a plan that names what the device does not allow.
+
+    Raises:
+        PolicyError: names the field of the plan, what came and where it can be allowed.
+    """
+    who = f"client {device.client_id}"
+    for where, text in _texts(plan.training, "training"):
+        names_code = where.endswith(".factory") or _CALLABLE.fullmatch(text)
+        if names_code and text not in device.factories:
+            raise PolicyError(f"{who}: {where}: {text!r} is not among the factories that device.yaml allows")
+    section = plan.training.get("model")
+    model = section.get("name") if isinstance(section, Mapping) else None
+    if device.models is not None and model is not None and model not in device.models:
+        raise PolicyError(f"{who}: model.name: {model!r} is not among the models that device.yaml allows")
+
+
+def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Every text inside plain values, with its dotted place; names of fields too, where they could be one."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield f"{where} key", str(key)
+            yield from _texts(inner, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{where}[{number}]")

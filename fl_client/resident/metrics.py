@@ -1,0 +1,121 @@
+"""What a board says of itself to its owner: Prometheus text at ``/metrics`` and ``/healthz``, on loopback alone.
+
+The figures are private: they say what the device's data has spent and when it was at work.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from fl_core.errors import ConfigError
+
+LOOPBACK = "127.0.0.1"
+Status = Callable[[], Mapping[str, Any]]
+
+_COUNTERS = {
+    "starts": "Starts of the trainer since the device was set up; all but the first are restarts.",
+    "tasks": "Tasks that were answered with a result.",
+    "refused": "Plans that the device refused.",
+    "failed": "Tasks that ended in an error.",
+}
+_GAUGES = {
+    "uptime_s": ("uptime_seconds", "Seconds since this start of the trainer."),
+    "open": ("open_tasks", "Tasks that run or wait."),
+    "last_round": ("last_round", "Round of the last task that was answered."),
+    "last_task_time": ("last_task_timestamp_seconds", "When the last task was answered, in seconds since 1970."),
+}
+
+
+class _StatusCollector(Collector):
+    """Asks ``status`` anew at each scrape."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client."""
+        found = self._status()
+        for key, words in _COUNTERS.items():
+            yield CounterMetricFamily(f"stonecrop_trainer_{key}", words, value=found[key])
+        for key, (name, words) in _GAUGES.items():
+            yield GaugeMetricFamily(f"stonecrop_trainer_{name}", words, value=found[key])
+        privacy = found["privacy"]
+        labels = ["delta", "simulated"]
+        values = [f"{privacy['delta']:g}", str(privacy["simulated"]).lower()]
+        for key, name, words in (
+            ("epsilon", "epsilon_spent", "Epsilon that the device's data has spent, over all runs."),
+            ("cap", "epsilon_cap", "Most that its policy lets it ever spend."),
+        ):
+            family = GaugeMetricFamily(f"stonecrop_{name}", words, labels=labels)
+            family.add_metric(values, privacy[key])
+            yield family
+
+
+def metrics_text(status: Status) -> bytes:
+    """The figures of ``status`` as Prometheus text."""
+    registry = CollectorRegistry()
+    registry.register(_StatusCollector(status))
+    return generate_latest(registry)
+
+
+@contextmanager
+def serve_metrics(port: int | None, status: Status) -> Iterator[None]:
+    """Answer on loopback port ``port`` while the body runs; None serves nothing.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        server = ThreadingHTTPServer((LOOPBACK, port), _handler(status))
+    except OSError as error:
+        raise ConfigError(f"metrics port {port}: cannot be used ({error})") from None
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(status: Status) -> type[BaseHTTPRequestHandler]:
+    pages: Mapping[str, tuple[str, Callable[[], bytes]]] = {
+        "/metrics": ("text/plain; version=0.0.4; charset=utf-8", lambda: metrics_text(status)),
+        "/healthz": ("text/plain; charset=utf-8", lambda: b"ok\n"),
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        """Two pages and nothing else."""
+
+        def do_GET(self) -> None:
+            """Answer a page, 404 for another, 500 where the figures cannot be read (a damaged ledger)."""
+            kind, page = pages.get(self.path, ("", None))
+            if page is None:
+                self.send_error(404)
+                return
+            try:
+                body = page()
+            except Exception as error:
+                self.send_error(500, type(error).__name__)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """A scrape each few seconds is no news."""
+
+    return Handler

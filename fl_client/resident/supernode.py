@@ -1,0 +1,11 @@
+"""``python -m fl_client.resident.supernode``: Flower's SuperNode, asking oftener while a run is under way.
+
+It takes the arguments of ``flower-supernode``; a board that is idle polls as rarely as that does.
+"""
+
+from __future__ import annotations
+
+from fl_core.flower_private import run_supernode
+
+if __name__ == "__main__":
+    run_supernode()

@@ -1,0 +1,129 @@
+"""What a board and the gateway must agree on to enrol: the token's text, the paths, the proof of the node key.
+
+A token is one line that a person copies: the one-time secret and the SHA-256 of the certificate authority, so that a
+board knows whom it talks to before it has any certificate. The node key is the one that Flower's SuperNode signs
+with; a board proves that it holds it, so that nobody can enrol with the key of another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fl_core.errors import IdentityError
+
+CA_PATH = "/v1/ca"
+ENROL_PATH = "/v1/enrol"
+RENEW_PATH = "/v1/renew"
+STATUS_PATH = "/v1/me"
+
+_VERSION = "stonecrop1"
+_SECRET_BYTES = 32
+_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_PROOF_CONTEXT = b"stonecrop node key of "
+
+
+@dataclass(frozen=True)
+class EnrolmentToken:
+    """A one-time secret (32 bytes) and the SHA-256 fingerprint of the authority's certificate (32 bytes)."""
+
+    secret: bytes
+    ca_fingerprint: bytes
+
+    def text(self) -> str:
+        """The line to copy."""
+        return ".".join((_VERSION, _encode(self.secret), _encode(self.ca_fingerprint)))
+
+    @staticmethod
+    def parse(text: str) -> EnrolmentToken:
+        """Read a copied line.
+
+        Raises:
+            IdentityError: it is not a whole token.
+        """
+        parts = text.strip().split(".")
+        try:
+            if len(parts) != 3 or parts[0] != _VERSION:
+                raise ValueError
+            secret, fingerprint = _decode(parts[1]), _decode(parts[2])
+            if len(secret) != _SECRET_BYTES or len(fingerprint) != hashlib.sha256().digest_size:
+                raise ValueError
+        except ValueError:
+            raise IdentityError(
+                f"enrolment token: expected {_VERSION}.SECRET.FINGERPRINT, as 'fl-server token create' prints it; "
+                f"got {len(text.strip())} characters in {len(parts)} parts"
+            ) from None
+        return EnrolmentToken(secret, fingerprint)
+
+
+def check_client_id(client_id: str) -> str:
+    """``client_id`` itself, if it can stand in a certificate and in a file name.
+
+    Raises:
+        IdentityError: it cannot.
+    """
+    if not _CLIENT_ID.fullmatch(client_id):
+        raise IdentityError(f"client {client_id!r}: expected 1 to 63 letters, digits, dots, dashes or underscores")
+    return client_id
+
+
+def node_key_pem(public_key: ec.EllipticCurvePublicKey) -> bytes:
+    """A node key as Flower sends it: SubjectPublicKeyInfo in PEM."""
+    return public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def sign_node_proof(node_key: ec.EllipticCurvePrivateKey, csr: bytes) -> bytes:
+    """Signature of the node key over one certificate request (PEM)."""
+    return node_key.sign(_proof_message(csr), ec.ECDSA(hashes.SHA256()))
+
+
+def checked_node_key(pem: bytes, proof: bytes, csr: bytes) -> bytes:
+    """The node key in its one canonical PEM form, after its proof was checked.
+
+    Raises:
+        IdentityError: not an EC P-384 public key, or ``proof`` was not made with it over ``csr``.
+    """
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except ValueError:
+        raise IdentityError("node public key: expected PEM, got something else") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise IdentityError("node public key: expected EC P-384, got another kind")
+    try:
+        key.verify(proof, _proof_message(csr), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise IdentityError("node public key: the proof was not made with its private key") from None
+    return node_key_pem(key)
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` with mode 0600, atomically; a crash leaves the old or the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _proof_message(csr: bytes) -> bytes:
+    return _PROOF_CONTEXT + hashlib.sha256(csr).digest()
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

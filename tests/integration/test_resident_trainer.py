@@ -1,0 +1,186 @@
+"""The trainer as a real process behind its socket: same bytes, one spend, quick errors, nothing lost by a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import toy
+
+from fl_client.device.home import open_home
+from fl_client.resident.client import SocketTrainer
+from fl_client.resident.local import LocalTrainer
+from fl_client.resident.serve import held, open_trainer
+from fl_client.trainer import Trainer
+from fl_core.errors import ConfigError, LedgerError, PolicyError, TrainerError, WireError
+from fl_core.privacy.ledger import Ledger
+from fl_core.types import RoundPlan, Tensors
+from fl_server.setup import Setup
+from simulation.world import seeded_noise, simulated_policy
+from support.boards import CLIENT, make_home, trainer_process
+
+Ask = Callable[..., tuple[RoundPlan, Tensors]]
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    """A plan of the toy federation with DP, and the model that it starts from."""
+
+    def make(round: int = 1, steps: int = 2, **changes: object) -> tuple[RoundPlan, Tensors]:
+        out = tmp_path_factory.mktemp("runs")
+        config = toy.config(out, privacy={"epsilon": 8.0}, clients={"local_steps": steps}, run={"rounds": 3})
+        setup = Setup.of(config, toy.data())
+        trainer = Trainer(toy.data().clients, Ledger(out / "l", simulated=True), None, seeded_noise, out, True)
+        plan = setup.plan(trainer.info(CLIENT), round, round - 1)
+        return replace(plan, **changes), setup.initial_state().model
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home of a board with secret noise, whose trainer runs."""
+    home = make_home(tmp_path_factory.mktemp("board"))
+    with trainer_process(home):
+        yield home
+
+
+def reach(home: Path) -> SocketTrainer:
+    return SocketTrainer(home / "run" / "trainer.sock", patience_s=20)
+
+
+def spends(home: Path) -> int:
+    ledger = Ledger(home / "ledger.sqlite", simulated="simulated: true" in (home / "device.yaml").read_text())
+    try:
+        return len(ledger.events(CLIENT))
+    finally:
+        ledger.close()
+
+
+def test_a_task_over_the_socket_gives_the_bytes_of_a_trainer_in_this_process(tmp_path, ask):
+    config = toy.config(tmp_path, privacy={"epsilon": 8.0})
+    ledger = Ledger(tmp_path / "ledger.sqlite", simulated=True)
+    own = Trainer(toy.data().clients, ledger, simulated_policy(config), seeded_noise, tmp_path, simulated=True)
+    here = LocalTrainer(own, CLIENT)
+    home = make_home(tmp_path / "b", simulated=True)
+    with trainer_process(home):
+        there = reach(home)
+        assert there.info() == here.info()
+        assert there.info().simulated
+        plan, model = ask(steps=3)
+        assert there.train(plan, model) == here.train(plan, model)
+        assert there.status()["privacy"]["simulated"] is True
+
+
+def test_two_deliveries_of_a_running_task_spend_once_and_get_the_same_bytes(running, ask):
+    trainer = reach(running)
+    trainer.info()
+    before = spends(running)
+    plan, model = ask(round=2, steps=40)
+    with ThreadPoolExecutor(4) as pool:
+        results = {future.result() for future in [pool.submit(trainer.train, plan, model) for _ in range(4)]}
+    assert len(results) == 1
+    assert trainer.train(plan, model) in results  # once it is over, too
+    assert spends(running) == before + 1
+
+
+def test_a_factory_that_the_device_does_not_allow_is_refused_before_it_is_imported(running, ask):
+    plan, model = ask()
+    made = running / "imported"
+    (running / "evil.py").write_text(f"open({str(made)!r}, 'w')\n\ndef net(**args): ...\n")
+    for section, value in (("model", {"factory": "evil:net", "name": None, "args": {}}),
+                           ("strategy", {"name": "fedavg", "factory": None, "args": {"inner": "evil:net"}}),
+                           ("task", {"name": None, "factory": "evil:net"})):  # fmt: skip
+        asked = replace(plan, training={**plan.training, section: value}, task_id=section)
+        with pytest.raises(PolicyError, match="'evil:net' is not among the factories"):
+            reach(running).train(asked, model)
+        with pytest.raises(PolicyError, match="'evil:net'"):
+            reach(running).evaluate(asked, model)
+        with pytest.raises(PolicyError, match="'evil:net'"):
+            reach(running).ranges(asked, model)
+    assert not made.exists()
+
+
+def test_a_plan_of_another_version_is_refused_by_name(running, ask):
+    plan, model = ask(code_version="9.9.9")
+    with pytest.raises(WireError, match=r"code 9\.9\.9"):
+        reach(running).train(plan, model)
+    plan, model = ask(schema_version=99)
+    with pytest.raises(WireError, match="got schema 99"):
+        reach(running).train(plan, model)
+
+
+def test_an_unexpected_error_keeps_its_text_on_the_device(running, ask):
+    plan, model = ask(task_id="broken")
+    secret = "quoted by the error"
+    with pytest.raises(TrainerError, match="failed with ValidationError") as caught:
+        reach(running).train(replace(plan, training={**plan.training, "clients": secret}), model)
+    assert secret not in str(caught.value)
+    assert secret in (running / "trainer.log").read_text()
+    assert reach(running).info().client_id == CLIENT  # and the trainer lives on
+
+
+def test_the_socket_is_open_to_user_and_group_alone(running):
+    assert stat.S_IMODE((running / "run" / "trainer.sock").stat().st_mode) == 0o660
+
+
+def test_a_second_trainer_in_the_same_home_does_not_start(running):
+    with pytest.raises(ConfigError, match="another trainer is at work"), held(open_home(running)):
+        pass
+
+
+def test_a_trainer_that_is_killed_ends_the_call_at_once_and_its_spend_stays(tmp_path, ask):
+    home = make_home(tmp_path / "b")
+    plan, model = ask(steps=5000)
+    with trainer_process(home) as process:
+        reach(home).info()
+        failed: list[float] = []
+
+        def train() -> None:
+            with pytest.raises(TrainerError, match="died"):
+                reach(home).train(plan, model)
+            failed.append(time.monotonic())
+
+        shell = threading.Thread(target=train)
+        shell.start()
+        ends = time.monotonic() + 30
+        while spends(home) == 0 and time.monotonic() < ends:
+            time.sleep(0.02)
+        killed = time.monotonic()
+        os.kill(process.pid, signal.SIGKILL)
+        shell.join(10)
+    assert failed, "the shell was not told"
+    assert failed[0] - killed < 2.0
+    assert spends(home) == 1  # what was begun counts, though nothing came of it
+    with trainer_process(home):
+        again, model = ask(round=2)
+        assert reach(home).train(again, model)
+        assert reach(home).status()["starts"] == 2
+    assert spends(home) == 2
+
+
+def test_a_device_without_a_policy_trains_nothing(tmp_path):
+    with pytest.raises(PolicyError, match=r"policy\.json"):
+        open_trainer(open_home(make_home(tmp_path / "b", policy=None)))
+
+
+def test_seeds_and_secret_noise_never_share_a_ledger(tmp_path):
+    home = make_home(tmp_path / "b")
+    opened = open_trainer(open_home(home))
+    assert not opened.answers.info().simulated
+    opened.ledger.close()
+    with pytest.raises(LedgerError, match="simulat"):
+        open_trainer(open_home(make_home(home, simulated=True)))
+
+
+def test_no_trainer_is_said_in_plain_words(tmp_path):
+    with pytest.raises(TrainerError, match="is it running"):
+        SocketTrainer(tmp_path / "none.sock", patience_s=0.3).info()

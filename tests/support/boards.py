@@ -1,0 +1,62 @@
+"""Boards for tests: a home folder with toy data, and its trainer as a real process that no test leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from fl_core.errors import TrainerError
+from fl_core.privacy.policy import DevicePolicy
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENT = "client-2"
+POLICY = DevicePolicy(
+    epsilon_cap=8.0, delta=1e-5, max_clip_norm=1.0, min_noise_multiplier=0.1, max_sample_rate=1.0
+)  # fmt: skip
+START_S = 60.0
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def make_home(folder: Path, policy: DevicePolicy | None = POLICY, **fields: object) -> Path:
+    """A device that holds one client of the toy data and lets plans name the toy model; ``fields`` replace."""
+    folder.mkdir(parents=True, exist_ok=True)
+    device = {"client_id": CLIENT, "data": {"factory": "toy:data", "seed": 0}, "factories": ["toy:model"]} | fields
+    OmegaConf.save(OmegaConf.create(device), folder / "device.yaml")
+    if policy is not None:
+        policy.save(folder / "policy.json")
+    return folder
+
+
+@contextmanager
+def trainer_process(home: Path, *arguments: str, socket: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """The trainer of ``home``, listening; killed at the end, whatever has happened."""
+    path = socket or home / "run" / "trainer.sock"
+    path.unlink(missing_ok=True)
+    with (home / "trainer.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fl_client.resident", "--home", str(home), *arguments],
+            env=ENVIRONMENT, cwd=ROOT, stdout=log, stderr=log, text=True, start_new_session=True,
+        )  # fmt: skip
+    try:
+        ends = time.monotonic() + START_S
+        while not path.exists():
+            if process.poll() is not None or time.monotonic() > ends:
+                raise TrainerError(f"trainer: did not start\n{(home / 'trainer.log').read_text()}")
+            time.sleep(0.02)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

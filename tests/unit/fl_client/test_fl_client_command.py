@@ -1,0 +1,91 @@
+"""The command fl-client as its user meets it: help with examples, JSON for scripts, one line for each error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from fl_client.cli import app
+from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.policy import DevicePolicy
+from support.boards import CLIENT, make_home
+from support.ledgers import TERMS
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("words", ["enrol", "run", "probe", "ledger", "status", "service install"])
+def test_every_command_shows_an_example(words):
+    result = call(*words.split(), "--help")
+    assert result.exit_code == 0
+    assert f"fl-client {words}" in result.stdout.split("Example:")[1]
+
+
+def test_probe_gives_a_script_what_the_board_is():
+    found = json.loads(call("probe", "--json").stdout)
+    assert found["memory_bytes"] > 0
+    assert {"model", "accelerators", "runtimes", "power", "thermal", "problems"} <= found.keys()
+
+
+def spend(home: Path, tasks: int, unfinished: int = 0) -> None:
+    ledger = Ledger(home / "ledger.sqlite")
+    policy = DevicePolicy.load(home / "policy.json")
+    ledger.enrol(CLIENT, 64)
+    for number in range(tasks + unfinished):
+        ledger.reserve(CLIENT, f"task {number}", TERMS, policy)
+        if number < tasks:
+            ledger.settle(CLIENT, f"task {number}", b"reply", None)
+    ledger.close()
+
+
+def test_ledger_says_what_was_spent_and_what_it_means(tmp_path):
+    home = make_home(tmp_path)
+    spend(home, tasks=2, unfinished=1)
+    words = call("ledger", "--home", home).stdout
+    figures = json.loads(call("ledger", "--home", home, "--json").stdout)
+    assert f"epsilon {figures['epsilon']:.2f} of at most 8" in words
+    assert "1 tasks were begun and not finished" in words
+    assert (figures["begun"], figures["finished"], figures["cap"]) == (3, 2, 8.0)
+
+
+def test_looking_at_a_device_that_never_trained_makes_no_ledger(tmp_path):
+    home = make_home(tmp_path)
+    assert "Nothing learned" in call("ledger", "--home", home).stdout
+    assert not (home / "ledger.sqlite").exists()
+
+
+def test_a_simulated_device_says_that_it_protects_nobody(tmp_path):
+    home = make_home(tmp_path, simulated=True)
+    assert "Nothing of the below protects anybody" in call("ledger", "--home", home).stdout
+
+
+def test_status_of_a_board_that_is_down_is_an_answer_and_no_error(tmp_path):
+    found = json.loads(call("status", "--home", make_home(tmp_path), "--json").stdout)
+    assert (found["trainer"], found["processes"], found["pss_bytes"]) == (None, [], 0)
+
+
+def test_a_board_without_a_policy_does_not_run(tmp_path):
+    result = call("run", "--home", make_home(tmp_path, policy=None))
+    assert result.exit_code == 5
+    assert "it would train nothing" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_board_that_is_not_enrolled_does_not_run(tmp_path):
+    result = call("run", "--home", make_home(tmp_path))
+    assert result.exit_code == 10
+    assert "fl-client enrol" in result.stderr
+
+
+def test_services_are_written_below_a_folder_without_being_started(tmp_path):
+    result = call("service", "install", "--system", tmp_path)
+    assert result.exit_code == 0
+    paths = [Path(line) for line in result.stdout.splitlines()]
+    assert len(paths) == 5
+    assert all(path.is_file() and path.is_relative_to(tmp_path) for path in paths)
+    assert call("service", "install", "--system", tmp_path, "--start").exit_code == 2

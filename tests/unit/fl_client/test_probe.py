@@ -1,0 +1,79 @@
+"""The probe, shown the files of other boards: a Jetson with its rails, a Pi with a Coral, and what is not served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fl_client.device.probe import probe, problems_of
+
+
+def board(root: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_a_jetson_shows_its_gpu_its_release_and_the_power_of_its_rails(tmp_path):
+    found = probe(
+        board(
+            tmp_path,
+            **{
+                "proc__device-tree__model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+                "proc__meminfo": "MemTotal:  7802904 kB\nMemAvailable: 5000000 kB\nSwapTotal: 0 kB\n",
+                "etc__nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n",
+                "dev__nvhost-gpu": "",
+                "sys__class__hwmon__hwmon1__name": "ina3221\n",
+                "sys__class__hwmon__hwmon1__in1_label": "VDD_IN\n",
+                "sys__class__hwmon__hwmon1__in1_input": "5000\n",
+                "sys__class__hwmon__hwmon1__curr1_input": "1200\n",
+                "sys__class__thermal__thermal_zone0__type": "cpu-thermal\n",
+                "sys__class__thermal__thermal_zone0__temp": "48500\n",
+            },
+        )
+    )
+    assert found.model == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert found.l4t == "36.4.3"
+    assert found.memory_bytes == 7802904 * 1024
+    assert found.accelerators == ("NVIDIA Jetson GPU",)
+    assert [(sensor.label, sensor.value, sensor.unit) for sensor in found.power] == [("VDD_IN", 6.0, "W")]
+    assert [(sensor.label, sensor.value, sensor.unit) for sensor in found.thermal] == [("cpu-thermal", 48.5, "degC")]
+    assert found.problems == ()
+
+
+def test_a_pi_shows_its_accelerators(tmp_path):
+    found = probe(
+        board(
+            tmp_path,
+            **{
+                "proc__device-tree__model": "Raspberry Pi 5 Model B Rev 1.0\0",
+                "dev__hailo0": "",
+                "sys__bus__usb__devices__1-1__idVendor": "1a6e\n",
+                "sys__bus__usb__devices__1-1__idProduct": "089a\n",
+            },
+        )
+    )
+    assert found.accelerators == ("Hailo", "Coral Edge TPU (USB)")
+
+
+def test_what_cannot_be_read_is_left_out(tmp_path):
+    found = probe(tmp_path)
+    assert (found.model, found.l4t, found.accelerators, found.power, found.thermal) == ("", "", (), (), ())
+
+
+def test_this_machine_has_memory_and_torch():
+    found = probe()
+    assert found.memory_bytes > found.available_bytes > 0
+    assert "torch" in found.runtimes
+
+
+@pytest.mark.parametrize(
+    ("bits", "l4t", "memory_bytes", "words"),
+    [(32, "", 4e9, "32-bit"), (64, "35.4.1", 8e9, "JetPack 5"), (64, "", 1e9, "add swap")],
+)
+def test_what_is_not_served_is_said_with_the_way_out(bits, l4t, memory_bytes, words):
+    (problem,) = problems_of(bits, l4t, int(memory_bytes), 0)
+    assert words in problem
