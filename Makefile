@@ -10,7 +10,7 @@ export OMP_NUM_THREADS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test slow lint bench clean
+.PHONY: help quickstart federation test slow lint bench clean
 
 help: ## Show this list
 	@echo "Stonecrop: federated learning that ends in a verified int8 edge model."
@@ -19,6 +19,10 @@ help: ## Show this list
 quickstart: $(VENV)/.run ## Simulate real people's smartwatches, with and without privacy, up to a verified int8 model
 	@$(BIN)/fl-sim run configs/quickstart.yaml --overwrite
 	@echo "Open the report: $(CURDIR)/runs/quickstart/report.html"
+
+federation: $(VENV)/.run ## Run the same as real processes: server, gateway and three devices on this machine, with TLS
+	@command -v nginx /usr/sbin/nginx >/dev/null || { echo "expected nginx; install it: apt install nginx-light"; exit 1; }
+	@$(BIN)/python -m simulation.federation
 
 test: $(VENV)/.dev ## Run the tests (some minutes)
 	@$(BIN)/python -m pytest -n $(CPUS)

@@ -1,10 +1,15 @@
 """Every private name of Flower that Stonecrop needs, in one place, with the reason.
 
 ``Message()`` asks ``TaskIdentity`` who is sending, which Flower's own processes set before an app runs; an in-process
-Grid has to set it itself. A message gets its id from the SuperLink, so an in-process Grid gives it one.
+Grid has to set it itself. A message gets its id from the SuperLink, so an in-process Grid gives it one. A SuperNode
+that has nothing to do sleeps for 3 s before it asks again, which no option changes; ``run_supernode`` does.
 """
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
@@ -25,3 +30,51 @@ def identify_process(run_id: int) -> None:
 def set_message_id(message: Message, message_id: str) -> None:
     """Give a message the id that a SuperLink would have given it."""
     message.metadata.__dict__["_message_id"] = message_id
+
+
+@contextmanager
+def borrowed_identity() -> Iterator[None]:
+    """An identity for messages that are made here and sent nowhere; the process has its own again afterwards."""
+    before = (TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id)
+    identify_process(run_id=0)
+    try:
+        yield
+    finally:
+        TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+IDLE_POLL_S = 3.0
+"""What Flower's SuperNode sleeps when the SuperLink has no message for it."""
+BUSY_POLL_S = 0.5
+"""What it sleeps instead while a run is under way, which its own messages show."""
+REPLY_POLL_S = 0.1
+"""What it sleeps between two looks, on its own machine, for the reply to a message."""
+BUSY_FOR_S = 60.0
+
+
+class _PollingTime:
+    """Stands for the module ``time`` in the SuperNode's loop, so that it sleeps shorter while there is work.
+
+    The loop sleeps in other steps than ``IDLE_POLL_S`` only while it waits for the reply to a message.
+    """
+
+    def __init__(self) -> None:
+        self._busy_until = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep as long as fits what the loop waits for; an idle node sleeps as Flower's own does."""
+        now = time.monotonic()
+        if seconds != IDLE_POLL_S:
+            self._busy_until = now + BUSY_FOR_S
+            time.sleep(REPLY_POLL_S)
+        else:
+            time.sleep(BUSY_POLL_S if now < self._busy_until else IDLE_POLL_S)
+
+
+def run_supernode() -> None:
+    """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way."""
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli import flower_supernode
+
+    vars(start_client_internal)["time"] = _PollingTime()
+    flower_supernode()

@@ -1,24 +1,36 @@
-"""The Flower shell around the round loop: a ServerApp that runs one config.
+"""The Flower shell around the round loop: a ServerApp that runs one job.
 
-In deployment the run-config names the config file and its overrides; in simulation the simulator hands over what it
-has already built. The loop is the same.
+In simulation the simulator hands over what it has already built. In deployment ``fl-server up`` names its folder in
+the environment and the run in the run-config; whatever stops the run for good is written beside it, so that nobody
+has to search Flower's logs. The loop is the same.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fl_core.assemble import federation_of
-from fl_core.config import load_config, to_yaml
-from fl_core.runlog import RunLog, write_atomic
-from fl_server.rounds import Observer, run_rounds
+from fl_core.config import load_config
+from fl_core.errors import StonecropError
+from fl_core.runlog import RunLog, run_lock
+from fl_server.closing import Observer
+from fl_server.deploy.home import Failure, Home
+from fl_server.report import build_report
+from fl_server.report.summary import write_summary
+from fl_server.rounds import run_rounds
 from fl_server.setup import Setup
+
+TAKEOVER_S = 30.0
+"""How long a new ServerApp waits for the one before it to let go of the run folder."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +49,61 @@ def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        job = job_of(context)
-        try:
-            run_rounds(grid, job.setup, job.run_dir, job.log, job.observe)
-        finally:
-            job.log.close()
+        run_job(grid, job_of(context))
 
     return app
 
 
-def job_from_run_config(context: Context) -> Job:
-    """The job of a deployed run: ``config`` is a path, ``overrides`` a dot-list with blanks between."""
-    overrides = shlex.split(str(context.run_config.get("overrides", "")))
-    config = load_config(str(context.run_config["config"]), overrides)
-    run_dir = Path(config.run.out) / config.run.name
-    write_atomic(run_dir / "config.yaml", to_yaml(config).encode())
-    return Job(Setup.of(config, federation_of(config)), run_dir, RunLog(run_dir, config.run.name))
+def run_job(grid: Grid, job: Job) -> None:
+    """All rounds of a job that are not done yet."""
+    try:
+        run_rounds(grid, job.setup, job.run_dir, job.log, job.observe)
+    finally:
+        job.log.close()
 
 
-app = make_server_app(job_from_run_config)
+def run_deployed(grid: Grid, run_dir: Path) -> None:
+    """Run or go on with the run in ``run_dir``, up to its summary and report.
+
+    Raises:
+        StonecropError: the run cannot go on; the reason is in the folder too.
+    """
+    with _failure_kept(run_dir), run_lock(run_dir, TAKEOVER_S):
+        torch.set_num_threads(1)
+        config = load_config(run_dir / "config.yaml")
+        setup = Setup.of(config, federation_of(config))
+        run_job(grid, Job(setup, run_dir, RunLog(run_dir, config.run.name)))
+        write_summary(run_dir, peak_rss_mb())
+        build_report(run_dir)
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextmanager
+def _failure_kept(run_dir: Path) -> Iterator[None]:
+    failure = Failure.at(run_dir)
+    try:
+        yield
+    except StonecropError as error:
+        failure.write(type(error).__name__, str(error), error.exit_code)
+        raise
+    except Exception as error:
+        failure.write(type(error).__name__, str(error), StonecropError.exit_code)
+        raise
+
+
+def _deployed_app() -> ServerApp:
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        home = Home.of_process(os.environ)
+        run_deployed(grid, home.run_dir(str(context.run_config["run"])))
+
+    return app
+
+
+app = _deployed_app()

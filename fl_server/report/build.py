@@ -74,6 +74,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "epsilon": epsilon_figure(events, start.get("privacy")),
         "epsilon_rows": [(line.name, line.points[-1][1]) for line in series.epsilon_lines(events)],
         "clients": clients,
+        "personal": series.personal_scores(events),
         "clients_figure": clients_figure(clients, show, series.metric_name(events)),
         "traffic": traffic_figure(events),
         "sizes": sizes_figure(series.last_artifacts(events)),
@@ -81,7 +82,10 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "published": series.published_artifacts(events),
         "mishaps": series.mishaps(events),
         "resumed": len(series.of_kind(events, "run_resumed")),
-        "privacy": privacy_words.describe(start.get("privacy"), start.get("data") or {}, series.epsilon_max(events)),
+        "privacy": privacy_words.describe(
+            start.get("privacy"), start.get("data") or {}, series.epsilon_max(events), bool(start.get("user_privacy"))
+        ),
+        "user_privacy": privacy_words.describe_user(start.get("user_privacy"), series.user_epsilon(events)),
         "simulation_only": privacy_words.SIMULATION_ONLY,
         "config": config.read_text(encoding="utf-8") if config.is_file() else "",
     }

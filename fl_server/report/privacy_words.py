@@ -27,6 +27,15 @@ OTHER_MODEL = (
     "These runs train different models ({models}), each suited to its own run, so the distance between them is not the "
     "price of privacy alone."
 )
+NO_DEVICE_DP = (
+    "The devices add no noise of their own: the server sees what each client sends, and what that may reveal of single "
+    "training examples. What leaves the server hides whole clients, as said below."
+)
+USER_TRUST = (
+    "The server is trusted with the updates: it sees every one of them, and its checkpoints, ledger and log must stay "
+    "as private as they are. The promise holds for whoever sees the models that it gives out."
+)
+USER_RUNS = "Runs are accounted one by one: what several runs on the same clients spend adds up."
 SIMULATION_ONLY = "simulation only: on boards this stays on the board"
 
 
@@ -54,8 +63,56 @@ def model_sentence(models: Iterable[str | None]) -> str:
     return OTHER_MODEL.format(models=", ".join(different)) if len(different) > 1 else ""
 
 
-def describe(privacy: Mapping[str, Any] | None, data: Mapping[str, Any], epsilon_spent: float | None) -> PrivacyWords:
-    """The plain words for one run; ``epsilon_spent`` is the largest of any client so far."""
+def describe_user(user: Mapping[str, Any] | None, epsilon_spent: float | None) -> PrivacyWords | None:
+    """The plain words for noise at the server; None without it."""
+    if user is None:
+        return None
+    epsilon = float(user["epsilon"] if epsilon_spent is None else epsilon_spent)
+    sampled = user.get("sample_rate", 1.0) < 1
+    return PrivacyWords(
+        headline="Differential privacy for one whole client",
+        promise=(
+            "Whoever sees every model that the server gives out can hardly tell whether one whole client, with all of "
+            f"its examples, took part. Its taking part changes the probability of anything that they can see by at "
+            f"most a factor of e^epsilon = {_factor(epsilon)}, except with probability delta = {user['delta']:g}."
+        ),
+        hides="Hidden: whether one client took part, and everything that it holds.",
+        not_hidden=(USER_TRUST, USER_RUNS),
+        caveats=((SIMULATED_NOISE,) if user.get("simulated") else ()) + (TUNING,),
+        facts=(
+            ("unit of privacy", "one whole client"),
+            ("epsilon spent", "nothing yet" if epsilon_spent is None else f"{epsilon_spent:.3f}"),
+            ("epsilon, cap of the whole run", f"{user['epsilon']:g}"),
+            ("delta", f"{user['delta']:g}"),
+            ("accountant", f"{user['accountant']}, neighbours differ by one client more or less"),
+            ("noise", "tree aggregation over the rounds" if user["mechanism"] == "tree" else "new in every round"),
+            ("amplification by sampling", f"at rate {user['sample_rate']:g}" if sampled else "none claimed"),
+            ("clip norm of an update", f"{user['clip_norm']:g}" + (" at first" if "target_quantile" in user else "")),
+            ("noise multiplier", f"{user['noise_multiplier']:.4g}"),
+        ),
+    )
+
+
+def user_sentence(user: Mapping[str, Any] | None) -> str:
+    """One line below a table; empty without noise at the server."""
+    if user is None:
+        return ""
+    spent = "nothing yet" if user["epsilon"] is None else f"epsilon {user['epsilon']:.3f}"
+    return (
+        f"Whole clients: {spent} at delta {user['delta']:g} for one client with all of its examples, against whoever "
+        "sees the models; the server is trusted with the updates."
+    )
+
+
+def describe(
+    privacy: Mapping[str, Any] | None, data: Mapping[str, Any], epsilon_spent: float | None, whole_clients: bool = False
+) -> PrivacyWords:
+    """The plain words for one run's devices; ``epsilon_spent`` is the largest of any client so far.
+
+    ``whole_clients``: the server adds noise of its own.
+    """
+    if privacy is None and whole_clients:
+        return PrivacyWords("No differential privacy on the devices", NO_DEVICE_DP, "", (), (), ())
     if privacy is None:
         unit = _bare(str(data.get("unit") or "example"))
         return PrivacyWords(

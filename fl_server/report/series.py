@@ -148,6 +148,13 @@ def client_accuracies(events: Sequence[Event]) -> tuple[ClientAccuracy, ...]:
     return tuple(row for _, _, row in sorted(known, key=lambda item: item[:2]))
 
 
+def personal_scores(events: Sequence[Event]) -> tuple[tuple[str, float], ...]:
+    """(client, score of its own model on its own held-out examples) after its last round, worst first."""
+    last = {event["client_id"]: event.get("personal_score") for event in of_kind(events, "client_trained")}
+    known = [(score, client_id) for client_id, score in last.items() if score is not None]
+    return tuple((client_id, float(score)) for score, client_id in sorted(known))
+
+
 def traffic_lines(events: Sequence[Event]) -> tuple[Line, ...]:
     """Bytes up and bytes down of every round."""
     rounds = of_kind(events, "round_finished")
@@ -194,6 +201,12 @@ def last_evaluation(events: Sequence[Event]) -> Mapping[str, Any]:
         if record.get("accuracy_int8") is None and kept_groups is not None:
             merged["groups"] = kept_groups
     return merged
+
+
+def user_epsilon(events: Sequence[Event]) -> float | None:
+    """What one whole client has spent at the server so far, or None without noise for whole clients."""
+    spent = [event.get("user_epsilon") for event in of_kind(events, "round_finished")]
+    return max((float(epsilon) for epsilon in spent if epsilon is not None), default=None)
 
 
 def epsilon_max(events: Sequence[Event]) -> float | None:

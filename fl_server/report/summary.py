@@ -62,8 +62,10 @@ def summarize(events: Sequence[Event], seconds: float, peak_rss_mb: float) -> di
         "accuracy_int8": evaluation.get("accuracy_int8"),
         "groups": dict(evaluation.get("groups") or {}),
         **_clients_accuracy(events),
+        **_personal_accuracy(events),
         "parity": _parity(published[-1]) if published else None,
         "privacy": _privacy(events),
+        "user_privacy": _user_privacy(events),
         "bytes_up": sum(event["uplink_bytes"] for event in rounds),
         "bytes_down": sum(event["downlink_bytes"] for event in rounds),
         "artifacts": [
@@ -120,6 +122,14 @@ def _clients_accuracy(events: Sequence[Event]) -> dict[str, Any]:
     return {"clients_accuracy_mean": sum(values) / len(values), "clients_accuracy_worst": worst}
 
 
+def _personal_accuracy(events: Sequence[Event]) -> dict[str, Any]:
+    rows = series.personal_scores(events)
+    if not rows:
+        return {"personal_accuracy_mean": None, "personal_accuracy_worst": None}
+    worst = {"client_id": rows[0][0], "accuracy": rows[0][1]}
+    return {"personal_accuracy_mean": sum(score for _, score in rows) / len(rows), "personal_accuracy_worst": worst}
+
+
 def _parity(artifact: series.PublishedArtifact) -> dict[str, Any]:
     return {
         "examples": artifact.examples,
@@ -127,6 +137,14 @@ def _parity(artifact: series.PublishedArtifact) -> dict[str, Any]:
         "max_lsb": artifact.max_lsb,
         "exact_fraction": artifact.exact_fraction,
     }
+
+
+def _user_privacy(events: Sequence[Event]) -> dict[str, Any] | None:
+    user = series.start_of(events).get("user_privacy")
+    if user is None:
+        return None
+    kept = {name: user[name] for name in ("unit", "delta", "accountant", "simulated")}
+    return {**kept, "epsilon": series.user_epsilon(events)}
 
 
 def _privacy(events: Sequence[Event]) -> dict[str, Any] | None:

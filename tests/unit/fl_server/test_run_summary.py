@@ -13,9 +13,9 @@ from support.synthetic_run import UNIT, accuracy_after, write_run
 
 PROMISED = {
     "rounds_done", "clients", "strategy", "model", "seed", "accuracy_float", "accuracy_fake_quant", "accuracy_int8",
-    "parity", "privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second", "peak_rss_mb",
+    "parity", "privacy", "user_privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second", "peak_rss_mb",
     "versions", "initial_accuracy", "clients_accuracy_mean", "clients_accuracy_worst", "groups", "metric",
-    "name", "beside",
+    "personal_accuracy_mean", "personal_accuracy_worst", "name", "beside",
 }  # fmt: skip
 
 

@@ -1,0 +1,206 @@
+"""fl-server: the command of whoever runs a federation. Make a server, keep it up, run configs on its devices.
+
+Everything for people goes to standard error; standard output carries only what a script reads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fl_core.command import errors_as_lines
+from fl_server.gateway.commands import devices_app, token_app
+
+if TYPE_CHECKING:
+    from fl_server.deploy.home import Home
+
+EXIT_CODES = "\n\n".join((
+    "Exit codes:",
+    "0 all went well",
+    "1 another error of Stonecrop, or a defect (with a traceback)",
+    "2 the config or the command line is wrong",
+    "3 the data breaks its contract",
+    "4 the model cannot be built, or has a layer that cannot become integer",
+    "5 a privacy guarantee would not hold, or its budget is spent",
+    "6 a round cannot go on, or a message cannot be read",
+    "7 an artefact cannot be made or loaded, or does not compute what was trained",
+    "8 a folder is missing, damaged, or holds something else",
+    "10 a device cannot be enrolled, named or let in",
+    "130 interrupted with Ctrl-C",
+))  # fmt: skip
+"""Below ``--help``; the branches of the error tree."""
+
+app = typer.Typer(
+    name="fl-server",
+    help="Run a federation of devices: a server that stays up, a gateway that lets enrolled devices in, and runs that "
+    "go on where they were interrupted.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+errors = Console(stderr=True)
+
+app.add_typer(devices_app, name="devices")
+app.add_typer(token_app, name="token")
+
+ServerDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the server.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@app.command(epilog="Example:\n\nfl-server init /srv/federation --host fl.example.org")
+def init(
+    folder: ServerDir,
+    host: Annotated[str, typer.Option(help="Name or address by which devices reach this machine.")] = "localhost",
+    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port that devices reach.")] = 8443,
+    loopback_ports: Annotated[
+        tuple[int, int, int],
+        typer.Option(help="Ports that only this machine reaches: SuperLink, enrolment service, health and metrics."),
+    ] = (8100, 8101, 8102),
+    as_json: AsJson = False,
+) -> None:
+    """Make a server's folder: certificate authority, server certificate, gateway and a config to edit."""
+    with errors_as_lines():
+        from fl_core.errors import ConfigError
+        from fl_server.deploy.home import Settings
+        from fl_server.deploy.orders import make_home
+
+        try:
+            settings = Settings(host, gateway_port, *loopback_ports)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        home = make_home(folder, settings)
+        _say(f"made {home.folder}; edit {home.folder / 'fleet.yaml'}, then: fl-server up {folder}")
+        if as_json:
+            typer.echo(json.dumps({"folder": str(home.folder), "config": str(home.folder / "fleet.yaml")}))
+
+
+@app.command(epilog="Example:\n\nfl-server up /srv/federation")
+def up(folder: ServerDir, as_json: AsJson = False) -> None:
+    """Start SuperLink, gateway and health endpoint, keep them up, and go on with a run that was under way."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with errors_as_lines():
+        from fl_server.deploy.home import Home
+        from fl_server.deploy.up import keep_up
+
+        stop = threading.Event()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, lambda *_: stop.set())
+
+        def say(line: str) -> None:
+            _say(line)
+            if as_json:
+                typer.echo(json.dumps({"says": line}))
+
+        keep_up(Home.open(folder), stop, say)
+        say("down")
+
+
+@app.command(epilog="Example:\n\nfl-server run /srv/federation/fleet.yaml run.rounds=20")
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
+    ] = None,
+    server: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the server.", show_default="the folder of CONFIG")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run of this name first.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a config on the server's devices and show its progress. Ctrl-C leaves the run going."""
+    with errors_as_lines("the run goes on; stop it with: fl-server stop DIR"):
+        from fl_core.config import load_config
+        from fl_server.deploy.home import Home
+        from fl_server.deploy.orders import want_run
+
+        home = Home.open(server or config.parent)
+        _follow(home, want_run(home, load_config(config, overrides or ()), overwrite), detach, as_json)
+
+
+@app.command(epilog="Example:\n\nfl-server resume /srv/federation")
+def resume(
+    folder: ServerDir,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Name of the run.", show_default="the newest")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was stopped or failed, from the last round that was finished."""
+    with errors_as_lines("the run goes on; stop it with: fl-server stop DIR"):
+        from fl_server.deploy.home import Home
+        from fl_server.deploy.orders import want_again
+
+        home = Home.open(folder)
+        _follow(home, want_again(home, name), detach, as_json)
+
+
+@app.command(epilog="Example:\n\nfl-server status /srv/federation")
+def status(folder: ServerDir, as_json: AsJson = False) -> None:
+    """Show the processes, and of the newest run its rounds, clients, epsilon, and who was left out and why."""
+    with errors_as_lines():
+        from fl_server.deploy.home import Home
+        from fl_server.deploy.show import describe_server, status_tables
+
+        described = describe_server(Home.open(folder))
+        if as_json:
+            typer.echo(json.dumps(described))
+        else:
+            for table in status_tables(described):
+                errors.print(table)
+
+
+@app.command(epilog="Example:\n\nfl-server stop /srv/federation")
+def stop(folder: ServerDir, as_json: AsJson = False) -> None:
+    """Stop the run that is under way; `fl-server resume` goes on with it. The server stays up."""
+    with errors_as_lines():
+        from fl_server.deploy.home import Home
+        from fl_server.deploy.orders import stop_run
+
+        name = stop_run(Home.open(folder))
+        _say("no run was under way" if name is None else f"stopped; go on with: fl-server resume {folder}")
+        if as_json:
+            typer.echo(json.dumps({"stopped": name}))
+
+
+def _follow(home: Home, run_dir: Path, detach: bool, as_json: bool) -> None:
+    """Show a run until it is done, and its closing table."""
+    from fl_server.deploy.orders import wait_for_run
+    from fl_server.report.live import LiveProgress
+    from fl_server.report.tables import closing_table
+
+    if not detach:
+        with LiveProgress(errors) as progress:
+            wait_for_run(home, run_dir, progress)
+        summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+        errors.print(closing_table([summary]))
+        _say(f"report: {run_dir / 'report.html'}")
+    if as_json:
+        path = run_dir if detach else run_dir / "summary.json"
+        typer.echo(json.dumps({"run": run_dir.name, "path": str(path)}))
+
+
+def _say(line: str) -> None:
+    errors.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    with errors_as_lines():  # for the commands that others mount here
+        app()
+
+
+if __name__ == "__main__":
+    main()

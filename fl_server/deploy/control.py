@@ -1,0 +1,122 @@
+"""Flower's Control API on loopback, through Flower's own command: submit a run, ask for its status, stop it.
+
+The API has no authentication, so it must never be reachable from outside this machine; the gateway passes on calls of
+the fleet alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fl_core.errors import RoundError
+from fl_core.runlog import write_atomic
+from fl_server.deploy.home import HOME_VARIABLE, Home
+from fl_server.gateway.layout import GatewayFiles
+
+CONNECTION = "loopback"
+COMMAND_TIMEOUT_S = 60.0
+UNDER_WAY = frozenset({"pending", "starting", "running"})
+
+
+def environment(home: Home) -> dict[str, str]:
+    """The environment of Flower's processes: its own home, no network beyond this machine, quick dispatch."""
+    return {
+        **os.environ,
+        HOME_VARIABLE: str(home.folder),
+        "FLWR_HOME": str(home.flower),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "OMP_NUM_THREADS": "1",
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+    }
+
+
+def write_connection(home: Home) -> None:
+    """Write the one connection that Flower's command knows here."""
+    certificate = GatewayFiles(home.folder).ca_certificate
+    text = (
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "127.0.0.1:{home.settings.superlink_port}"\nroot-certificates = "{certificate}"\n'
+    )
+    write_atomic(home.flower / "config.toml", text.encode())
+
+
+@dataclass(frozen=True)
+class Control:
+    """Flower's command for one server."""
+
+    home: Home
+
+    def submit(self, run: str) -> str:
+        """Start the ServerApp for the run of that name; gives Flower's id of it.
+
+        Raises:
+            RoundError: the SuperLink did not take it.
+        """
+        answer = self._flwr("run", str(self.home.bundle), CONNECTION, "--run-config", f'run="{run}"')
+        return str(answer["run-id"])
+
+    def status(self, run_id: str) -> str:
+        """Flower's word for how a run is: pending, starting, running, or finished with an outcome.
+
+        Raises:
+            RoundError: the SuperLink does not know it, or does not answer.
+        """
+        answer = self._flwr("list", CONNECTION, "--run-id", run_id)
+        return str(answer["runs"][0]["status"])
+
+    def stop(self, run_id: str) -> None:
+        """End a run and its ServerApp.
+
+        Raises:
+            RoundError: it had ended already, or the SuperLink does not answer.
+        """
+        self._flwr("stop", run_id, CONNECTION)
+
+    def register(self, public_key: Path, name: str) -> str:
+        """Let the SuperNode with this key in; gives its node id.
+
+        Raises:
+            RoundError: the SuperLink did not take it.
+        """
+        return str(self._flwr("supernode", "register", str(public_key), CONNECTION, "--name", name)["node-id"])
+
+    def unregister(self, node_id: str) -> None:
+        """Let the SuperNode out.
+
+        Raises:
+            RoundError: there is none of that id, or the SuperLink does not answer.
+        """
+        self._flwr("supernode", "unregister", node_id, CONNECTION)
+
+    def _flwr(self, *arguments: str) -> Mapping[str, Any]:
+        command = [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"]
+        what = f"flwr {arguments[0]}"
+        try:
+            done = subprocess.run(
+                command,
+                env=environment(self.home),
+                cwd=self.home.folder,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_TIMEOUT_S,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise RoundError(f"{what}: no answer from the SuperLink within {COMMAND_TIMEOUT_S:g} s") from None
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            raise RoundError(f"{what}: expected JSON, got {(done.stdout + done.stderr).strip()[-500:]!r}") from None
+        if not answer.get("success"):
+            raise RoundError(f"{what}: {str(answer.get('error-message', '')).strip()}")
+        return dict(answer)

@@ -1,0 +1,46 @@
+"""Follows the events of a run that another process writes, through restarts and truncations of the file.
+
+A resumed run cuts off what came after its checkpoint. Whoever follows then reads the file from its start again, so
+that nothing of a round that did not count is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from fl_core.runlog import Event
+
+
+class Follower:
+    """Reads the events of ``run_dir`` as they come."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "events.jsonl"
+        self._read_bytes = 0
+        self._last = b""
+
+    def poll(self) -> tuple[bool, list[Event]]:
+        """Whether what was read before still holds, and the events that are new since."""
+        if not self._path.is_file():
+            held = self._read_bytes == 0
+            self._start_over()
+            return held, []
+        with self._path.open("rb") as file:
+            held = self._still_holds(file.fileno())
+            if not held:
+                self._start_over()
+            file.seek(self._read_bytes)
+            lines = [line for line in file if line.endswith(b"\n")]
+        self._read_bytes += sum(map(len, lines))
+        self._last = lines[-1] if lines else self._last
+        return held, [json.loads(line) for line in lines]
+
+    def _still_holds(self, descriptor: int) -> bool:
+        at = self._read_bytes - len(self._last)
+        return os.pread(descriptor, len(self._last), at) == self._last
+
+    def _start_over(self) -> None:
+        self._read_bytes = 0
+        self._last = b""

@@ -1,0 +1,183 @@
+"""The folder of a server: where everything is that ``fl-server up`` needs and that survives it.
+
+    DIR/
+    ├── server.yaml     what the operator may change: host and ports
+    ├── fleet.yaml      a config to edit and run
+    ├── ca/, gateway/   authority, server certificate, registry of devices, nginx configuration
+    ├── flower/         home of Flower's commands, and the SuperLink's database
+    ├── fab/            the generated app bundle
+    ├── runs/<name>/    run folders, as in simulation
+    ├── logs/           one file a process
+    └── wanted.json     the run that is to be under way; none where the server is idle
+
+``wanted.json`` is the one thing by which commands tell the server what to do, so a command needs no connection to it
+and what was wanted outlives every process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from fl_core.errors import ConfigError, RunFolderError
+from fl_core.runlog import write_atomic, write_json
+
+HOME_VARIABLE = "STONECROP_SERVER"
+"""Environment variable in which ``up`` tells the ServerApp where the server's folder is."""
+
+SETTINGS_FILE = "server.yaml"
+_RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+FINAL_CODES = frozenset({2, 3, 4, 5, 7, 8})
+"""Exit codes of errors that the same run meets again however often it is started."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator may change. Only the gateway listens on other addresses than loopback."""
+
+    host: str = "localhost"
+    """Name or address by which devices reach the gateway; it stands in the server certificate."""
+    gateway_port: int = 8443
+    superlink_port: int = 8100
+    service_port: int = 8101
+    health_port: int = 8102
+
+    def __post_init__(self) -> None:
+        ports = {name: value for name, value in asdict(self).items() if name.endswith("_port")}
+        for name, port in ports.items():
+            if not 1 <= port <= 65535:
+                raise ValueError(f"{name}: expected 1 to 65535, got {port}")
+        if len(set(ports.values())) != len(ports):
+            raise ValueError(f"ports: expected all different, got {ports}")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run stopped, in a file beside its events."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, run_dir: Path) -> Failure:
+        """The place for the failure of a run."""
+        return cls(run_dir / "failure.json")
+
+    def write(self, kind: str, reason: str, exit_code: int) -> None:
+        """Keep what happened until the run is wanted again."""
+        write_json(self.path, {"kind": kind, "reason": reason, "exit_code": exit_code})
+
+    def read(self) -> dict[str, Any] | None:
+        """{kind, reason, exit_code}; None where nothing happened."""
+        return dict(json.loads(self.path.read_text(encoding="utf-8"))) if self.path.is_file() else None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it would happen again however often the run is started."""
+        found = self.read()
+        return found is not None and found["exit_code"] in FINAL_CODES
+
+    def clear(self) -> None:
+        """Forget it."""
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A server's folder and its settings."""
+
+    folder: Path
+    settings: Settings
+
+    @classmethod
+    def open(cls, folder: Path) -> Home:
+        """The home in ``folder``.
+
+        Raises:
+            RunFolderError: nobody has made one there.
+            ConfigError: its settings are wrong.
+        """
+        path = folder / SETTINGS_FILE
+        if not path.is_file():
+            raise RunFolderError(f"{folder}: expected a server's folder with {SETTINGS_FILE}; make one: fl-server init")
+        try:
+            plain = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            return cls(folder.resolve(), TypeAdapter(Settings).validate_python(plain))
+        except ValidationError as error:
+            where = (".".join(str(step) for step in problem["loc"]) for problem in error.errors())
+            each = zip(where, (problem["msg"] for problem in error.errors()), strict=True)
+            raise ConfigError([f"{path}: {': '.join(filter(None, pair))}" for pair in each]) from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+
+    @classmethod
+    def of_process(cls, environment: Mapping[str, str]) -> Home:
+        """The home that ``fl-server up`` named to a process that it started.
+
+        Raises:
+            ConfigError: this process was started by something else.
+        """
+        folder = environment.get(HOME_VARIABLE)
+        if folder is None:
+            raise ConfigError(f"server: expected {HOME_VARIABLE} in the environment; runs are started by fl-server up")
+        return cls.open(Path(folder))
+
+    def save(self) -> None:
+        """Write the settings."""
+        write_atomic(self.folder / SETTINGS_FILE, yaml.safe_dump(asdict(self.settings), sort_keys=False).encode())
+
+    @property
+    def flower(self) -> Path:
+        """``FLWR_HOME``, with the SuperLink's database."""
+        return self.folder / "flower"
+
+    @property
+    def bundle(self) -> Path:
+        """The generated app."""
+        return self.folder / "fab"
+
+    @property
+    def logs(self) -> Path:
+        """One file a process."""
+        return self.folder / "logs"
+
+    @property
+    def runs(self) -> Path:
+        """Run folders."""
+        return self.folder / "runs"
+
+    def run_dir(self, name: str) -> Path:
+        """The folder of a run.
+
+        Raises:
+            RunFolderError: no run has that name.
+        """
+        folder = self.runs / name
+        if not _RUN_NAME.fullmatch(name) or not (folder / "config.yaml").is_file():
+            known = sorted(path.parent.name for path in self.runs.glob("*/config.yaml"))
+            raise RunFolderError(f"run {name!r}: expected one of {', '.join(known) or 'none yet'}")
+        return folder
+
+    def newest(self) -> str | None:
+        """Name of the run whose events were written last; None where there is no run."""
+        paths = sorted(self.runs.glob("*/events.jsonl"), key=lambda path: path.stat().st_mtime)
+        return paths[-1].parent.name if paths else None
+
+    def wanted(self) -> str | None:
+        """Name of the run that is to be under way."""
+        path = self.folder / "wanted.json"
+        return str(json.loads(path.read_text(encoding="utf-8"))["run"]) if path.is_file() else None
+
+    def want(self, name: str | None) -> None:
+        """Say which run is to be under way; None for none."""
+        path = self.folder / "wanted.json"
+        if name is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_json(path, {"run": name})

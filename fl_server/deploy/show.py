@@ -1,0 +1,108 @@
+"""The status of a server as plain values and as tables: its processes, the newest run, who was left out and why."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from fl_server.deploy.home import Failure, Home
+from fl_server.deploy.orders import is_up
+from fl_server.deploy.status import status_of
+from fl_server.report.show import ABSENT, as_bytes, as_seconds
+
+ENDPOINT_TIMEOUT_S = 5.0
+
+
+def describe_server(home: Home) -> dict[str, Any]:
+    """{up, processes, trouble, wanted, run, failure}: figures from the endpoint and from the newest run's events."""
+    health = _ask_endpoint(home) if is_up(home) else {}
+    name = home.wanted() or home.newest()
+    run_dir = home.runs / name if name else None
+    return {
+        "up": is_up(home),
+        "processes": health.get("processes", {}),
+        "trouble": health.get("trouble"),
+        "wanted": home.wanted(),
+        "run": status_of(run_dir).to_plain() if run_dir else None,
+        "failure": Failure.at(run_dir).read() if run_dir else None,
+    }
+
+
+def status_tables(described: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables that people read."""
+    server = Table(title="server" if described["up"] else "server: down", title_justify="left")
+    for column in ("process", "ready", "restarts"):
+        server.add_column(column)
+    for name, process in described["processes"].items():
+        server.add_row(name, "yes" if process["ready"] else "no", str(process["restarts"]))
+    if described["processes"] or not described["up"]:
+        yield server
+    run = described["run"]
+    if run is None:
+        return
+    yield _run_table(run, described)
+    yield _clients_table(run)
+    if run["reasons"]:
+        yield _reasons_table(run)
+
+
+def _run_table(run: Mapping[str, Any], described: Mapping[str, Any]) -> Table:
+    state = "done" if run["finished"] else "under way" if described["wanted"] == run["name"] else "stopped"
+    table = Table(title=f"run {run['name']}: {state}", title_justify="left", show_header=False)
+    why = described["trouble"] or (described["failure"] or {}).get("reason")
+    epsilon = ABSENT if run["epsilon_max"] is None else f"{run['epsilon_max']:.3f}"
+    rows = {
+        "rounds": f"{run['rounds_done']} of {run['rounds']}",
+        "newest round": ABSENT if run["round_seconds"] is None else as_seconds(run["round_seconds"]),
+        "epsilon, largest": epsilon,
+        "bytes up / down": f"{as_bytes(run['uplink_bytes'])} / {as_bytes(run['downlink_bytes'])}",
+        "interruptions": str(run["resumed"]),
+        "does not go on because": why or ABSENT,
+    }
+    for label, value in rows.items():
+        table.add_row(label, value)
+    return table
+
+
+def _clients_table(run: Mapping[str, Any]) -> Table:
+    table = Table(title="clients", title_justify="left")
+    for column in ("client", "last seen", "round", "updates", "left out", "epsilon"):
+        table.add_column(column)
+    for client_id, client in sorted(run["clients"].items()):
+        seen = client["last_seen"]
+        table.add_row(
+            client_id,
+            ABSENT if seen is None else f"{as_seconds(max(0.0, time.time() - seen))} ago",
+            ABSENT if client["last_round"] is None else str(client["last_round"]),
+            str(client["updates"]),
+            str(client["left_out"]),
+            ABSENT if client["epsilon"] is None else f"{client['epsilon']:.3f}",
+        )
+    return table
+
+
+def _reasons_table(run: Mapping[str, Any]) -> Table:
+    table = Table(title="left out", title_justify="left")
+    for column in ("round", "client", "what", "why"):
+        table.add_column(column)
+    for case in run["reasons"]:
+        kind = case["kind"].removeprefix("client_")
+        table.add_row(str(case["round"]), case["client_id"], kind, case["reason"])
+    return table
+
+
+def _ask_endpoint(home: Home) -> dict[str, Any]:
+    url = f"http://127.0.0.1:{home.settings.health_port}/healthz"
+    try:
+        with urllib.request.urlopen(url, timeout=ENDPOINT_TIMEOUT_S) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as answer:  # 503 carries the same figures
+        return dict(json.load(answer))
+    except OSError:
+        return {}
