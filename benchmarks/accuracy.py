@@ -47,8 +47,8 @@ FLOAT_TWIN_OF: Mapping[str, str] = {
     "quickstart_no_dp": "quickstart_no_dp_float",
     "mnist_no_dp": "mnist_no_dp_float",
 }
-"""Where all layers are trained, clamping to the activations' ranges is part of what is learned: taking fake-quant off
-then changes the function, so int8 is compared with a model that was trained in float for as long, too."""
+"""Runs that never saw rounding, trained as long: what quantization costs in all. They differ from their partner by
+chance as well, from seed to seed."""
 POOLED, ALONE = "pooled", "local_only"
 BOUNDED = "quickstart_no_dp"
 """The row whose model, rounds and steps the bounds have."""

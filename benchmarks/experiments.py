@@ -103,7 +103,8 @@ def run_one(each: Experiment, out: Path) -> Path:
     Raises:
         RunFolderError: something else is in its place.
     """
-    from simulation.run import is_finished, resume, run
+    from fl_core.runlog import is_finished
+    from simulation.run import resume, run
 
     folder = each.folder(out)
     if (folder / "config.yaml").is_file():

@@ -32,6 +32,7 @@ KINDS: Mapping[str, frozenset[str]] = {
     "client_refused": frozenset({"client_id", "reason"}),
     "client_rejected": frozenset({"client_id", "reason"}),
     "client_missing": frozenset({"client_id", "reason"}),
+    "client_dropped": frozenset({"client_id", "reason"}),
     "client_trained": frozenset({"client_id", "train_loss", "examples", "personal_score"}),
     "client_evaluated": frozenset({"client_id", "examples", "accuracy_float", "accuracy_int8"}),
     "artifact_published": frozenset({"format", "path", "bytes", "bytes_float", "parity"}),
@@ -39,6 +40,7 @@ KINDS: Mapping[str, frozenset[str]] = {
     "round_finished": frozenset(
         {"accepted", "rejected", "uplink_bytes", "downlink_bytes", "seconds", "epsilon_max", "evaluation"}
     ),
+    "round_timed": frozenset({"virtual_s"}),
     "run_finished": frozenset({"rounds_done", "seconds"}),
 }
 """Every kind of event with the fields that it must have."""

@@ -104,4 +104,6 @@ class ClientInfo:
     code_version: str
     simulated: bool
     """True where noise and sampling come from named seeds, so that its epsilon protects nobody."""
+    device: Mapping[str, float] = field(default_factory=dict)
+    """What its sensors read now, as far as it has them: ``battery_share``, ``charging``, ``temperature_c``."""
     schema_version: int = SCHEMA_VERSION

@@ -1,19 +1,77 @@
-"""Asking many nodes at once over Flower's Grid: push, poll until everyone answered or the deadline is over.
+"""Asking nodes over Flower's Grid: push, poll until everyone answered or their deadlines are over.
 
 Replies are handed on one by one as they come in, so a round never holds a list of updates. Polling starts quick and
-slows down; nothing here waits for a node that is gone.
+slows down; nothing here waits for a node that is gone. Time is the wall's, or that of a simulator's Grid, which keeps
+its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _GROWTH = 0.01, 1.0, 1.5
+_SPARE_S = 60.0
+"""A message outlives its deadline by this much, so that a late reply is told from none."""
+
+
+class Clock(Protocol):
+    """What time it is for a round loop, and how it passes."""
+
+    def now_s(self) -> float:
+        """Seconds since some fixed moment."""
+
+    def pause(self, wait_s: float, until_s: float) -> None:
+        """Let time pass: ``wait_s`` where it is real, to the next arrival where it is not; never beyond ``until_s``."""
+
+    def save(self) -> Mapping[str, Any] | None:
+        """What a checkpoint must keep of it; None for real time."""
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what ``save`` gave."""
+
+    def again(self, sent_s: float) -> AbstractContextManager[None]:
+        """Inside, tasks are asked that were first asked at ``sent_s``, before a crash."""
+
+
+@runtime_checkable
+class TimedGrid(Protocol):
+    """A Grid with a time of its own, that works off what nobody waits for any more, as real nodes would."""
+
+    clock: Clock
+
+    def leave(self, message_ids: Iterable[str]) -> None:
+        """Nobody will ask for the replies to these messages."""
+
+
+class WallClock:
+    """Real time."""
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def pause(self, wait_s: float, until_s: float) -> None:
+        time.sleep(max(0.0, min(wait_s, until_s - time.monotonic())))
+
+    def save(self) -> None:
+        return None
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Real time has gone on by itself."""
+
+    def again(self, sent_s: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def clock_of(grid: Grid) -> Clock:
+    """The clock that a round over this Grid goes by."""
+    return grid.clock if isinstance(grid, TimedGrid) else WallClock()
 
 
 @dataclass(frozen=True)
@@ -25,36 +83,107 @@ class Reply:
     failure: str = ""
     missing: bool = False
     """True when the node said nothing before the deadline."""
+    seconds: float = 0.0
+    """From being asked to being answered."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    node_id: int
+    sent_s: float
+    deadline_s: float
+
+    @property
+    def ends_s(self) -> float:
+        return self.sent_s + self.deadline_s
+
+
+class Mailbox:
+    """Messages that are under way, each with a deadline of its own."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.clock = clock_of(grid)
+        self._grid = grid
+        self._open: dict[str, _Asked] = {}
+        self._unsent: list[Reply] = []
+        self._wait_s = _FIRST_WAIT_S
+
+    @property
+    def open_nodes(self) -> set[int]:
+        """The nodes whose answers are awaited."""
+        return {asked.node_id for asked in self._open.values()}
+
+    def send(self, message_type: str, contents: Mapping[int, RecordDict], group_id: str, deadline_s: float) -> None:
+        """Send each node its content; every one of them appears once in what ``collect`` gives, then or later."""
+        messages = [
+            Message(content, node_id, message_type, group_id=group_id, ttl=deadline_s + _SPARE_S)
+            for node_id, content in contents.items()
+        ]
+        now_s = self.clock.now_s()
+        for message_id, node_id in zip(self._grid.push_messages(messages), contents, strict=True):
+            if message_id:
+                self._open[message_id] = _Asked(node_id, now_s, deadline_s)
+            else:
+                self._unsent.append(Reply(node_id, None, "the message could not be sent", missing=True))
+        self._wait_s = _FIRST_WAIT_S
+
+    def collect(self) -> list[Reply]:
+        """What is there now, without waiting; a node whose deadline is over has its say as a missing one."""
+        replies, self._unsent = self._unsent, []
+        now_s = self.clock.now_s()
+        for message in self._grid.pull_messages(list(self._open)) if self._open else ():
+            # A node that became unreachable answers as node 1: only the message id says who was asked.
+            asked = self._open.pop(message.metadata.reply_to_message_id, None)
+            if asked is not None:
+                replies.append(_read(asked, message, now_s))
+        if not replies:
+            overdue = {key: asked for key, asked in self._open.items() if asked.ends_s <= now_s}
+            self._leave(overdue)
+            replies = [
+                Reply(a.node_id, None, f"no answer within {a.deadline_s:g} s", True, a.deadline_s)
+                for a in overdue.values()
+            ]
+        self._wait_s = _FIRST_WAIT_S if replies else min(self._wait_s * _GROWTH, _LONGEST_WAIT_S)
+        return replies
+
+    def wait(self, until_s: float) -> None:
+        """Let a moment pass, never beyond ``until_s`` or the next deadline."""
+        self.clock.pause(self._wait_s, min([until_s, *(asked.ends_s for asked in self._open.values())]))
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        self._leave(dict(self._open))
+
+    def _leave(self, messages: Mapping[str, _Asked]) -> None:
+        for key in messages:
+            del self._open[key]
+        if isinstance(self._grid, TimedGrid):
+            self._grid.leave(messages)
 
 
 def ask(
     grid: Grid, message_type: str, contents: Mapping[int, RecordDict], group_id: str, deadline_s: float
-) -> Iterator[Reply]:
-    """Send each node its content and give every node's reply once, the missing ones last."""
-    messages = [
-        Message(content, node_id, message_type, group_id=group_id, ttl=deadline_s + 60)
-        for node_id, content in contents.items()
-    ]
-    ends = time.monotonic() + deadline_s
-    pushed = list(zip(grid.push_messages(messages), contents, strict=True))
-    unsent = [node_id for message_id, node_id in pushed if not message_id]
-    waiting = {message_id: node_id for message_id, node_id in pushed if message_id}
-    wait_s = _FIRST_WAIT_S
-    while waiting and time.monotonic() < ends:
-        replies = list(grid.pull_messages(list(waiting)))
-        for reply in replies:
-            # A node that became unreachable answers as node 1: only the message id says who was asked.
-            node_id = waiting.pop(reply.metadata.reply_to_message_id, None)
-            if node_id is not None:
-                yield _read(node_id, reply)
-        wait_s = _FIRST_WAIT_S if replies else min(wait_s * _GROWTH, _LONGEST_WAIT_S)
-        if waiting and not replies:
-            time.sleep(min(wait_s, max(0.0, ends - time.monotonic())))
-    for node_id in [*unsent, *waiting.values()]:
-        yield Reply(node_id, None, f"no answer within {deadline_s:g} s", missing=True)
+) -> Generator[Reply, None, None]:
+    """Send each node its content and give every node's reply once, the missing ones last.
+
+    Whoever stops early closes the iterator: the nodes that are still at work are then waited for no longer.
+    """
+    mail = Mailbox(grid)
+    mail.send(message_type, contents, group_id, deadline_s)
+    left = len(contents)
+    try:
+        while left:
+            replies = mail.collect()
+            left -= len(replies)
+            yield from replies
+            if left and not replies:
+                mail.wait(float("inf"))
+    finally:
+        mail.close()
 
 
-def _read(node_id: int, reply: Message) -> Reply:
-    if reply.has_error():
-        return Reply(node_id, None, f"error {reply.error.code}: {reply.error.reason}")
-    return Reply(node_id, reply.content)
+def _read(asked: _Asked, message: Message, now_s: float) -> Reply:
+    seconds = now_s - asked.sent_s
+    if message.has_error():
+        return Reply(asked.node_id, None, f"error {message.error.code}: {message.error.reason}", seconds=seconds)
+    return Reply(asked.node_id, message.content, seconds=seconds)

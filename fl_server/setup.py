@@ -23,7 +23,10 @@ from fl_core.quant.graph import QatModel, activation_names
 from fl_core.rng import derive_seed
 from fl_core.tasks.base import Task
 from fl_core.types import ClientInfo, DpTerms, RoundPlan, Tensors
-from strategies.base import Strategy
+from fl_server.preflight import check_run
+from fl_server.selection.base import Selection
+from fl_server.selection.registry import build_selection
+from strategies.base import LOSS_SHAPES, Strategy
 from strategies.registry import build_strategy
 
 SERVER_PATHS = ("out", "beside")
@@ -43,13 +46,16 @@ class Setup:
     labels: tuple[str, ...]
     unit: str
     not_hidden: str
+    simulated: bool = False
+    """Whether the server's own noise comes from named seeds, which protects nobody."""
 
     @classmethod
-    def of(cls, config: Config, federation: Federation) -> Setup:
+    def of(cls, config: Config, federation: Federation, simulated: bool = False) -> Setup:
         """Build it from a config and the data that the server sees.
 
         Raises:
-            ConfigError: the number of outputs is unknown, the strategy cannot be built, or ranges are to be calibrated
+            ConfigError: the number of outputs is unknown, the strategy cannot be built or goes with another part of the
+                run that the table of forbidden pairs names, or ranges are to be calibrated
                 on public examples where there are none.
             ModelError: the model cannot be built, or gives another number of outputs than the data asks for.
             DataError: targets do not have the form that the task needs; every owner of such is named.
@@ -59,6 +65,8 @@ class Setup:
         count = _count_outputs(config, federation)
         facts = DataFacts(federation.input_shape, count, federation.input_range)
         strategy = build_strategy(config.strategy.name, config.strategy.factory, config.strategy.args)
+        build_selection(config.clients.selection, config.privacy is not None)
+        check_run(config, strategy)
         spec = TrainingSpec.of(config, facts)
         _check_targets(spec.build_task(), federation, count)
         _check_outputs(spec, config.run.seed)
@@ -72,6 +80,7 @@ class Setup:
             labels=federation.labels,
             unit=federation.unit,
             not_hidden=federation.not_hidden,
+            simulated=simulated,
         )
 
     @cached_property
@@ -83,6 +92,11 @@ class Setup:
     def model(self) -> QatModel:
         """The server's own quantization-aware model, into which global weights are loaded."""
         return self.spec.build_model(self.config.run.seed)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """How the clients of a round are chosen."""
+        return build_selection(self.config.clients.selection, self.config.privacy is not None)
 
     @cached_property
     def cache(self) -> FrozenCache:
@@ -104,7 +118,8 @@ class Setup:
         named = [name for name, param in self.model.named_parameters() if param.requires_grad]
         home = self.strategy.stays_home(named)
         shapes = {name: t for name, t in trainable_tensors(self.model).items() if name not in home}
-        return self.strategy.parts(shapes)
+        parts = self.strategy.parts(shapes)
+        return {**parts, **LOSS_SHAPES} if self.selection.uses_losses else parts
 
     @cached_property
     def ranges_asked(self) -> tuple[str, ...]:

@@ -18,9 +18,10 @@ import typer
 from rich.console import Console
 
 from fl_core.errors import ConfigError, RunFolderError, StonecropError
+from simulation import cli_strategies
 
 if TYPE_CHECKING:
-    from fl_core.config import Config
+    pass
 
 INTERRUPTED = 130
 EXIT_CODES = "\n\n".join((
@@ -49,6 +50,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_strategies.app)
 errors = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)]
@@ -74,15 +76,15 @@ def run(
 ) -> None:
     """Run a config from its start and write the run folder with its report."""
     with _errors_as_lines():
-        from fl_core.config import load_config
+        from simulation.preflight import load_checked
 
-        loaded = load_config(config, overrides or ())
+        loaded = load_checked(config, overrides or ())
         parent = out or Path(loaded.run.out)
         run_dir = parent / loaded.run.name
         _check_room(run_dir, overwrite)
     with _errors_as_lines(run_dir):
-        from simulation.progress import LiveProgress
-        from simulation.run import preflight
+        from fl_server.report.live import LiveProgress
+        from simulation.preflight import preflight
         from simulation.run import run as start
 
         if (run_dir / "config.yaml").is_file():
@@ -99,8 +101,8 @@ def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> No
     """Go on with a run that was interrupted, from its last checkpoint: the result is the same to the bit."""
     with _errors_as_lines(run_dir):
         from fl_core.runlog import read_events
+        from fl_server.report.live import LiveProgress
         from fl_server.report.summary import beside_folders
-        from simulation.progress import LiveProgress
         from simulation.run import resume as go_on
 
         with LiveProgress(errors) as progress:
@@ -142,14 +144,10 @@ def try_(
 def validate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Say everything that is wrong with a config, or what it would run; nothing is started."""
     with _errors_as_lines():
-        from fl_core.config import load_config
-        from simulation.run import preflight
+        from simulation.preflight import validate as validated
         from simulation.tables import outline_table
 
-        loaded = load_config(config, overrides or ())
-        if loaded.run.beside:
-            _check_beside(loaded)
-        errors.print(outline_table(preflight(loaded)))
+        errors.print(outline_table(validated(config, overrides or ())))
 
 
 @contextmanager
@@ -201,24 +199,9 @@ def _check_room(run_dir: Path, overwrite: bool) -> None:
         )
 
 
-def _check_beside(config: Config) -> None:
-    """The config that is run beside this one must be right too.
-
-    Raises:
-        ConfigError: with its problems, each naming the file.
-    """
-    from fl_core.config import load_config
-    from simulation.run import preflight
-
-    try:
-        preflight(load_config(config.run.beside or ""))
-    except ConfigError as error:
-        raise ConfigError([f"run.beside {config.run.beside}: {problem}" for problem in error.problems]) from None
-
-
 def _close(run_dir: Path, as_json: bool) -> None:
     """The closing table, and where everything is."""
-    from simulation.tables import closing_table
+    from fl_server.report.tables import closing_table
 
     path = run_dir / "summary.json"
     summary = json.loads(path.read_text(encoding="utf-8"))

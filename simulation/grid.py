@@ -1,17 +1,16 @@
 """An in-process Grid: the real ServerApp and ClientApp, real Flower messages, and no sockets.
 
-Nodes answer when their reply is asked for, one task after the other or on a pool of processes. Messages are copied
-between the sides, so neither can reach into the other's memory. A node that raises gives an error reply, as Flower's
-own runtime does; a node whose answer is None stays silent for ever.
+Nodes answer when a virtual clock says that their reply is due, one task after the other or on a pool of processes.
+Messages are copied between the sides, so neither can reach into the other's memory. A node that raises gives an error
+reply, as Flower's own runtime does; a node whose answer is None stays silent for ever.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -21,6 +20,7 @@ from flwr.supercore.run import Run
 
 from fl_core.errors import RoundError
 from fl_core.flower_private import SERVER_NODE_ID, identify_process, set_message_id
+from simulation.clock import VirtualClock
 
 RUN_ID = 1
 _CLIENT_APP_RAISED = 2
@@ -44,6 +44,7 @@ class InProcessGrid(Grid):
         clients: client_id of each node, by node id.
         answer: what a node does with a message; it must be picklable where ``pool`` is one of processes.
         pool: where answers are computed; None computes them here, when they are pulled.
+        clock: which reply comes when; by default all are there at once.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class InProcessGrid(Grid):
         clients: Mapping[int, str],
         answer: Answer,
         pool: Executor | None = None,
+        clock: VirtualClock | None = None,
     ) -> None:
+        self.clock = clock or VirtualClock()
         identify_process(RUN_ID)
         self._clients = clients
         self._answer = answer
@@ -87,48 +90,50 @@ class InProcessGrid(Grid):
             if self._pool is not None:
                 pending.future = self._pool.submit(self._answer, message, self._context(pending.node_id))
             self._pending[message_id] = pending
+            metadata = message.metadata
+            self.clock.start(message_id, metadata.message_type, metadata.group_id, self._clients[pending.node_id])
             ids.append(message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Replies that are there; without a pool the next one is computed now, so that one comes with each pull."""
-        waiting = {key: self._pending[key] for key in message_ids if key in self._pending}
-        if not waiting:
-            return []
-        if self._pool is None:
-            key, pending = next(iter(waiting.items()))
-            del self._pending[key]
-            reply = answer_or_error(self._answer, copy.deepcopy(pending.message), self._context(pending.node_id))
-            return [] if reply is None else [reply]
-        futures = {p.future: key for key, p in waiting.items() if p.future is not None}
-        done, _ = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED)
-        replies = [self._collect(futures[future], future) for future in done]
-        return [reply for reply in replies if reply is not None]
+        """The reply that is due first, if any is due by now; one comes with each pull."""
+        for key in self.clock.arrived(message_ids):
+            reply = self._answer_to(key)
+            if reply is not None:
+                return [reply]
+        return []
+
+    def leave(self, message_ids: Iterable[str]) -> None:
+        """Work off messages to whose replies nobody will listen: a board would not know that, and train."""
+        for key in message_ids:
+            if key in self._pending:
+                self._answer_to(key)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push, then pull until all have answered or the time is over."""
+        """Push, then pull until all have answered or the virtual time is over."""
         waiting = set(self.push_messages(messages))
-        ends = None if timeout is None else time.monotonic() + timeout
+        ends_s = float("inf") if timeout is None else self.clock.now_s() + timeout
         replies: list[Message] = []
-        while waiting and (ends is None or time.monotonic() < ends):
+        while waiting and self.clock.now_s() < ends_s:
             fresh = list(self.pull_messages(sorted(waiting)))
             waiting -= {reply.metadata.reply_to_message_id for reply in fresh}
             replies += fresh
             if not fresh:
-                time.sleep(0.01)
+                self.clock.pause(0.0, ends_s)
         return replies
 
     def _context(self, node_id: int) -> Context:
         return Context(RUN_ID, node_id, {"client-id": self._clients[node_id]}, RecordDict(), {})
 
-    def _collect(self, key: str, future: Future[Message | None]) -> Message | None:
+    def _answer_to(self, key: str) -> Message | None:
         pending = self._pending.pop(key)
-        error = future.exception()
+        self.clock.finish(key)
+        if pending.future is None:
+            return answer_or_error(self._answer, copy.deepcopy(pending.message), self._context(pending.node_id))
+        error = pending.future.exception()
         if isinstance(error, BrokenExecutor):
             raise RoundError(f"simulation: a worker process died or could not start ({error})")
-        if error is not None:
-            return error_reply(pending.message, error)
-        return future.result()
+        return error_reply(pending.message, error) if error is not None else pending.future.result()
 
 
 def answer_or_error(answer: Answer, message: Message, context: Context) -> Message | None:

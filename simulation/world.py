@@ -18,7 +18,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from fl_client.answers import Answers
 from fl_client.app import make_client_app
+from fl_client.resident.local import LocalTrainer
 from fl_client.trainer import Trainer
 from fl_core.assemble import federation_of
 from fl_core.config import Config, load_config
@@ -28,6 +30,9 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import NoiseSource, SeededNoise
 from fl_core.types import RoundPlan
+from simulation.attacks.crew import attacked
+from simulation.attacks.registry import poisoned
+from simulation.clock import virtual_clock
 from simulation.grid import RUN_ID, InProcessGrid, nodes_of, run_app
 
 _worker_app: ClientApp | None = None
@@ -38,7 +43,7 @@ def build_trainer(config: Config, federation: Federation, run_dir: Path) -> Trai
     folder = run_dir / "clients"
     folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(folder / "ledger.sqlite", simulated=True)
-    return Trainer(federation.clients, ledger, simulated_policy(config), seeded_noise, folder, simulated=True)
+    return Trainer(poisoned(config, federation), ledger, simulated_policy(config), seeded_noise, folder, simulated=True)
 
 
 def simulated_policy(config: Config) -> DevicePolicy | None:
@@ -63,25 +68,26 @@ def seeded_noise(plan: RoundPlan) -> NoiseSource:
 def client_app(trainer: Trainer) -> ClientApp:
     """The ClientApp of the boards, over a trainer in this process."""
 
-    def trainer_of(context: Context) -> tuple[Trainer, str]:
-        return trainer, str(context.node_config["client-id"])
+    def answers_of(context: Context) -> Answers:
+        return LocalTrainer(trainer, str(context.node_config["client-id"]))
 
-    return make_client_app(trainer_of)
+    return make_client_app(answers_of)
 
 
 @contextmanager
 def open_grid(config: Config, federation: Federation, run_dir: Path, workers: int) -> Iterator[Grid]:
     """A Grid over all simulated clients, computed here or by ``workers`` processes; the results are the same."""
     nodes = nodes_of(federation.clients)
+    clock = virtual_clock(config, federation.clients)
     if workers <= 1:
         torch.set_num_threads(1)
         app = client_app(build_trainer(config, federation, run_dir))
-        yield InProcessGrid(nodes, partial(run_app, app))
+        yield attacked(InProcessGrid(nodes, partial(run_app, app), clock=clock), nodes, config, run_dir)
         return
     context = multiprocessing.get_context("spawn")
     start = (str(run_dir),)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=start) as pool:
-        yield InProcessGrid(nodes, answer_in_worker, pool)
+        yield attacked(InProcessGrid(nodes, answer_in_worker, pool, clock), nodes, config, run_dir)
 
 
 def _start_worker(run_dir: str) -> None:

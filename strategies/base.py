@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+
+from fl_core.errors import ConfigError
 from fl_core.tree import FixedPointSum, zeros_like
 from fl_core.types import ClientUpdate, Part, Tensors
 from strategies.client import SHARED, ClientContext, LocalOutcome, Phase
@@ -26,6 +29,10 @@ MODEL_PART = "delta"
 
 RANGES_PART = "ranges"
 """The part that holds running activation ranges, [low, high] by activation; only without DP."""
+LOSS_PART = "loss"
+"""The part that holds what a rule of selection asks for; only without DP."""
+LOSS_SHAPES: Mapping[str, Tensors] = {LOSS_PART: {"rms": np.zeros(1, np.float32)}}
+"""Its one tensor: the root mean square of the losses of the client's examples."""
 HISTOGRAM_PART = "histogram"
 """The part that holds noisy counts, by activation; the answer to a plan of round 0."""
 
@@ -59,6 +66,12 @@ class StrategyState:
     """Running sums of the open round, one a part of the updates."""
     updates: tuple[ClientUpdate, ...] = ()
     """The updates of the open round; only where the algorithm ``needs_all``."""
+
+    @property
+    def summed(self) -> int:
+        """How many updates the open round has so far; a ``server_step`` may ask of how many its means are."""
+        total = self.sums.get(MODEL_PART)
+        return len(self.updates) if total is None else total.count
 
 
 class Strategy(ABC):
@@ -127,7 +140,7 @@ class Strategy(ABC):
 
     def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
         """One value a part from all updates, sorted by client_id; only where ``needs_all``."""
-        raise NotImplementedError(f"{type(self).__name__} needs all updates and does not say what it does with them")
+        raise ConfigError(f"strategy {type(self).__name__}: needs_all expects a combine of its own, got none")
 
     def finish(self, state: StrategyState) -> StrategyState:
         """The state after the round: a new model of the next version, and nothing open."""
@@ -142,11 +155,12 @@ class Strategy(ABC):
             return closed
         # What stays at home moves by nothing here.
         whole = {**means, MODEL_PART: {**zeros_like(state.model), **means[MODEL_PART]}}
-        return replace(self.server_step(replace(closed, version=state.version), whole), version=closed.version)
+        stepped = self.server_step(state, whole)
+        return replace(stepped, version=closed.version, sums={}, updates=())
 
     @abstractmethod
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """How the means of the updates' parts move the model (and the slots)."""
+        """How the means of the updates' parts move the model (and the slots); what is open is closed afterwards."""
 
 
 def parts_of(tensors: Mapping[str, Tensors], private: bool) -> dict[str, Part]:

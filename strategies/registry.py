@@ -12,17 +12,74 @@ from typing import Any
 
 from fl_core.errors import ConfigError
 from fl_core.registry import load_callable, look_up
+from strategies.afl import AFL
 from strategies.base import Strategy
+from strategies.central_dp import CentralDP
+from strategies.ditto import Ditto
+from strategies.dp_ftrl import DpFtrl
+from strategies.fedadagrad import FedAdagrad
+from strategies.fedadam import FedAdam
+from strategies.fedasync import FedAsync
 from strategies.fedavg import FedAvg
 from strategies.fedavgm import FedAvgM
+from strategies.fedbn import FedBN
+from strategies.fedbuff import FedBuff
+from strategies.feddyn import FedDyn
+from strategies.fednova import FedNova
+from strategies.fedper import FedPer
 from strategies.fedprox import FedProx
+from strategies.fedrep import FedRep
+from strategies.fedyogi import FedYogi
+from strategies.finetune import FineTune
+from strategies.moon import Moon
+from strategies.qfedavg import QFedAvg
+from strategies.robust.bulyan import Bulyan
+from strategies.robust.centered_clipping import CenteredClipping
+from strategies.robust.dnc import DivideAndConquer
+from strategies.robust.fltrust import FLTrust
+from strategies.robust.geometric_median import GeometricMedian
+from strategies.robust.krum import Krum, MultiKrum
+from strategies.robust.median import CoordinateMedian
+from strategies.robust.nnm import NearestNeighbourMixing
+from strategies.robust.norm_bound import NormBound
+from strategies.robust.trimmed_mean import TrimmedMean
+from strategies.scaffold import Scaffold
 
 ENTRY_POINTS = "stonecrop.strategies"
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
+    "afl": AFL,
+    "bulyan": Bulyan,
+    "centered_clipping": CenteredClipping,
+    "central_dp": CentralDP,
+    "ditto": Ditto,
+    "dnc": DivideAndConquer,
+    "dp_ftrl": DpFtrl,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedasync": FedAsync,
     "fedavg": FedAvg,
     "fedavgm": FedAvgM,
+    "fedbn": FedBN,
+    "fedbuff": FedBuff,
+    "feddyn": FedDyn,
+    "fednova": FedNova,
+    "fedper": FedPer,
     "fedprox": FedProx,
+    "fedrep": FedRep,
+    "fedyogi": FedYogi,
+    "finetune": FineTune,
+    "fltrust": FLTrust,
+    "geometric_median": GeometricMedian,
+    "krum": Krum,
+    "median": CoordinateMedian,
+    "moon": Moon,
+    "multikrum": MultiKrum,
+    "nnm": NearestNeighbourMixing,
+    "norm_bound": NormBound,
+    "qfedavg": QFedAvg,
+    "scaffold": Scaffold,
+    "trimmed_mean": TrimmedMean,
 }
 
 
@@ -33,6 +90,10 @@ def build_strategy(name: str | None, factory: str | None, args: Mapping[str, Any
         ConfigError: there is none of that name, it refuses its args, or what came is no Strategy.
     """
     maker = _find(name, field) if name is not None else load_callable(factory or "", f"{field}.factory")
+    if _is_flower(maker):
+        from strategies.flower import build_theirs
+
+        return _adapt(build_theirs(maker, args, field))
     args = dict(args)
     inner = args.get("inner")
     if isinstance(inner, Mapping):
@@ -46,6 +107,8 @@ def build_strategy(name: str | None, factory: str | None, args: Mapping[str, Any
         strategy = maker(**args)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{field}.args: {error}") from None
+    if _is_flower(type(strategy)):
+        return _adapt(strategy)
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{field}: expected a Strategy, got {type(strategy).__name__} from {name or factory}")
     return strategy
@@ -72,3 +135,15 @@ class _Offered:
 
 def _find(name: str, field: str) -> Callable[..., Any]:
     return look_up(f"{field}.name", name, known_strategies())
+
+
+def _is_flower(kind: object) -> bool:
+    """Whether a class is a Flower strategy; Flower itself is not imported for that."""
+    names = {f"{base.__module__}:{base.__name__}" for base in getattr(kind, "__mro__", ())}
+    return "flwr.serverapp.strategy.strategy:Strategy" in names
+
+
+def _adapt(theirs: Any) -> Strategy:
+    from strategies.flower import FlowerStrategy
+
+    return FlowerStrategy(theirs)

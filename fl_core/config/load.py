@@ -32,6 +32,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: with every problem found; nothing has been started.
     """
+    return from_plain(read_plain(path, overrides))
+
+
+def read_plain(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The merged and resolved values of a config, not checked yet.
+
+    Raises:
+        ConfigError: a file cannot be read, or an override is none.
+    """
     tree = _read_tree(Path(path), seen=())
     for override in overrides:
         key, equals, _ = override.partition("=")
@@ -42,7 +51,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
-    return from_plain(cast("dict[str, Any]", plain))
+    return cast("dict[str, Any]", plain)
 
 
 def from_plain(plain: Mapping[str, Any]) -> Config:

@@ -96,11 +96,30 @@ class OptimizerSection:
 
 
 @dataclass(frozen=True)
+class SelectionSection:
+    """How a round's clients are chosen, by its name or as "package.module:Class"."""
+
+    name: str | None = "uniform"
+    factory: str | None = None
+    args: Args = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.factory is not None and self.name == "uniform":
+            object.__setattr__(self, "name", None)
+        _require_one("clients.selection", self.name, self.factory)
+
+    @property
+    def wants_losses(self) -> bool:
+        """Whether clients send their losses; without privacy only."""
+        return self.name == "oort"
+
+
+@dataclass(frozen=True)
 class ClientsSection:
     """The cohort of a round and its local training."""
 
     per_round: int | None = None
-    """Clients of one round; null takes all."""
+    """Clients of one round, or of an asynchronous run the most that train at a time; null takes all."""
     local_epochs: int = 1
     batch_size: int = 32
     """Without DP the batch size; under DP the expected one, of which the size class makes a sample rate."""
@@ -109,9 +128,17 @@ class ClientsSection:
     local_steps: int | None = None
     """Steps of a round; overrides ``local_epochs``."""
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    selection: SelectionSection = field(default_factory=SelectionSection)
+    over_select: float = 1.0
+    """So many times ``per_round`` clients are asked; the round is over when ``per_round`` were accepted."""
 
     def __post_init__(self) -> None:
         _require(self.per_round is None or self.per_round >= 1, "clients.per_round", "at least 1", self.per_round)
+        _require(self.over_select >= 1, "clients.over_select", "at least 1", self.over_select)
+        if self.per_round is None:
+            _require(
+                self.over_select == 1, "clients.over_select", "1 where clients.per_round is null", self.over_select
+            )
         _require(self.local_epochs >= 1, "clients.local_epochs", "at least 1", self.local_epochs)
         _require(self.batch_size >= 1, "clients.batch_size", "at least 1", self.batch_size)
         rate = self.sample_rate
@@ -188,6 +215,35 @@ class RoundSection:
 
 
 @dataclass(frozen=True)
+class AttackSection:
+    """Clients of a simulation that lie, and how."""
+
+    name: str
+    clients: int = 1
+    """How many: the first in the order of their client_ids."""
+    args: Args = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.clients >= 1, "simulation.attack.clients", "at least 1", self.clients)
+
+
+@dataclass(frozen=True)
+class SimulationSection:
+    """The virtual clock and the attackers of a simulated fleet; boards have a real clock and read nothing here."""
+
+    seconds_per_round: float = 0.0
+    """Virtual seconds that a client takes for one task, from being asked to its answer."""
+    clients: Mapping[str, float] = field(default_factory=dict)
+    """The same for single clients, by client_id."""
+    attack: AttackSection | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.seconds_per_round >= 0, "simulation.seconds_per_round", "at least 0", self.seconds_per_round)
+        for name, seconds in self.clients.items():
+            _require(seconds >= 0, f"simulation.clients.{name}", "at least 0 seconds", seconds)
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -201,6 +257,7 @@ class Config:
     strategy: StrategySection = field(default_factory=StrategySection)
     export: ExportSection = field(default_factory=ExportSection)
     round: RoundSection = field(default_factory=RoundSection)
+    simulation: SimulationSection = field(default_factory=SimulationSection)
 
     def __post_init__(self) -> None:
         if self.privacy is not None and self.quant.ranges == "ema":

@@ -60,12 +60,16 @@ class Federation:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example."""
-        return tuple(next(iter(self.clients.values())).train.x.shape[1:])
+        held = [client.train for client in self.clients.values()] + [part for part in (self.test, self.public) if part]
+        return tuple(held[0].x.shape[1:])
 
     def check(self) -> Federation:
-        """Return self, or raise DataError with every problem found."""
-        if not self.clients:
-            raise DataError("data: expected at least one client, got none")
+        """Return self, or raise DataError with every problem found.
+
+        A server holds nobody's examples: there, a test set or public examples are enough.
+        """
+        if not (self.clients or self.test or self.public):
+            raise DataError("data: expected clients, a test set or public examples, got none of them")
         problems = []
         parts = {f"client {name}, train": client.train for name, client in self.clients.items()}
         parts |= {f"client {name}, test": client.test for name, client in self.clients.items() if client.test}

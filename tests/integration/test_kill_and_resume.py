@@ -9,10 +9,10 @@ import toy
 from run_kills import KillReport, survive_kills
 
 from fl_core.errors import RunFolderError
-from fl_core.runlog import write_atomic
+from fl_core.runlog import run_lock, write_atomic
 from fl_core.tree import digest
 from fl_server.checkpoint import load_checkpoint
-from simulation.run import resume, run, run_lock
+from simulation.run import resume, run
 
 
 def kill(folder: Path, kills: int) -> KillReport:

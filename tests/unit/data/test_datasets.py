@@ -112,7 +112,7 @@ def test_factory_may_be_dealt_anew(module: str) -> None:
     ("factory", "args", "error", "says"),
     [
         ("users_own_data:wrong", {}, DataError, "expected a Federation, got dict"),
-        ("users_own_data:nobody", {}, DataError, "at least one client"),
+        ("users_own_data:nobody", {}, DataError, "expected clients, a test set"),
         ("users_own_data:two", {"sise": 3}, ConfigError, "sise"),
         ("users_own_data:three", {}, ConfigError, "three"),
         ("no_such_module_here:two", {}, ConfigError, "data.factory"),

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import simulation.preflight
 import simulation.run
 from fl_core import errors
 from fl_core.config import Config
@@ -51,8 +52,8 @@ def error_kinds(kind: type[errors.StonecropError] = errors.StonecropError) -> li
     return [kind, *(inner for direct in kind.__subclasses__() for inner in error_kinds(direct))]
 
 
-def test_there_are_the_five_commands() -> None:
-    assert COMMANDS == ["report", "resume", "run", "try", "validate"]
+def test_there_are_the_seven_commands() -> None:
+    assert COMMANDS == ["compare", "new", "report", "resume", "run", "try", "validate"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -73,7 +74,7 @@ def test_a_wrong_config_lists_all_its_problems_and_starts_nothing(command: str, 
     path = tmp_path / "wrong.yaml"
     path.write_text(
         f"run: {{name: demo, out: {tmp_path / 'runs'}, rounds: 0}}\ndata: {{name: mnist}}\nmodel: {{name: image_cnn}}\n"
-        "quant: {weight_bit: 4}\nclients: {batch_size: many}\n"
+        "quant: {weight_bit: 4}\nclients: {batch_size: many}\nstrategy: {name: fedav}\nexport: {formats: [tflite]}\n"
     )
     result = fl_sim(command, path, "privacy.epsilon=-1")
     assert result.exit_code == 2
@@ -81,7 +82,7 @@ def test_a_wrong_config_lists_all_its_problems_and_starts_nothing(command: str, 
     lines = result.stderr.splitlines()
     assert all(line.startswith("error: ") for line in lines)
     for field in ("run.rounds", "quant.weight_bit: unknown key; did you mean quant.weight_bits?", "clients.batch_size",
-                  "privacy.epsilon"):  # fmt: skip
+                  "privacy.epsilon", "strategy.name: ", "export.formats: "):  # fmt: skip
         assert sum(field in line for line in lines) == 1
     assert not (tmp_path / "runs").exists()
 
@@ -124,7 +125,7 @@ def test_every_error_of_the_tree_is_a_line_with_its_exit_code(
     def fail(*args: object) -> None:
         raise kind("client 17: expected [b, w], got [w]")
 
-    monkeypatch.setattr(simulation.run, "preflight", fail)
+    monkeypatch.setattr(simulation.preflight, "preflight", fail)
     result = fl_sim("validate", config_file)
     assert result.exit_code == kind.exit_code
     assert result.stderr == "error: client 17: expected [b, w], got [w]\n"

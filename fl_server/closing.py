@@ -1,0 +1,163 @@
+"""The end of a round, the same for synchronous and asynchronous runs.
+
+    finish -> measure ranges -> publish -> evaluate -> say so in the events -> checkpoint
+
+The checkpoint comes last, so a round is either wholly done or done again from the same state, seeds and stored
+replies, with the same result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from fl_core import wire
+from fl_core.assemble import load_tensors
+from fl_core.errors import WireError
+from fl_core.runlog import RunLog
+from fl_server.central import user_epsilon
+from fl_server.checkpoint import Checkpoint, save_checkpoint
+from fl_server.evaluate import evaluate, pool_scores, read_scores
+from fl_server.exchange import Clock, ask, clock_of
+from fl_server.intake import Tally
+from fl_server.publish import Published, publish
+from fl_server.ranges import mean_ranges, public_ranges
+from fl_server.roster import Nodes
+from fl_server.selection.base import Seen, seen_from_plain, seen_to_plain
+from fl_server.setup import Setup
+from strategies.base import StrategyState
+
+Observer = Callable[["RoundView"], None]
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """What a simulator may look at after a round; on boards nobody does."""
+
+    setup: Setup
+    round: int
+    published: tuple[Published, ...]
+    log: RunLog
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens."""
+
+    grid: Grid
+    run_dir: Path
+    log: RunLog
+    observe: Observer | None
+
+    @property
+    def clock(self) -> Clock:
+        """What the deadlines go by."""
+        return clock_of(self.grid)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run between two rounds: what its checkpoint holds."""
+
+    setup: Setup
+    """With the activation ranges of now."""
+    state: StrategyState
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    """The task_id of every client's last update that was summed."""
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    outstanding: tuple[Mapping[str, Any], ...] = ()
+    """Tasks that are under way between two versions of an asynchronous run, as plain values."""
+
+    @classmethod
+    def of(cls, setup: Setup, checkpoint: Checkpoint) -> Progress:
+        """What a checkpoint says."""
+        facts = checkpoint.facts
+        return cls(
+            setup.with_ranges(facts["ranges"]),
+            checkpoint.state,
+            facts["accepted"],
+            seen_from_plain(facts["seen"]),
+            tuple(facts["outstanding"]),
+        )
+
+    def save(self, place: Place, rounds_done: int) -> Checkpoint:
+        """Make it the newest checkpoint."""
+        facts = {
+            "ranges": self.setup.spec.ranges,
+            "accepted": self.accepted,
+            "seen": seen_to_plain(self.seen),
+            "outstanding": self.outstanding,
+            "clock": place.clock.save(),
+        }
+        checkpoint = Checkpoint(self.state, rounds_done, place.log.sync(), self.setup.digest, facts)
+        save_checkpoint(place.run_dir / "checkpoint", checkpoint)
+        return checkpoint
+
+
+def close_round(
+    place: Place, before: Progress, state: StrategyState, tally: Tally, seen: Mapping[str, Seen], nodes: Nodes,
+    round: int, started: float, quorum: int | None,
+) -> Progress:  # fmt: skip
+    """From the state with everything summed to the progress after the round.
+
+    ``nodes`` are asked for scores where the server has no test set; ``started`` is the wall's time of the start.
+    With fewer accepted updates than ``quorum`` the model stays as it was.
+    """
+    setup = before.setup
+    if quorum is not None and tally.accepted < quorum:
+        state = replace(state, sums={}, updates=())
+        tally.summed.clear()
+    setup = setup.with_ranges(mean_ranges(state.sums, setup.spec.ranges))
+    state = setup.strategy.finish(state)
+    load_tensors(setup.model, state.model)
+    if setup.config.quant.ranges == "public":
+        setup = setup.with_ranges(public_ranges(setup))
+        load_tensors(setup.model, state.model)
+    published = publish(setup, place.run_dir, round, tally.epsilon_max, place.log)
+    evaluation = _evaluate(place.grid, setup, nodes, state, round, published)
+    if place.observe is not None:
+        place.observe(RoundView(setup, round, published, place.log))
+    saved = place.clock.save()
+    if saved is not None and saved["now_s"] > 0:  # else nothing in this fleet takes any time
+        place.log.append("round_timed", round, "simulation", virtual_s=saved["now_s"])
+    place.log.append(
+        "round_finished",
+        round,
+        accepted=tally.accepted,
+        rejected=tally.rejected,
+        quorum=quorum,
+        uplink_bytes=tally.uplink_bytes,
+        downlink_bytes=tally.downlink_bytes,
+        seconds=time.monotonic() - started,
+        epsilon_max=tally.epsilon_max,
+        user_epsilon=user_epsilon(setup),
+        staleness={str(versions): count for versions, count in sorted(tally.staleness.items())},
+        evaluation=evaluation,
+    )
+    return Progress(setup, state, {**before.accepted, **tally.summed}, seen)
+
+
+def _evaluate(
+    grid: Grid, setup: Setup, nodes: Nodes, state: StrategyState, round: int, published: tuple[Published, ...]
+) -> dict[str, Any] | None:
+    """On the server's test set; where there is none, on the clients' own held-out parts, but never so under DP."""
+    if setup.test is not None:
+        int8 = published[0].test_output if published else None
+        return evaluate(setup.task, setup.cache, setup.test, setup.groups, int8)
+    if setup.config.privacy is not None or "central_dp" in setup.strategy.traits:
+        return None
+    plans = {node_id: setup.plan(info, round, state.version) for node_id, info in nodes.items()}
+    model = wire.pack_tensors(state.model)
+    contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
+    figures = []
+    for reply in ask(grid, "evaluate", contents, str(round), setup.config.round.deadline_s):
+        with suppress(WireError):
+            if reply.content is not None:
+                figures.append(read_scores(wire.unpack_figures(reply.content, plans[reply.node_id].client_id)))
+    return pool_scores(figures)

@@ -1,0 +1,67 @@
+"""The table of attacks, and who attacks in a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from fl_core.config import Config
+from fl_core.config.schema import AttackSection
+from fl_core.data.federation import ClientData, Federation
+from fl_core.errors import ConfigError
+from fl_core.registry import look_up
+from simulation.attacks.base import Attack
+from simulation.attacks.forgeries import Gaussian, InnerProduct, LittleIsEnough, MinMax, NotANumber, SignFlip
+from simulation.attacks.label_flip import LabelFlip
+
+ATTACKS: Mapping[str, Callable[..., Attack]] = {
+    "alie": LittleIsEnough,
+    "gaussian": Gaussian,
+    "ipm": InnerProduct,
+    "label_flip": LabelFlip,
+    "min_max": MinMax,
+    "nan": NotANumber,
+    "sign_flip": SignFlip,
+}
+
+
+def build_attack(section: AttackSection) -> Attack:
+    """The attack of that name with its args.
+
+    Raises:
+        ConfigError: there is none, or it refuses its args.
+    """
+    maker = look_up("simulation.attack.name", section.name, ATTACKS)
+    try:
+        return maker(**section.args)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"simulation.attack.args: {error}") from None
+
+
+def attackers(section: AttackSection, client_ids: Iterable[str]) -> frozenset[str]:
+    """The first ``section.clients`` clients, in the order of their client_ids.
+
+    Raises:
+        ConfigError: nobody would be left to be honest.
+    """
+    known = sorted(client_ids)
+    if section.clients >= len(known):
+        raise ConfigError(
+            f"simulation.attack.clients: expected fewer than the {len(known)} clients, got {section.clients}"
+        )
+    return frozenset(known[: section.clients])
+
+
+def poisoned(config: Config, federation: Federation) -> Mapping[str, ClientData]:
+    """The clients' data as they train on it: an attacker's own may be spoilt, everybody else's is as it was.
+
+    Raises:
+        ConfigError: the attack or the number of attackers is wrong, or cannot be done with this data.
+    """
+    section = config.simulation.attack
+    if section is None:
+        return federation.clients
+    attack, hostile = build_attack(section), attackers(section, federation.clients)
+    return {
+        name: ClientData(attack.poison(data.train, len(federation.labels)), data.test) if name in hostile else data
+        for name, data in federation.clients.items()
+    }

@@ -1,0 +1,94 @@
+"""The commands of fl-sim about strategies: compare several, and begin one of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fl_core.command import errors_as_lines
+
+errors = Console(stderr=True)
+app = typer.Typer()
+new = typer.Typer(name="new", help="Begin something of your own from a working example.", no_args_is_help=True)
+app.add_typer(new)
+
+
+@app.command(
+    epilog="Example:\n\nfl-sim compare configs/mnist_dirichlet.yaml --strategies 'fedavg,fedprox(mu=0.1),scaffold' "
+    "--seeds 3 --partition dirichlet:0.1\n\n"
+    "fl-sim compare configs/mnist.yaml --strategies fedavg,median,krum --attack sign_flip:2"
+)
+def compare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
+    ] = None,
+    *,
+    strategies: Annotated[
+        str, typer.Option(help="Comma-separated: names, name(arg=value) or package.module:Class.", show_default=False)
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each, from the config's seed upwards.")] = 1,
+    partition: Annotated[
+        str | None, typer.Option(help="iid, natural, dirichlet:ALPHA or shards:COUNT.", show_default="the config's")
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="What lying clients do: name or name:CLIENTS.", show_default="the config's")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy to reach.", show_default="95 % of the best at the end")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the comparison.", show_default="runs/compare-NAME")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = min(4, os.cpu_count() or 1),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON on stdout.")] = False,
+) -> None:
+    """Run several strategies on the same config and print, plot and write how they did; called again, it goes on."""
+    with errors_as_lines("interrupted; the same command goes on where it stopped"):
+        from fl_core.config import load_config
+        from simulation.compare import curves, plan, run_cells, tabulate
+        from simulation.compare_output import draw_curves, terminal_table, write_tables
+
+        loaded = load_config(config, overrides or ())
+        folder = out or Path(loaded.run.out) / f"compare-{loaded.run.name}"
+        cells = plan(loaded, strategies, seeds, folder, _sections(partition, attack))
+        for number, cell in enumerate(run_cells(cells, workers), start=1):
+            errors.print(f"{number}/{len(cells)} {cell.folder.name}", markup=False, highlight=False)
+        rows, reached = tabulate(cells, target)
+        errors.print(terminal_table(rows, reached))
+        table = write_tables(rows, reached, folder)
+        draw_curves(curves(cells), reached, folder / "compare.png")
+        errors.print(f"table and picture: {folder}", markup=False, highlight=False, soft_wrap=True)
+        if as_json:
+            typer.echo(json.dumps(json.loads(table.read_text(encoding="utf-8"))))
+
+
+@new.command("strategy", epilog="Example:\n\nfl-sim new strategy calm_average")
+def new_strategy(
+    name: Annotated[str, typer.Argument(help="Module name in snake_case.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
+) -> None:
+    """Write a strategy that works, in at most 40 lines, and its test."""
+    with errors_as_lines():
+        from simulation.new_strategy import write_strategy
+
+        for path in write_strategy(name, out):
+            typer.echo(path)
+
+
+def _sections(partition: str | None, attack: str | None) -> dict[str, dict[str, Any]]:
+    """The fields of the config that the options replace, by section."""
+    from simulation.compare import read_attack, read_partition
+
+    sections: dict[str, dict[str, Any]] = {}
+    if partition is not None:
+        sections["data"] = {"partition": read_partition(partition)}
+    if attack is not None:
+        sections["simulation"] = {"attack": read_attack(attack)}
+    return sections

@@ -1,0 +1,1 @@
+"""The conformance suite that every strategy passes, ours and anybody's; ``plugin`` is what pytest loads."""

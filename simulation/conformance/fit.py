@@ -1,0 +1,63 @@
+"""The strategy in a real run: server, Flower messages, trainer, ledger and checkpoint, on a small net of seven clients.
+
+It must learn, and a run that is stopped after a round and resumed must end in the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_core.config import Config
+from fl_core.config.load import from_plain
+from fl_core.runlog import Event, read_events
+from fl_server.checkpoint import load_checkpoint
+from simulation.conformance.server_half import bits
+
+ROUNDS = 4
+
+
+class Fit:
+    """Checks on whole runs."""
+
+    def test_a_run_learns_and_resumes_bit_identically(self, section: Mapping[str, Any], tmp_path: Path) -> None:
+        """Two runs of the same config, one of which is interrupted in the middle."""
+        from simulation.conformance.suite import make
+        from simulation.run import resume, run
+
+        straight = run(config_of(section, tmp_path / "straight"))
+        events = list(read_events(straight))
+        rounds = [event for event in events if event["kind"] == "round_finished"]
+        assert len(rounds) == ROUNDS
+        assert [event for event in events if event["kind"] in ("client_failed", "client_rejected")] == []
+        if "central_dp" not in make(section).traits:  # seven clients drown in its noise
+            started = next(event for event in events if event["kind"] == "run_started")
+            reached = max(event["evaluation"]["accuracy_float"] for event in rounds)
+            assert reached > started["initial"]["accuracy_float"]
+        with pytest.raises(KeyboardInterrupt):
+            run(config_of(section, tmp_path / "stopped"), listeners=[_stop_in_the_middle])
+        stopped = resume(tmp_path / "stopped" / "conformance")
+        checkpoints = [load_checkpoint(folder / "checkpoint") for folder in (straight, stopped)]
+        assert None not in checkpoints
+        assert len({bits(checkpoint.state) for checkpoint in checkpoints if checkpoint is not None}) == 1
+
+
+def _stop_in_the_middle(event: Event) -> None:
+    if event["kind"] == "client_finished" and event["round"] == ROUNDS // 2:
+        raise KeyboardInterrupt
+
+
+def config_of(section: Mapping[str, Any], out: Path) -> Config:
+    """The suite's run of a strategy."""
+    name = {"name": None} if "factory" in section else {}
+    return from_plain({
+        "run": {"name": "conformance", "rounds": ROUNDS, "seed": 7, "out": str(out)},
+        "data": {"factory": "simulation.conformance.data:blobs"},
+        "model": {"factory": "simulation.conformance.data:net"},
+        "clients": {"batch_size": 8, "optimizer": {"learning_rate": 0.1}},
+        "export": {"formats": []},
+        "strategy": {**name, **section},
+    })  # fmt: skip

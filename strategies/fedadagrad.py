@@ -1,0 +1,42 @@
+"""FedAdagrad, Reddi et al. 2020, arXiv 2003.00295.
+
+    m <- beta_1 * m + (1 - beta_1) * Delta
+    v <- v + Delta^2
+    x <- x + server_learning_rate * m / (sqrt(v) + tau)
+
+Steps shrink with everything that a weight has ever moved. As in the paper there is no momentum (beta_1 = 0), and tau
+is the value that serves almost all of its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fl_core.types import Tensors
+from strategies.adaptive import Moment, adaptive_state, adaptive_step, check_adaptive
+from strategies.base import Strategy, StrategyState
+
+
+@dataclass(frozen=True)
+class FedAdagrad(Strategy):
+    """Slots ``first_moment`` (m) and ``second_moment`` (v), one number a weight."""
+
+    server_learning_rate: float = 0.1
+    beta_1: float = 0.0
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_adaptive(self.server_learning_rate, self.tau, beta_1=self.beta_1)
+
+    def init(self, model: Tensors) -> StrategyState:
+        """m = 0, v = tau^2."""
+        return adaptive_state(model, self.tau)
+
+    def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
+        """One round of the rule above."""
+
+        def second_moment(v: Moment, squared: Moment) -> Moment:
+            return v + squared
+
+        return adaptive_step(state, means, second_moment, self.server_learning_rate, self.beta_1, self.tau)

@@ -1,0 +1,62 @@
+"""Norm bounding, Sun et al. 2019, arXiv 1911.07963.
+
+    delta_k <- delta_k * min(1, max_norm / |delta_k|)
+
+One client then moves a mean of n by at most max_norm / n: claimed example counts are ignored, for they would undo the
+bound. It bounds and does not detect; put a robust rule inside for what a bound leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from fl_core.tree import norm
+from fl_core.types import ClientUpdate, FloatArray, Tensors
+from strategies.base import RANGES_PART, StrategyState, Trait
+from strategies.robust.rule import inherit_traits
+from strategies.wrapped import Wrapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormBound(Wrapped):
+    """Every update is scaled down to ``max_norm``, over all its parts together, and handed to ``inner``.
+
+    ``inner`` may be a plain mean, a robust rule or an asynchronous strategy; a list is kept only where it keeps one.
+    """
+
+    traits: ClassVar[frozenset[Trait]] = frozenset({"robust"})
+    max_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.max_norm > 0:
+            raise ValueError(f"strategy.args.max_norm: expected above 0, got {self.max_norm}")
+        object.__setattr__(self, "needs_all", self.inner.needs_all)
+        inherit_traits(self)
+
+    def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
+        """The bounded update, of weight 1, as the inner strategy takes it."""
+        return self.inner.accumulate(state, bounded(update, self.max_norm))
+
+    def ready(self, state: StrategyState) -> bool:
+        """The inner strategy's."""
+        return self.inner.ready(state)
+
+    def finish(self, state: StrategyState) -> StrategyState:
+        """The inner strategy's."""
+        return self.inner.finish(state)
+
+
+def bounded(update: ClientUpdate, max_norm: float) -> ClientUpdate:
+    """The update with its parts scaled jointly to at most ``max_norm``, and weight 1; ranges are no direction."""
+    parts = {name: part for name, part in update.parts.items() if name != RANGES_PART}
+    size = norm({f"{name}/{tensor}": t for name, part in parts.items() for tensor, t in part.tensors.items()})
+    if size <= max_norm:
+        return replace(update, weight=1)
+    shrunk = {name: replace(part, tensors=scaled(part.tensors, max_norm / size)) for name, part in parts.items()}
+    return replace(update, parts={**update.parts, **shrunk}, weight=1)
+
+
+def scaled(tensors: Tensors, factor: float) -> dict[str, FloatArray]:
+    """factor * tensors, rounded once to float32."""
+    return {name: (t.astype("float64") * factor).astype("float32") for name, t in tensors.items()}

@@ -1,0 +1,77 @@
+"""A strategy around another: what it does not decide itself is decided by the one inside.
+
+The client's half, the state before the first round, what is broadcast, what an update must hold and the step of the
+server are the inner strategy's. So a wrapper that changes how updates become a mean composes with every algorithm of
+the clients and with every server optimiser, and overrides none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fl_core.types import ClientUpdate, Tensors
+from strategies.base import Strategy, StrategyState
+from strategies.client import ClientContext, LocalOutcome, Phase
+from strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    import torch
+
+    from fl_core.tasks.base import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapped(Strategy):
+    """Everything is as ``inner`` says."""
+
+    inner: Strategy = field(default_factory=FedAvg)
+
+    def phases(self) -> Sequence[Phase]:
+        """The inner strategy's."""
+        return self.inner.phases()
+
+    def stays_home(self, names: Sequence[str]) -> frozenset[str]:
+        """The inner strategy's."""
+        return self.inner.stays_home(names)
+
+    def example_loss(
+        self, task: Task, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, context: ClientContext
+    ) -> torch.Tensor:
+        """The inner strategy's, shape [B]."""
+        return self.inner.example_loss(task, model, x, y, context)
+
+    def correction(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
+        """The inner strategy's."""
+        return self.inner.correction(params, context)
+
+    def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
+        """The inner strategy's."""
+        return self.inner.conclude(outcome)
+
+    def init(self, model: Tensors) -> StrategyState:
+        """The inner strategy's."""
+        return self.inner.init(model)
+
+    def broadcast(self, state: StrategyState) -> Mapping[str, Tensors]:
+        """The inner strategy's."""
+        return self.inner.broadcast(state)
+
+    def parts(self, model: Tensors) -> Mapping[str, Tensors]:
+        """The inner strategy's."""
+        return self.inner.parts(model)
+
+    def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
+        """The inner strategy's."""
+        return self.inner.server_step(state, means)
+
+
+def means_of(strategy: Strategy, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
+    """What ``strategy`` makes of updates that are sorted by client_id: one value a part, nothing for no updates."""
+    if strategy.needs_all:
+        return strategy.combine(state, updates) if updates else {}
+    opened = replace(state, sums={}, updates=())
+    for update in updates:
+        opened = strategy.accumulate(opened, update)
+    return {name: total.mean() for name, total in opened.sums.items() if total.weight > 0}

@@ -1,0 +1,97 @@
+"""A real SuperNode behind forwarder, gateway and a real SuperLink: it comes online, and a revocation ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
+from fl_client.device.identity import enrol
+from fl_server.gateway.authority import init_authority
+from fl_server.gateway.layout import GatewayFiles
+from fl_server.gateway.nginx import FLEET_CALLS
+from fl_server.gateway.operate import approved_keys, create_token, retired_keys, revoke_device
+from support.gateway import free_port, running, running_gateway
+
+BIN = Path(sys.executable).parent
+START_S = 60.0
+
+
+def test_the_gateway_passes_what_this_release_of_flower_calls_and_no_registration() -> None:
+    from flwr.superlink.routers.fleet.router import router
+
+    calls = {str(route.path).rpartition("/")[2] for route in router.routes}  # type: ignore[attr-defined]
+    assert calls == {*FLEET_CALLS, "register-node", "unregister-node"}
+
+
+@pytest.mark.slow
+def test_a_supernode_comes_online_through_forwarder_and_gateway_and_ends_when_it_is_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, board = tmp_path / "server", tmp_path / "board"
+    port = free_port()
+    files = GatewayFiles(root)
+    init_authority(root, [], datetime.now(timezone.utc))
+    flower = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "FLWR_HOME": str(tmp_path / "flower"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+    for name, value in flower.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "flower").mkdir()
+    (tmp_path / "flower" / "config.toml").write_text(
+        f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{port}"\n'
+        f'root-certificates = "{files.ca_certificate}"\n'
+    )
+
+    def flwr(*arguments: str) -> dict[str, object]:
+        done = subprocess.run(
+            [str(BIN / "flwr"), *arguments, "here", "--format", "json"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return dict(json.loads(done.stdout))
+
+    superlink = [
+        str(BIN / "flower-superlink"), "--enable-supernode-auth", "--disable-runtime-dependency-installation",
+        "--ssl-ca-certfile", str(files.ca_certificate), "--ssl-certfile", str(files.server_certificate),
+        "--ssl-keyfile", str(files.server_key), "--host", "127.0.0.1", "--port", str(port),
+        "--database", str(tmp_path / "state.sqlite"),
+    ]  # fmt: skip
+    with running(superlink, port), running_gateway(root, f"https://127.0.0.1:{port}") as gateway:
+        identity, _ = enrol(board, gateway.url, create_token(root, client_id="pi-1", auto_approve=True))
+        (key,) = approved_keys(root)
+        (tmp_path / "pi-1.pub").write_bytes(key.openssh)
+        assert flwr("supernode", "register", str(tmp_path / "pi-1.pub"))["success"] is True
+        forwarder, runtime = free_port(), free_port()
+        write_forwarder_conf(identity, board / "forwarder", forwarder)
+        with running(forwarder_command(board / "forwarder"), forwarder):
+            command = [
+                str(BIN / "flower-supernode"), "--superlink", f"127.0.0.1:{forwarder}",
+                "--root-certificates", str(identity.loopback_certificate),
+                "--auth-supernode-private-key", str(identity.node_key), "--host", "127.0.0.1", "--port", str(runtime),
+            ]  # fmt: skip
+            with running(command, runtime) as supernode:
+                wait_until(lambda: '"online"' in json.dumps(flwr("supernode", "list")), START_S)
+                revoked_at = time.monotonic()
+                revoke_device(root, "pi-1")
+                supernode.wait(60)
+                assert time.monotonic() - revoked_at < 60
+    assert approved_keys(root) == []
+    assert retired_keys(root) == [key]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(0.5)
