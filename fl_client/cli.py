@@ -16,12 +16,13 @@ from typing import Annotated, Any
 
 import typer
 
-from fl_core.command import errors_as_lines
+from fl_core.command import EXIT_CODES, errors_as_lines
 from fl_core.errors import ConfigError, TrainerError
 
 app = typer.Typer(
     name="fl-client",
     help="A device of a federation: its data stay here, its privacy budget is kept here, its owner decides here.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

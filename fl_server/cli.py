@@ -15,27 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fl_core.command import errors_as_lines
+from fl_core.command import EXIT_CODES, errors_as_lines
 from fl_server.gateway.commands import devices_app, token_app
 
 if TYPE_CHECKING:
     from fl_server.deploy.home import Home
-
-EXIT_CODES = "\n\n".join((
-    "Exit codes:",
-    "0 all went well",
-    "1 another error of Stonecrop, or a defect (with a traceback)",
-    "2 the config or the command line is wrong",
-    "3 the data breaks its contract",
-    "4 the model cannot be built, or has a layer that cannot become integer",
-    "5 a privacy guarantee would not hold, or its budget is spent",
-    "6 a round cannot go on, or a message cannot be read",
-    "7 an artefact cannot be made or loaded, or does not compute what was trained",
-    "8 a folder is missing, damaged, or holds something else",
-    "10 a device cannot be enrolled, named or let in",
-    "130 interrupted with Ctrl-C",
-))  # fmt: skip
-"""Below ``--help``; the branches of the error tree."""
 
 app = typer.Typer(
     name="fl-server",

@@ -8,36 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from fl_core.errors import ConfigError, RunFolderError, StonecropError
+from fl_core.command import EXIT_CODES, errors_as_lines
+from fl_core.errors import RunFolderError
 from simulation import cli_strategies
-
-if TYPE_CHECKING:
-    pass
-
-INTERRUPTED = 130
-EXIT_CODES = "\n\n".join((
-    "Exit codes:",
-    "0 all went well",
-    "1 another error of Stonecrop, or a defect (with a traceback)",
-    "2 the config or the command line is wrong",
-    "3 the data breaks its contract",
-    "4 the model cannot be built, or has a layer that cannot become integer",
-    "5 a privacy guarantee would not hold, or its budget is spent",
-    "6 a round cannot go on, or a message cannot be read",
-    "7 an artefact cannot be made or loaded, or does not compute what was trained",
-    "8 a run folder is missing, damaged, or holds another run",
-    "130 interrupted with Ctrl-C; the run can be resumed",
-))  # fmt: skip
-"""Below ``--help``; the branches of the error tree."""
 
 app = typer.Typer(
     name="fl-sim",
@@ -75,14 +55,14 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a config from its start and write the run folder with its report."""
-    with _errors_as_lines():
+    with errors_as_lines():
         from simulation.preflight import load_checked
 
         loaded = load_checked(config, overrides or ())
         parent = out or Path(loaded.run.out)
         run_dir = parent / loaded.run.name
         _check_room(run_dir, overwrite)
-    with _errors_as_lines(run_dir):
+    with errors_as_lines(_how_to_go_on(run_dir)):
         from fl_server.report.live import LiveProgress
         from simulation.preflight import preflight
         from simulation.run import run as start
@@ -99,7 +79,7 @@ def run(
 @app.command(epilog="Example:\n\nfl-sim resume runs/quickstart")
 def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> None:
     """Go on with a run that was interrupted, from its last checkpoint: the result is the same to the bit."""
-    with _errors_as_lines(run_dir):
+    with errors_as_lines(_how_to_go_on(run_dir)):
         from fl_core.runlog import read_events
         from fl_server.report.live import LiveProgress
         from fl_server.report.summary import beside_folders
@@ -116,7 +96,7 @@ def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> No
 @app.command(epilog="Example:\n\nfl-sim report runs/quickstart")
 def report(run_dir: RunDir) -> None:
     """Write report.html again from a run folder, of a running run too, and print its path."""
-    with _errors_as_lines():
+    with errors_as_lines():
         from fl_server.report import build_report
 
         typer.echo(build_report(run_dir))
@@ -129,7 +109,7 @@ def try_(
     out: Annotated[Path | None, typer.Option(help="The picture.", show_default="DIR/try.png")] = None,
 ) -> None:
     """Let the newest int8 artefact answer for held-out examples, drawn with its answers and the truth."""
-    with _errors_as_lines():
+    with errors_as_lines():
         from simulation.draw import draw_answers
         from simulation.try_artifact import answer_table, try_artifact
 
@@ -143,43 +123,21 @@ def try_(
 @app.command(epilog="Example:\n\nfl-sim validate configs/mnist.yaml quant.weight_bits=4")
 def validate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Say everything that is wrong with a config, or what it would run; nothing is started."""
-    with _errors_as_lines():
+    with errors_as_lines():
         from simulation.preflight import validate as validated
         from simulation.tables import outline_table
 
         errors.print(outline_table(validated(config, overrides or ())))
 
 
-@contextmanager
-def _errors_as_lines(run_dir: Path | None = None) -> Iterator[None]:
-    """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C into a line that says how to go on."""
-    with _terminated_as_interrupted():
-        try:
-            yield
-        except StonecropError as error:
-            problems = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
-            for problem in problems:
-                typer.echo(f"error: {problem}", err=True)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            begun = run_dir is not None and (run_dir / "config.yaml").is_file()
-            how = f"; go on with: fl-sim resume {run_dir}" if begun else ""
-            typer.echo(f"interrupted{how}", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+def _how_to_go_on(run_dir: Path) -> Callable[[], str]:
+    """What Ctrl-C says: that the run can be resumed, once there is one."""
 
+    def words() -> str:
+        begun = (run_dir / "config.yaml").is_file()
+        return f"interrupted; go on with: fl-sim resume {run_dir}" if begun else "interrupted"
 
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A polite ``kill`` ends a command as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return words
 
 
 def _check_room(run_dir: Path, overwrite: bool) -> None:
