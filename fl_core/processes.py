@@ -1,0 +1,122 @@
+"""The processes of one home, a server's or a board's: which belong to it, how they are ended, what memory they hold.
+
+Every process that a supervisor starts carries its home in its environment, and hands it on to its own children; so
+they are found even when their parent is gone or they lead a session of their own. nginx writes over its environment:
+its processes are found by their process group.
+
+Memory is summed PSS, the proportional set size of proc_pid_smaps(5): shared pages count once over all who share them,
+so the sum says what the machine would gain if all of them ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME_VARIABLE = "STONECROP_PROCESSES_OF"
+"""In the environment of each process of a home: its folder."""
+PART_VARIABLE = "STONECROP_PART"
+"""In the same place: which part of the home the process belongs to."""
+_PROC = Path("/proc")
+_GONE_S = 5.0
+"""How long the kernel may take to end what was killed."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A running process of a home."""
+
+    pid: int
+    part: str
+    name: str
+
+
+def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[Found]:
+    """All processes of that home, ``leaders`` of process groups and the members of these among them.
+
+    ``leaders`` names the part of each process that a supervisor started. The process that asks is left out.
+    """
+    wanted, known = str(home.resolve()), leaders or {}
+    found = []
+    for pid in _pids():
+        if pid == os.getpid():
+            continue
+        with suppress(OSError):
+            variables = _environment(pid)
+            if variables.get(HOME_VARIABLE) == wanted:
+                found.append(Found(pid, variables.get(PART_VARIABLE, ""), _name(pid)))
+            elif pid in known:
+                found.append(Found(pid, known[pid], _name(pid)))
+            elif not variables and (leader := os.getpgid(pid)) in known and is_alive(pid):
+                found.append(Found(pid, known[leader], _name(pid)))
+    return found
+
+
+def end(pids: Iterable[int]) -> None:
+    """Kill processes, and wait until the kernel has ended them."""
+    left = [pid for pid in pids if _send(pid, signal.SIGKILL)]
+    ends = time.monotonic() + _GONE_S
+    while any(map(is_alive, left)) and time.monotonic() < ends:
+        time.sleep(0.01)
+
+
+def ask_to_end(pids: Iterable[int]) -> None:
+    """Send SIGTERM to processes."""
+    for pid in pids:
+        _send(pid, signal.SIGTERM)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def birth_of(pid: int) -> int | None:
+    """When a process was started, in ticks since the machine was; None where there is none of that number."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def pss_bytes(pids: Iterable[int]) -> int:
+    """Summed PSS of processes; one that has ended or belongs to another user counts nothing."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024  # given in kB
+    return total
+
+
+def _send(pid: int, number: int) -> bool:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+        return True
+    return False
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+
+
+def _environment(pid: int) -> dict[str, str]:
+    raw = (_PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
+    return dict(text.split("=", 1) for text in raw.split("\0") if "=" in text)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc_pid_stat(5) from the third on; the second, the name, may hold anything."""
+    with suppress(OSError):
+        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return []
+
+
+def _name(pid: int) -> str:
+    """The program's own words, of which the first two say enough."""
+    words = (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    return " ".join(Path(word).name if number == 0 else word for number, word in enumerate(words[:2])).strip()
