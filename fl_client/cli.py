@@ -156,9 +156,9 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 def _status(home: Any) -> dict[str, Any]:
-    from fl_client.device.processes import processes_of, pss_bytes
     from fl_client.resident.client import SocketTrainer
-    from fl_client.resident.supervise import parts_running
+    from fl_core.processes import processes_of, pss_bytes
+    from fl_core.supervise import parts_running
 
     try:
         trainer = dict(SocketTrainer(home.socket, patience_s=1.0).status())
@@ -166,7 +166,7 @@ def _status(home: Any) -> dict[str, Any]:
         trainer = None
     processes = [
         {**asdict(found), "pss_bytes": pss_bytes([found.pid])}
-        for found in processes_of(home.folder, parts_running(home.folder))
+        for found in processes_of(home.folder, parts_running(home.run_folder))
     ]
     total = sum(process["pss_bytes"] for process in processes)
     return {"client_id": home.device.client_id, "trainer": trainer, "processes": processes, "pss_bytes": total}

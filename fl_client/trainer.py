@@ -86,7 +86,7 @@ class Trainer:
         self._noise = noise
         self._artifacts = artifacts
         self._simulated = simulated
-        self._built: tuple[str, FrozenCache] | None = None
+        self._built: dict[int, tuple[str, FrozenCache]] = {}
 
     def info(self, client_id: str) -> ClientInfo:
         """What the server may know of a client before it plans anything; fixes the size class for ever."""
@@ -242,7 +242,7 @@ class Trainer:
                     held_out.x,
                     outputs(model, held_out.x, fake_quant=True),
                     ParityLimits.for_model(lowered, classes=spec.task.name == "classification"),
-                    Origin(plan.run, plan.round, epsilon),
+                    Origin(plan.run, plan.round, epsilon, weight_bits=spec.quant.weight_bits),
                     score=lambda got: float(np.mean(learning.example_score(got, held_out.y))),
                 )
             except ExportError as error:
@@ -254,13 +254,14 @@ class Trainer:
         return self._clients[client_id]
 
     def _model(self, spec: TrainingSpec, plan: RoundPlan) -> FrozenCache:
-        """The model of a spec; built once and used again, for all that is trained in it is loaded anew."""
+        """The model of a spec; built once a width and used again, for all that is trained in it is loaded anew."""
         if spec.quant.ranges == "ema":  # its running ranges would go on from one client to the next
             return FrozenCache(spec.build_model(plan.seed))
         key = repr((spec.to_plain(), plan.seed))
-        if self._built is None or self._built[0] != key:
-            self._built = (key, FrozenCache(spec.build_model(plan.seed)))
-        return self._built[1]
+        built = self._built.get(spec.quant.weight_bits)
+        if built is None or built[0] != key:
+            built = self._built[spec.quant.weight_bits] = (key, FrozenCache(spec.build_model(plan.seed)))
+        return built[1]
 
     def _train_loss(
         self, cache: FrozenCache, client_id: str, spec: TrainingSpec, data: ClientData, result: LocalResult

@@ -7,7 +7,7 @@ tensors ever travel: a frozen front end is a public constant that each side make
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -69,6 +69,10 @@ class TrainingSpec:
     def to_plain(self) -> dict[str, Any]:
         """As plain dicts, lists and scalars."""
         return cast("dict[str, Any]", TypeAdapter(TrainingSpec).dump_python(self, mode="json"))
+
+    def at_width(self, bits: int) -> TrainingSpec:
+        """The same for clients whose weights have so many bits."""
+        return replace(self, quant=self.quant.at_width(bits))
 
     def build_task(self) -> Task:
         """The task that is learned."""

@@ -2,7 +2,8 @@
 
 ``Message()`` asks ``TaskIdentity`` who is sending, which Flower's own processes set before an app runs; an in-process
 Grid has to set it itself. A message gets its id from the SuperLink, so an in-process Grid gives it one. A SuperNode
-that has nothing to do sleeps for 3 s before it asks again, which no option changes; ``run_supernode`` does.
+that has nothing to do sleeps for 3 s before it asks again, which no option changes; ``run_supernode`` does. Flower's
+command starts for 2 s before each call of the Control API; ``ControlApi`` makes the short ones from this process.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
+
+from fl_core.errors import RoundError
 
 TESTED_FLWR = "1.41"
 """The release whose private names these are; a test fails when another one is installed."""
@@ -78,3 +82,61 @@ def run_supernode() -> None:
 
     vars(start_client_internal)["time"] = _PollingTime()
     flower_supernode()
+
+
+class ControlApi:
+    """The Control API of a SuperLink on this machine, which asks nobody who they are.
+
+    Args:
+        address: "host:port".
+        root_certificate: PEM of the authority that signed the SuperLink's certificate.
+
+    Raises:
+        RoundError: from every method: the SuperLink does not answer within 30 s, or refuses.
+    """
+
+    def __init__(self, address: str, root_certificate: bytes) -> None:
+        self._address = address
+        self._root_certificate = root_certificate
+
+    def register_node(self, public_key: bytes, name: str) -> str:
+        """Let the SuperNode with this key (SubjectPublicKeyInfo, PEM) in; gives its node id."""
+        from flwr.proto.control_pb2 import RegisterNodeRequest
+
+        return str(self._call("RegisterNode", RegisterNodeRequest(public_key=public_key, name=name)).node_id)
+
+    def unregister_node(self, node_id: str) -> None:
+        """Let it out again."""
+        from flwr.proto.control_pb2 import UnregisterNodeRequest
+
+        self._call("UnregisterNode", UnregisterNodeRequest(node_id=int(node_id)))
+
+    def run_status(self, run_id: str) -> str:
+        """Flower's word for how a run is: pending, starting, running or finished."""
+        from flwr.proto.control_pb2 import ListRunsRequest
+
+        runs = self._call("ListRuns", ListRunsRequest(run_id=int(run_id))).run_dict
+        return str(runs[int(run_id)].status.status)
+
+    def stop_run(self, run_id: str) -> None:
+        """End a run and its ServerApp."""
+        from flwr.proto.control_pb2 import StopRunRequest
+
+        if not self._call("StopRun", StopRunRequest(run_id=int(run_id))).success:
+            raise RoundError(f"flower: run {run_id} could not be stopped")
+
+    def _call(self, method: str, request: Any) -> Any:
+        import httpx
+        from flwr.supercore.control import ControlHttpClient
+        from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+        version = [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
+        client = ControlHttpClient.from_server_address(self._address, False, self._root_certificate, version)
+        try:
+            return getattr(client, method)(request)
+        except httpx.HTTPStatusError as error:
+            raise RoundError(f"flower: {method}: refused with {error.response.text.strip()[:300]}") from None
+        except (httpx.HTTPError, ValueError) as error:
+            raise RoundError(f"flower: {method}: no answer from the SuperLink ({error})") from None
+        finally:
+            client.close()

@@ -50,7 +50,7 @@ def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[F
             variables = _environment(pid)
             if variables.get(HOME_VARIABLE) == wanted:
                 found.append(Found(pid, variables.get(PART_VARIABLE, ""), _name(pid)))
-            elif pid in known:
+            elif pid in known and is_alive(pid):
                 found.append(Found(pid, known[pid], _name(pid)))
             elif not variables and (leader := os.getpgid(pid)) in known and is_alive(pid):
                 found.append(Found(pid, known[leader], _name(pid)))
@@ -74,6 +74,17 @@ def ask_to_end(pids: Iterable[int]) -> None:
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits to be collected does not."""
     return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def has_child(pid: int, program: str) -> bool:
+    """Whether a process has a running child of that program."""
+    for listed in (_PROC / str(pid) / "task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, listed.read_text().split()):
+                words = (_PROC / str(child) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if is_alive(child) and any(Path(word).name == program for word in words[:3]):
+                    return True
+    return False
 
 
 def birth_of(pid: int) -> int | None:

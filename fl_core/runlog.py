@@ -24,7 +24,9 @@ Visibility = Literal["public", "simulation"]
 Event = Mapping[str, Any]
 
 KINDS: Mapping[str, frozenset[str]] = {
-    "run_started": frozenset({"clients", "rounds", "strategy", "model", "seed", "privacy", "data", "initial"}),
+    "run_started": frozenset(
+        {"clients", "rounds", "strategy", "model", "seed", "privacy", "data", "initial", "weight_bits", "client_bits"}
+    ),
     "run_resumed": frozenset({"rounds_done"}),
     "round_started": frozenset({"cohort"}),
     "client_finished": frozenset({"client_id", "uplink_bytes", "local_steps", "epsilon"}),
@@ -35,8 +37,8 @@ KINDS: Mapping[str, frozenset[str]] = {
     "client_dropped": frozenset({"client_id", "reason"}),
     "client_trained": frozenset({"client_id", "train_loss", "examples", "personal_score"}),
     "client_evaluated": frozenset({"client_id", "examples", "accuracy_float", "accuracy_int8"}),
-    "artifact_published": frozenset({"format", "path", "bytes", "bytes_float", "parity"}),
-    "artifact_vetoed": frozenset({"format", "reason"}),
+    "artifact_published": frozenset({"format", "weight_bits", "path", "bytes", "bytes_float", "parity"}),
+    "artifact_vetoed": frozenset({"format", "weight_bits", "reason"}),
     "round_finished": frozenset(
         {"accepted", "rejected", "uplink_bytes", "downlink_bytes", "seconds", "epsilon_max", "evaluation"}
     ),

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fl_core.processes import HOME_VARIABLE, PART_VARIABLE, ask_to_end, birth_of, end, processes_of
+from fl_core.processes import HOME_VARIABLE, PART_VARIABLE, ask_to_end, birth_of, end, has_child, processes_of
 from fl_core.runlog import write_json
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,10 @@ class Part:
     """Whether it does its work; asked for while it starts."""
     ready_s: float = 60.0
     """How long it may take to become ready; then it is started anew."""
+    stop_s: float = 10.0
+    """How long it may take to end when it is asked to; then it is killed."""
+    helper: str = ""
+    """A program that it starts once and cannot work without: when that is gone, the part is started anew."""
 
 
 @dataclass
@@ -72,6 +76,8 @@ class _State:
     process: subprocess.Popen[bytes] | None = None
     began: float = 0.0
     is_ready: bool = False
+    has_helper: bool = False
+    """Whether its helper has been seen; in some set-ups it is nobody's child."""
     log_from_bytes: int = 0
     restarts: int = 0
     not_before: float = 0.0
@@ -87,7 +93,6 @@ class Supervisor:
         folder: where each part writes ``<name>.log``, and where the table of processes is.
         parts: in the order in which they start.
         environment: of all parts.
-        stop_s: how long they may take to end when they are asked to; then they are killed.
         first_wait_s, longest_wait_s: back-off between two starts of one part; it doubles.
     """
 
@@ -95,7 +100,6 @@ class Supervisor:
     folder: Path
     parts: Iterable[Part]
     environment: Mapping[str, str]
-    stop_s: float = 10.0
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
     _states: list[_State] = field(init=False)
@@ -113,7 +117,7 @@ class Supervisor:
         return len(left)
 
     def step(self) -> None:
-        """Notice what died, start what is due; returns at once."""
+        """Notice what died, start what is due; returns at once, unless a part that is not well has to end first."""
         now = time.monotonic()
         changed = False
         for state in self._states:
@@ -182,49 +186,62 @@ class Supervisor:
         except OSError as error:
             self._again_later(state, now, End(f"cannot start ({error})"))
             return False
-        state.began, state.is_ready = now, False
+        state.began, state.is_ready, state.has_helper = now, False, False
         return True
 
     def _notice(self, state: _State, process: subprocess.Popen[bytes], now: float) -> bool:
         """Look after a part that was started; says whether it is gone."""
         code = process.poll()
+        why = self._not_well(state, process.pid, now) if code is None else self._why(state, code)
+        if why is None:
+            return False
         if code is None:
-            state.is_ready = state.is_ready or state.part.ready()
-            if state.is_ready or now - state.began <= state.part.ready_s:
-                return False
-        self._end_rest(state, process)
+            self._stop([state])  # politely: a server that is told lets a device in again at once
+        else:
+            self._end_rest(state, process)
         if now - state.began > STEADY_S:
             state.wait_s = self.first_wait_s
         state.restarts += 1
-        self._again_later(state, now, self._why(state.part, code, state.log_from_bytes))
+        self._again_later(state, now, why)
         return True
 
-    def _why(self, part: Part, code: int | None, log_from_bytes: int) -> End:
-        if code is None:
+    def _not_well(self, state: _State, pid: int, now: float) -> End | None:
+        """Why a part that runs must not go on as it is; None where it is well."""
+        part = state.part
+        state.is_ready = state.is_ready or part.ready()
+        if not state.is_ready and now - state.began > part.ready_s:
             return End(f"was not ready after {part.ready_s:g} s")
+        if part.helper:
+            has = has_child(pid, part.helper)
+            if state.has_helper and not has:
+                return End(f"lost its {part.helper}")
+            state.has_helper = has
+        return None
+
+    def _why(self, state: _State, code: int) -> End:
+        """Why a part ended."""
         if code < 0:
             return End(f"was ended by {signal.Signals(-code).name}")
-        return part.explain(_tail(self.log_of(part.name), log_from_bytes)) or End(f"ended with {code}")
+        tail = _tail(self.log_of(state.part.name), state.log_from_bytes)
+        return state.part.explain(tail) or End(f"ended with {code}")
 
-    def _again_later(self, state: _State, now: float, end: End) -> None:
-        wait_s = min(state.wait_s, end.longest_wait_s, self.longest_wait_s)
+    def _again_later(self, state: _State, now: float, why: End) -> None:
+        wait_s = min(state.wait_s, why.longest_wait_s, self.longest_wait_s)
         state.not_before = now + wait_s
-        if end.words != state.said:  # days without a network are one line, not thousands
+        if why.words != state.said:  # days without a network are one line, not thousands
             logger.warning(
-                "%s: %s; it starts again in %g s, and so on until it runs", state.part.name, end.words, wait_s
+                "%s: %s; it starts again in %g s, and so on until it runs", state.part.name, why.words, wait_s
             )
-            state.said = end.words
+            state.said = why.words
         state.wait_s = min(2 * wait_s, self.longest_wait_s)
 
     def _stop(self, states: Sequence[_State]) -> None:
+        """One after the other: a SuperNode says goodbye through a forwarder that is still there."""
         for state in states:
             if state.process is not None:
                 ask_to_end(self._family(state, state.process))
-        ends = time.monotonic() + self.stop_s
-        for state in states:
-            if state.process is not None:
                 with suppress(subprocess.TimeoutExpired):
-                    state.process.wait(max(0.1, ends - time.monotonic()))
+                    state.process.wait(state.part.stop_s)
                 self._end_rest(state, state.process)
 
     def _end_rest(self, state: _State, process: subprocess.Popen[bytes]) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.errors import WireError
+
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Tensors = Mapping[str, FloatArray]
@@ -66,6 +68,20 @@ class RoundPlan:
     """The task_id of this client's last update that was summed: what the client remembers of it becomes current."""
     schema_version: int = SCHEMA_VERSION
     code_version: str = ""
+
+
+def check_version(fields: Mapping[str, Any], own_code: str) -> None:
+    """Refuse a plan, as plain fields, that other code made: before anything else in it is read.
+
+    Raises:
+        WireError: names both versions.
+    """
+    schema, code = fields.get("schema_version"), fields.get("code_version")
+    if schema != SCHEMA_VERSION or code != own_code:
+        raise WireError(
+            f"plan: expected schema {SCHEMA_VERSION} and code {own_code}, got schema {schema} and code {code}; "
+            "install the same release of Stonecrop on server and device"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fl_core.errors import WireError
-from fl_core.types import SCHEMA_VERSION, ClientInfo, DpTerms, FloatArray, RoundPlan, Tensors
+from fl_core.types import ClientInfo, DpTerms, FloatArray, RoundPlan, Tensors, check_version
 
 
 def pack_task(plan: RoundPlan, model: ArrayRecord) -> RecordDict:
@@ -49,11 +49,7 @@ def unpack_plan(content: RecordDict, code_version: str) -> RoundPlan:
         WireError: there is none, or it was made by code of another version.
     """
     fields = _json_record(content, "plan", "server")
-    if fields.get("schema_version") != SCHEMA_VERSION or fields.get("code_version") != code_version:
-        raise WireError(
-            f"plan from server: expected schema {SCHEMA_VERSION} and code {code_version}, "
-            f"got schema {fields.get('schema_version')} and code {fields.get('code_version')}"
-        )
+    check_version(fields, code_version)
     try:
         dp = fields.pop("dp")
         return RoundPlan(dp=None if dp is None else DpTerms(**dp), **fields)

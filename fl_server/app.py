@@ -24,6 +24,7 @@ from fl_core.errors import StonecropError
 from fl_core.runlog import RunLog, run_lock
 from fl_server.closing import Observer
 from fl_server.deploy.home import Failure, Home
+from fl_server.preflight import check_deployed
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
 from fl_server.rounds import run_rounds
@@ -71,6 +72,7 @@ def run_deployed(grid: Grid, run_dir: Path) -> None:
     with _failure_kept(run_dir), run_lock(run_dir, TAKEOVER_S):
         torch.set_num_threads(1)
         config = load_config(run_dir / "config.yaml")
+        check_deployed(config)
         setup = Setup.of(config, federation_of(config))
         run_job(grid, Job(setup, run_dir, RunLog(run_dir, config.run.name)))
         write_summary(run_dir, peak_rss_mb())

@@ -72,6 +72,7 @@ def init(
 def up(folder: ServerDir, as_json: AsJson = False) -> None:
     """Start SuperLink, gateway and health endpoint, keep them up, and go on with a run that was under way."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each call of the SuperLink helps nobody
     with errors_as_lines():
         from fl_server.deploy.home import Home
         from fl_server.deploy.up import keep_up
@@ -105,12 +106,12 @@ def run(
 ) -> None:
     """Run a config on the server's devices and show its progress. Ctrl-C leaves the run going."""
     with errors_as_lines("the run goes on; stop it with: fl-server stop DIR"):
-        from fl_core.config import load_config
+        from fl_server.checks import load_checked
         from fl_server.deploy.home import Home
         from fl_server.deploy.orders import want_run
 
         home = Home.open(server or config.parent)
-        _follow(home, want_run(home, load_config(config, overrides or ()), overwrite), detach, as_json)
+        _follow(home, want_run(home, load_checked(config, overrides or ()), overwrite), detach, as_json)
 
 
 @app.command(epilog="Example:\n\nfl-server resume /srv/federation")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from fl_core import wire
 from fl_core.assemble import load_tensors
 from fl_core.errors import WireError
 from fl_core.runlog import RunLog
+from fl_core.types import FloatArray
 from fl_server.central import user_epsilon
 from fl_server.checkpoint import Checkpoint, save_checkpoint
-from fl_server.evaluate import evaluate, pool_scores, read_scores
+from fl_server.evaluate import evaluate, evaluate_width, pool_scores, pool_widths, read_scores
 from fl_server.exchange import Clock, ask, clock_of
 from fl_server.intake import Tally
-from fl_server.publish import Published, publish
+from fl_server.publish import Published, publish, with_weights
 from fl_server.ranges import mean_ranges, public_ranges
 from fl_server.roster import Nodes
 from fl_server.selection.base import Seen, seen_from_plain, seen_to_plain
@@ -71,6 +73,8 @@ class Progress:
     accepted: Mapping[str, str] = field(default_factory=dict)
     """The task_id of every client's last update that was summed."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    epsilon_max: float | None = None
+    """The largest that any client had spent when its update was summed; None without DP."""
     outstanding: tuple[Mapping[str, Any], ...] = ()
     """Tasks that are under way between two versions of an asynchronous run, as plain values."""
 
@@ -83,6 +87,7 @@ class Progress:
             checkpoint.state,
             facts["accepted"],
             seen_from_plain(facts["seen"]),
+            facts["epsilon_max"],
             tuple(facts["outstanding"]),
         )
 
@@ -92,6 +97,7 @@ class Progress:
             "ranges": self.setup.spec.ranges,
             "accepted": self.accepted,
             "seen": seen_to_plain(self.seen),
+            "epsilon_max": self.epsilon_max,
             "outstanding": self.outstanding,
             "clock": place.clock.save(),
         }
@@ -113,13 +119,15 @@ def close_round(
     if quorum is not None and tally.accepted < quorum:
         state = replace(state, sums={}, updates=())
         tally.summed.clear()
-    setup = setup.with_ranges(mean_ranges(state.sums, setup.spec.ranges))
+    setup = setup.with_ranges(mean_ranges(state, setup.spec.ranges))
     state = setup.strategy.finish(state)
     load_tensors(setup.model, state.model)
     if setup.config.quant.ranges == "public":
         setup = setup.with_ranges(public_ranges(setup))
         load_tensors(setup.model, state.model)
-    published = publish(setup, place.run_dir, round, tally.epsilon_max, place.log)
+    # A client of an earlier cohort may have spent more than any of this one, and the model is of both.
+    spent = max((e for e in (before.epsilon_max, tally.epsilon_max) if e is not None), default=None)
+    published = publish(setup, place.run_dir, round, spent, place.log)
     evaluation = _evaluate(place.grid, setup, nodes, state, round, published)
     if place.observe is not None:
         place.observe(RoundView(setup, round, published, place.log))
@@ -140,7 +148,7 @@ def close_round(
         staleness={str(versions): count for versions, count in sorted(tally.staleness.items())},
         evaluation=evaluation,
     )
-    return Progress(setup, state, {**before.accepted, **tally.summed}, seen)
+    return Progress(setup, state, {**before.accepted, **tally.summed}, seen, spent)
 
 
 def _evaluate(
@@ -148,16 +156,30 @@ def _evaluate(
 ) -> dict[str, Any] | None:
     """On the server's test set; where there is none, on the clients' own held-out parts, but never so under DP."""
     if setup.test is not None:
-        int8 = published[0].test_output if published else None
-        return evaluate(setup.task, setup.cache, setup.test, setup.groups, int8)
+        int8 = {each.weight_bits: each.test_output for each in reversed(published)}
+        main = evaluate(setup.task, setup.cache, setup.test, setup.groups, int8.get(setup.spec.quant.weight_bits))
+        return main and {**main, "widths": _widths(setup, int8)}
     if setup.config.privacy is not None or "central_dp" in setup.strategy.traits:
         return None
     plans = {node_id: setup.plan(info, round, state.version) for node_id, info in nodes.items()}
     model = wire.pack_tensors(state.model)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
-    figures = []
+    figures: dict[int, list[tuple[int, float, float]]] = {bits: [] for bits in setup.widths}
     for reply in ask(grid, "evaluate", contents, str(round), setup.config.round.deadline_s):
+        client = plans[reply.node_id].client_id
         with suppress(WireError):
             if reply.content is not None:
-                figures.append(read_scores(wire.unpack_figures(reply.content, plans[reply.node_id].client_id)))
-    return pool_scores(figures)
+                scores = read_scores(wire.unpack_figures(reply.content, client))
+                figures[setup.spec.quant.width_of(client)].append(scores)
+    pooled = pool_scores(chain.from_iterable(figures.values()))
+    return pooled and {**pooled, "widths": pool_widths(figures) if len(figures) > 1 else {}}
+
+
+def _widths(setup: Setup, int8: Mapping[int, FloatArray | None]) -> dict[str, Any]:
+    """By width, its figures on the server's test set; empty in a fleet of one width."""
+    if len(setup.widths) < 2:
+        return {}
+    return {
+        str(bits): evaluate_width(setup.task, own.cache, setup.test, int8.get(bits))
+        for bits, own in with_weights(setup).items()
+    }

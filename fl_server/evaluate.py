@@ -15,6 +15,8 @@ from fl_core.tasks.base import Task
 from fl_core.types import Array
 
 TEST = "server test set"
+WIDTH_FIGURES = ("examples", "accuracy_fake_quant", "accuracy_int8")
+"""Of the record of an evaluation, what depends on the width."""
 
 
 def mean_score(task: Task, output: Array, examples: Examples) -> float:
@@ -42,6 +44,14 @@ def evaluate(
         "accuracy_int8": None if int8_output is None else float(np.mean(scores)),
         "groups": {name: float(np.mean(scores[rows])) for name, rows in groups.items()},
     }
+
+
+def evaluate_width(
+    task: Task, cache: FrozenCache, test: Examples | None, int8_output: Array | None
+) -> dict[str, Any] | None:
+    """What is said of one width of a fleet of several: as fake-quant, and as the artefact in its own runtime."""
+    found = evaluate(task, cache, test, {}, int8_output)
+    return found and {name: found[name] for name in WIDTH_FIGURES}
 
 
 def read_scores(figures: Mapping[str, Any]) -> tuple[int, float, float]:
@@ -72,3 +82,9 @@ def pool_scores(figures: Iterable[tuple[int, float, float]]) -> dict[str, Any] |
         "accuracy_int8": None,
         "groups": {},
     }
+
+
+def pool_widths(figures: Mapping[int, Iterable[tuple[int, float, float]]]) -> dict[str, Any]:
+    """By width, what ``pool_scores`` says of the clients of that width on their own held-out examples."""
+    pooled = {bits: pool_scores(rows) for bits, rows in figures.items()}
+    return {str(bits): {name: found[name] for name in WIDTH_FIGURES} for bits, found in pooled.items() if found}

@@ -52,6 +52,10 @@ FORBIDDEN: tuple[Pair, ...] = (
     Pair("strategy", "step counts of clients", "per-example privacy", REFUSED_UNDER_DP["uses_step_counts"]),
     Pair("strategy", "several phases of training", "per-example privacy", REFUSED_UNDER_DP["several_phases"]),
     Pair("quant.ranges", "running ranges", "per-example privacy", "raw activation ranges would leave a device"),
+    Pair(
+        "quant.ranges", "running ranges", "a robust rule",
+        "one client moves a mean of ranges as far as it likes, whatever the rule does with its weights",
+    ),
     Pair("strategy", "asynchronous rounds", "noise for whole clients", REFUSED_INSIDE["asynchronous"]),
     Pair("strategy", "a robust rule", "noise for whole clients", REFUSED_INSIDE["robust"]),
     Pair("strategy", "losses of clients", "noise for whole clients", REFUSED_INSIDE["uses_losses"]),
@@ -80,17 +84,20 @@ FORBIDDEN: tuple[Pair, ...] = (
 
 
 def problems_of(config: Config, strategy: Strategy) -> list[str]:
-    """Each forbidden pair of a run, in one line each; empty where nothing is wrong."""
+    """Each forbidden pair of a run, in one line each, and a cohort that is too small; empty where nothing is wrong."""
     there = {name for name, has in PARTS.items() if has(config, strategy.traits)}
-    return [
+    pairs = [
         f"{pair.field}: {pair.left} cannot go with {pair.right}: {pair.reason}"
         for pair in FORBIDDEN
         if {pair.left, pair.right} <= there
     ]
+    asked = config.clients.per_round
+    few = "" if asked is None else too_few("clients.per_round", asked, config, strategy)
+    return [*pairs, few] if few else pairs
 
 
 def check_run(config: Config, strategy: Strategy) -> None:
-    """Refuse a run that holds a forbidden pair.
+    """Refuse a run that holds a forbidden pair, or whose rounds ask too few clients.
 
     Raises:
         ConfigError: with all of them.
@@ -98,3 +105,40 @@ def check_run(config: Config, strategy: Strategy) -> None:
     problems = problems_of(config, strategy)
     if problems:
         raise ConfigError(problems)
+
+
+def check_clients(config: Config, strategy: Strategy, clients: int) -> None:
+    """Refuse a run whose ``clients``, all that there are at its start, are too few for its strategy ever to move.
+
+    Raises:
+        ConfigError: they are.
+    """
+    few = too_few("clients", clients, config, strategy)
+    if few:
+        raise ConfigError(few)
+
+
+def check_deployed(config: Config) -> None:
+    """Refuse what only a simulation can do: on boards it would be left out without a word.
+
+    Raises:
+        ConfigError: the config asks for it.
+    """
+    attack = config.simulation.attack
+    if attack is not None:
+        raise ConfigError(
+            f"simulation.attack: {attack.name}: no board of a real fleet can be told to lie; expected null in a "
+            "deployed run, run it with fl-sim"
+        )
+
+
+def too_few(field: str, clients: int, config: Config, strategy: Strategy) -> str:
+    """Why rounds with so many clients would move nothing; empty where they may."""
+    # In an asynchronous run the buffer counts, which fills up whoever is asked.
+    if "asynchronous" in strategy.traits or clients >= strategy.least_updates:
+        return ""
+    who = config.strategy.name or config.strategy.factory
+    return (
+        f"{field}: expected at least {strategy.least_updates}, the fewest updates with which {who} moves the model, "
+        f"got {clients}"
+    )

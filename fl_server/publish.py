@@ -1,14 +1,18 @@
 """After a round: the global model as integer artefacts, each proven in its runtime or vetoed.
 
+In a fleet of several widths every width has its own: the same weights on another grid, with a gate of its own.
+
 lower -> export -> load in the real runtime -> parity -> integer kernels -> artifact.json. A vetoed artefact costs
 nothing else: the round stands, and the last good artefact stays where it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fl_core.assemble import load_tensors, trainable_tensors
 from fl_core.errors import ExportError, ModelError
 from fl_core.export.artifact import Artifact, Origin, load_artifact
 from fl_core.export.base import Runner
@@ -20,6 +24,7 @@ from fl_core.quant.lowered import Lowered
 from fl_core.rng import generator
 from fl_core.runlog import RunLog
 from fl_core.types import FloatArray
+from fl_server.central import user_epsilon
 from fl_server.evaluate import TEST
 from fl_server.setup import Setup
 
@@ -30,40 +35,62 @@ SYNTHETIC_EXAMPLES = 256
 class Published:
     """A good artefact of this round, loaded in its runtime; ``test_output`` is None without a server test set."""
 
+    weight_bits: int
     artifact: Artifact
     runner: Runner
     test_output: FloatArray | None
 
 
 def publish(setup: Setup, run_dir: Path, round: int, epsilon: float | None, log: RunLog) -> tuple[Published, ...]:
-    """Export the weights that ``setup.model`` holds, in every format of the config, if this round exports.
+    """Export the weights that ``setup.model`` holds, in every format and at every width, if this round exports.
 
     Parity is measured on the server's test set, else on public examples, else on synthetic ones.
     """
     export, run = setup.config.export, setup.config.run
     if round % export.every and round != run.rounds:
         return ()
-    origin = Origin(run.name, round, epsilon, setup.labels, {"input_range": list(setup.spec.facts.input_range)})
+    preprocessing = {"input_range": list(setup.spec.facts.input_range)}
+    origin = Origin(run.name, round, epsilon, setup.labels, preprocessing, user_epsilon=user_epsilon(setup))
     published = []
-    for name in export.formats:
-        folder = run_dir / "rounds" / f"{round:04d}" / name
-        try:
-            published.append(_publish_one(setup, name, folder, origin))
-        except (ExportError, ModelError) as error:
-            log.append("artifact_vetoed", round, format=name, reason=str(error))
-            continue
-        artifact = published[-1].artifact
-        log.append(
-            "artifact_published",
-            round,
-            format=name,
-            path=str((folder / artifact.path).relative_to(run_dir)),
-            bytes=artifact.bytes,
-            bytes_float=artifact.bytes_float,
-            parity=asdict(artifact.parity),
-            kernels=asdict(artifact.kernels),
-        )
+    for bits, own in with_weights(setup).items():
+        for name in export.formats:
+            folder = run_dir / "rounds" / f"{round:04d}" / folder_name(setup, name, bits)
+            try:
+                published.append(_publish_one(own, name, folder, replace(origin, weight_bits=bits)))
+            except (ExportError, ModelError) as error:
+                log.append("artifact_vetoed", round, format=name, weight_bits=bits, reason=str(error))
+                continue
+            _say_published(published[-1], folder, run_dir, log)
     return tuple(published)
+
+
+def with_weights(setup: Setup) -> Mapping[int, Setup]:
+    """The setups of all widths, each with the weights that ``setup.model`` holds."""
+    weights = trainable_tensors(setup.model) if len(setup.widths) > 1 else {}
+    for own in setup.widths.values():
+        if own is not setup:
+            load_tensors(own.model, weights)
+    return setup.widths
+
+
+def folder_name(setup: Setup, format: str, bits: int) -> str:
+    """``onnx`` for the width of ``quant.weight_bits``, ``onnx-4bit`` for another."""
+    return format if bits == setup.spec.quant.weight_bits else f"{format}-{bits}bit"
+
+
+def _say_published(published: Published, folder: Path, run_dir: Path, log: RunLog) -> None:
+    artifact = published.artifact
+    log.append(
+        "artifact_published",
+        artifact.origin.round,
+        format=artifact.format,
+        weight_bits=published.weight_bits,
+        path=str((folder / artifact.path).relative_to(run_dir)),
+        bytes=artifact.bytes,
+        bytes_float=artifact.bytes_float,
+        parity=asdict(artifact.parity),
+        kernels=asdict(artifact.kernels),
+    )
 
 
 def _publish_one(setup: Setup, name: str, folder: Path, origin: Origin) -> Published:
@@ -83,7 +110,7 @@ def _publish_one(setup: Setup, name: str, folder: Path, origin: Origin) -> Publi
         score=None if test is None else lambda got: float(task.example_score(got, test.y).mean()),
     )
     artifact, runner = load_artifact(folder)
-    return Published(artifact, runner, None if test is None else runner.run(test.x))
+    return Published(setup.spec.quant.weight_bits, artifact, runner, None if test is None else runner.run(test.x))
 
 
 def _parity_inputs(setup: Setup, lowered: Lowered) -> tuple[str, FloatArray, FloatArray | None]:

@@ -27,7 +27,7 @@ from fl_core.update import decode_update
 from fl_server.admission import check_figures
 from fl_server.exchange import ask
 from fl_server.setup import Setup
-from strategies.base import RANGES_PART
+from strategies.base import RANGES_PART, StrategyState
 
 Ranges = dict[str, tuple[float, float]]
 HISTOGRAM_MARGIN = 2.0
@@ -43,11 +43,18 @@ def public_ranges(setup: Setup) -> Ranges:
     return {name: found[name] for name in measured_names(setup) if name in found}
 
 
-def mean_ranges(sums: Mapping[str, FixedPointSum], before: Mapping[str, tuple[float, float]]) -> Ranges:
-    """The weighted mean of the clients' running ranges; the ones before where no client sent any."""
-    if RANGES_PART not in sums:
+def mean_ranges(state: StrategyState, before: Mapping[str, tuple[float, float]]) -> Ranges:
+    """The weighted mean of the clients' running ranges in an open round; the ones before where no client sent any.
+
+    A strategy that needs all updates at once combines weights in a way of its own; ranges are a mean all the same.
+    """
+    total = state.sums.get(RANGES_PART, FixedPointSum())
+    for update in state.updates:
+        if RANGES_PART in update.parts:
+            total = total.add(update.parts[RANGES_PART].tensors, update.weight)
+    if not total.count:
         return dict(before)
-    return {name: (float(pair[0]), float(pair[1])) for name, pair in sums[RANGES_PART].mean().items()}
+    return {name: (float(pair[0]), float(pair[1])) for name, pair in total.mean().items()}
 
 
 def measured_names(setup: Setup) -> list[str]:

@@ -13,7 +13,7 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from fl_core import wire
-from fl_core.errors import WireError
+from fl_core.errors import RoundError, WireError
 from fl_core.types import ClientInfo
 from fl_server.exchange import Mailbox
 
@@ -31,23 +31,31 @@ class Roster:
         self._mail = Mailbox(grid)
         self._known: dict[int, ClientInfo] = {}
 
-    def gather(self, deadline_s: float) -> Nodes:
-        """At the start of a run: everyone who answers before the deadline; ends early when all have."""
+    def gather(self, deadline_s: float, at_least: int) -> Nodes:
+        """At the start of a run: everyone who answers before the deadline; ends early when all have, and are enough.
+
+        Raises:
+            RoundError: fewer than ``at_least`` have.
+        """
         ends_s = self._mail.clock.now_s() + deadline_s
         nodes = self.look()
-        while self._mail.open_nodes and self._mail.clock.now_s() < ends_s:
+        while (self._mail.open_nodes or len(nodes) < at_least) and self._mail.clock.now_s() < ends_s:
             self._mail.wait(ends_s)
             nodes = self.look()
-        return nodes
+        return _enough(nodes, at_least, deadline_s)
 
-    def wait_for_anyone(self, deadline_s: float) -> Nodes:
-        """Before a round: who is there now; when that is nobody, the first to come before the deadline."""
+    def wait_for(self, at_least: int, deadline_s: float) -> Nodes:
+        """Before a round: who is there now; when that is fewer than ``at_least``, with the first to come.
+
+        Raises:
+            RoundError: they are not enough at the deadline.
+        """
         ends_s = self._mail.clock.now_s() + deadline_s
         nodes = self.look(first=True)
-        while not nodes and self._mail.clock.now_s() < ends_s:
+        while len(nodes) < at_least and self._mail.clock.now_s() < ends_s:
             self._mail.wait(ends_s)
             nodes = self.look()
-        return nodes
+        return _enough(nodes, at_least, deadline_s)
 
     def look(self, first: bool = False) -> Nodes:
         """Everyone who is online and has said who it is, one node a client; waits for nobody.
@@ -68,3 +76,9 @@ class Roster:
                         self._known[reply.node_id] = wire.unpack_info(reply.content, f"node {reply.node_id}")
         node_of = {info.client_id: node_id for node_id, info in self._known.items() if node_id in online}
         return {node_id: self._known[node_id] for _, node_id in sorted(node_of.items())}
+
+
+def _enough(nodes: Nodes, at_least: int, deadline_s: float) -> Nodes:
+    if len(nodes) < at_least:
+        raise RoundError(f"run: expected at least {at_least} clients within {deadline_s:g} s, got {len(nodes)}")
+    return nodes

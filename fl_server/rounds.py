@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 
 from fl_core import wire
 from fl_core.assemble import load_tensors
-from fl_core.errors import RoundError, RunFolderError
+from fl_core.errors import RunFolderError
 from fl_core.rng import generator
 from fl_core.runlog import RunLog
 from fl_core.tree import count_bytes, digest
@@ -30,6 +30,7 @@ from fl_server.closing import Observer, Place, Progress, close_round
 from fl_server.evaluate import evaluate
 from fl_server.exchange import ask
 from fl_server.intake import Intake, Tally
+from fl_server.preflight import check_clients
 from fl_server.ranges import histogram_ranges, public_ranges
 from fl_server.roster import Nodes, Roster
 from fl_server.selection.base import Candidate, Seen, SeenByClient
@@ -43,17 +44,18 @@ def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Ob
     """Run all rounds that are not done yet, from the checkpoint in ``run_dir`` if there is one.
 
     Raises:
-        RoundError: no client could be reached at all.
+        RoundError: fewer clients than ``round.min_clients`` could be reached.
         RunFolderError: the checkpoint belongs to another config.
+        ConfigError: so few clients came that the strategy would never move.
     """
     started = time.monotonic()
     place = Place(grid, run_dir, log, observe)
     roster = Roster(grid, anew=setup.selection.uses_device)
-    nodes = roster.gather(min(setup.config.round.deadline_s, ENROL_DEADLINE_S))
-    if not nodes:
-        raise RoundError("run: expected at least one client to answer, got none")
+    limits = setup.config.round
+    nodes = roster.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
     checkpoint = load_checkpoint(run_dir / "checkpoint")
     if checkpoint is None:
+        check_clients(setup.config, setup.strategy, len(nodes))
         log.truncate(0)
         checkpoint = _begin(place, setup, nodes).save(place, 0)
     elif checkpoint.config_digest != setup.digest:
@@ -95,6 +97,8 @@ def _begin(place: Place, setup: Setup, nodes: Nodes) -> Progress:
         seed=config.run.seed,
         privacy=setup.describe_privacy(nodes.values()),
         user_privacy=describe_user_privacy(setup),
+        weight_bits=config.quant.weight_bits,
+        client_bits=dict(sorted(config.quant.client_bits.items())),
         data=setup.describe_data(),
         initial=evaluate(setup.task, setup.cache, setup.test, setup.groups, None),
     )
@@ -106,7 +110,7 @@ def run_round(place: Place, roster: Roster, progress: Progress, round: int) -> P
     started = time.monotonic()
     setup, state, seen = progress.setup, progress.state, dict(progress.seen)
     limits = setup.config.round
-    nodes = roster.wait_for_anyone(limits.deadline_s)
+    nodes = roster.wait_for(limits.min_clients, limits.deadline_s)
     wanted, cohort = select_cohort(setup, nodes, seen, round)
     sent = join_tensors(state.model, setup.strategy.broadcast(state))
     same = digest(sent)

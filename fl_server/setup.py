@@ -103,6 +103,16 @@ class Setup:
         """``model`` with the outputs of its frozen front end kept."""
         return FrozenCache(self.model)
 
+    @cached_property
+    def widths(self) -> Mapping[int, Setup]:
+        """By weight bits: this setup, and one for each further width that clients train at.
+
+        They differ in the grids of the weights alone. Weights travel in float and activations have 8 bits everywhere,
+        so one global model, with one set of ranges and learned scales, is that of every width.
+        """
+        main, *others = self.spec.quant.widths
+        return {main: self, **{bits: replace(self, spec=self.spec.at_width(bits)) for bits in others}}
+
     def initial_state(self) -> Any:
         """The strategy's state before the first round, from the seeded initial weights."""
         return self.strategy.init(trainable_tensors(self.spec.build_model(self.config.run.seed)))
@@ -196,7 +206,7 @@ class Setup:
             base_version=base_version,
             seed=run.seed,
             rounds=run.rounds,
-            training=self.spec.to_plain(),
+            training=self.spec.at_width(self.spec.quant.width_of(info.client_id)).to_plain(),
             dp=self.dp_terms(info.size_class),
             accepted=accepted,
             code_version=__version__,

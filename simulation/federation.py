@@ -15,8 +15,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ import yaml
 from fl_core.command import errors_as_lines
 from fl_core.errors import RoundError, RunFolderError
 from fl_core.privacy.policy import DevicePolicy
+from fl_core.processes import Found, end, processes_of
+from fl_core.supervise import leaders_of
 
 UP_S, DEVICES_S, STOP_S = 90.0, 180.0, 30.0
 MARK = "federation.json"
@@ -54,6 +56,85 @@ class Federation:
         return self.folder / person
 
 
+class Live:
+    """A federation whose processes are up. Each command can be started again, as systemd does, when it was killed."""
+
+    def __init__(self, federation: Federation, everything: ExitStack) -> None:
+        self.federation = federation
+        self._everything = everything
+        ports = iter(free_ports(4 + 3 * len(federation.people)))
+        self._server_ports = [str(next(ports)) for _ in range(4)]
+        self._board_ports = {person: [str(next(ports)) for _ in range(3)] for person in federation.people}
+        self.up_pid = 0
+        """Of ``fl-server up``; 0 before it was started."""
+        self.boards: dict[str, psutil.Popen] = {}
+
+    @property
+    def url(self) -> str:
+        """What a board enrols at."""
+        return f"https://localhost:{self._server_ports[0]}"
+
+    def make_server(self) -> None:
+        """The server's folder."""
+        gateway, *loopback = self._server_ports
+        _call("fl-server", "init", self.federation.server, "--gateway-port", gateway, "--loopback-ports", *loopback)
+
+    def start_server(self) -> None:
+        """``fl-server up``, until everything below it is up."""
+        server, log = self.federation.server, self.federation.folder / "server.log"
+        self.up_pid = self._start(log, "fl-server", "up", server).pid
+        _wait(lambda: _health(server), UP_S, "the server", log)
+
+    def start_board(self, person: str, before: Sequence[str] = (), flags: Sequence[str] = ()) -> None:
+        """``fl-client run``; ``before`` stands before the command, ``flags`` after it."""
+        ports = [word for pair in zip(_PORTS, self._board_ports[person], strict=True) for word in pair]
+        words = ("fl-client", "run", "--home", self.federation.home(person), *ports, *flags)
+        self.boards[person] = self._start(self.board_log(person), *words, before=before)
+
+    def board_log(self, person: str) -> Path:
+        """What a board's supervisor says."""
+        return self.federation.folder / f"{person}.log"
+
+    def stop_board(self, person: str) -> None:
+        """End a board as SIGTERM does."""
+        _end(self.boards.pop(person))
+
+    def _start(self, log: Path, *words: object, before: Sequence[str] = ()) -> psutil.Popen:
+        """A command that stays, in a session of its own, so that Ctrl-C reaches this process alone."""
+        with log.open("ab") as file:
+            process = psutil.Popen([*before, *_command(*words)], stdout=file, stderr=file, start_new_session=True)
+        self._everything.callback(_end, process)
+        return process
+
+
+@contextmanager
+def federation_up(federation: Federation, say: Callable[[str], None]) -> Iterator[Live]:
+    """Server, gateway and enrolled devices, all connected, and all gone at the end, whatever was killed by then.
+
+    Raises:
+        RunFolderError: the folder holds something else.
+        RoundError: something does not come up; its last words are in the message, its log in the folder.
+    """
+    _make_room(federation.folder)
+    with ExitStack() as everything:
+        everything.callback(_end_leftovers, federation)
+        live = Live(federation, everything)
+        live.make_server()
+        live.start_server()
+        say(f"server and gateway are up on {live.url}")
+        for person in federation.people:
+            _enrol(federation, person, live.url)
+            live.start_board(person)
+        say(f"enrolled {', '.join(federation.people)}: a key and a certificate each")
+        everyone = len(federation.people)
+        _wait(
+            lambda: len(_seen(federation.server)) == everyone, DEVICES_S, "the devices",
+            live.board_log(federation.people[0]),
+        )  # fmt: skip
+        say("all devices are connected")
+        yield live
+
+
 def run_federation(federation: Federation, say: Callable[[str], None]) -> Path:
     """Bring everything up, run the config, take everything down; gives the run folder.
 
@@ -61,26 +142,21 @@ def run_federation(federation: Federation, say: Callable[[str], None]) -> Path:
         RunFolderError: the folder holds something else.
         RoundError: a command failed; its last words are in the message, its log in the folder.
     """
-    _make_room(federation.folder)
-    ports = iter(free_ports(4 + 3 * len(federation.people)))
-    gateway, *loopback = (str(next(ports)) for _ in range(4))
-    with ExitStack() as everything:
-        _call("fl-server", "init", federation.server, "--gateway-port", gateway, "--loopback-ports", *loopback)
-        _start(everything, federation.folder / "server.log", "fl-server", "up", federation.server)
-        _wait(lambda: _health(federation.server), UP_S, "the server", federation.folder / "server.log")
-        say(f"server and gateway are up on https://localhost:{gateway}")
-        for person in federation.people:
-            _enrol(federation, person, f"https://localhost:{gateway}")
-            home, each = federation.home(person), [str(next(ports)) for _ in range(3)]
-            flags = [word for pair in zip(_PORTS, each, strict=True) for word in pair]
-            _start(everything, federation.folder / f"{person}.log", "fl-client", "run", "--home", home, *flags)
-        say(f"enrolled {', '.join(federation.people)}: a key and a certificate each")
-        log = federation.folder / f"{federation.people[0]}.log"
-        _wait(lambda: len(_seen(federation.server)) == len(federation.people), DEVICES_S, "the devices", log)
-        say("all devices are connected")
+    with federation_up(federation, say):
         _call("fl-server", "run", federation.config, *federation.overrides, "--server", federation.server, quiet=False)
         say("taking everything down")
     return next(path.parent for path in (federation.server / "runs").glob("*/summary.json"))
+
+
+def processes_of_server(federation: Federation) -> list[Found]:
+    """What runs below ``fl-server up``, or was left behind by one that was killed."""
+    return processes_of(federation.server, leaders_of(federation.server / "logs"))
+
+
+def processes_of_board(federation: Federation, person: str) -> list[Found]:
+    """What runs below a person's ``fl-client run``, or was left behind by one that was killed."""
+    home = federation.home(person)
+    return processes_of(home, leaders_of(home / "run"))
 
 
 _PORTS = ("--forwarder-port", "--supernode-port", "--metrics-port")
@@ -96,6 +172,13 @@ def _enrol(federation: Federation, person: str, url: str) -> None:
     )
 
 
+def _end_leftovers(federation: Federation) -> None:
+    found = processes_of_server(federation)
+    for person in federation.people:
+        found += processes_of_board(federation, person)
+    end(each.pid for each in found)
+
+
 def _call(*words: object, quiet: bool = True) -> str:
     """One command to its end; what it prints."""
     command = _command(*words)
@@ -106,13 +189,6 @@ def _call(*words: object, quiet: bool = True) -> str:
     return done.stdout
 
 
-def _start(everything: ExitStack, log: Path, *words: object) -> None:
-    """A command that stays, in a session of its own, so that Ctrl-C reaches this process alone."""
-    with log.open("ab") as file:
-        process = psutil.Popen(_command(*words), stdout=file, stderr=file, start_new_session=True)
-    everything.callback(_end, process)
-
-
 def _command(*words: object) -> list[str]:
     module = {"fl-server": "fl_server.cli", "fl-client": "fl_client.cli"}[str(words[0])]
     return [sys.executable, "-m", module, *map(str, words[1:])]
@@ -120,11 +196,14 @@ def _command(*words: object) -> list[str]:
 
 def _end(process: psutil.Popen) -> None:
     """Ask a command to take down what it started; kill what is left after that."""
-    family = process.children(recursive=True) if process.is_running() else []
-    process.send_signal(signal.SIGTERM)
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        family = process.children(recursive=True)
+        process.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs([process, *family], timeout=STOP_S)
     for each in alive:
-        each.kill()
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
     psutil.wait_procs(alive, timeout=STOP_S)
 
 

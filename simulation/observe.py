@@ -1,4 +1,4 @@
-"""What only a simulator may see: the artefact of a round on every client's own held-out examples.
+"""What only a simulator may see: the artefact of a round, of its own width, on every client's held-out examples.
 
 These figures are events of visibility ``simulation``. On boards nobody computes them: they stay on the board.
 """
@@ -23,8 +23,10 @@ def watch_clients(clients: Mapping[str, ClientData]) -> Callable[[RoundView], No
                 continue
             float_BX = view.setup.cache.outputs(name, client.test.x, fake_quant=False)
             int8 = None
-            if view.published:
-                int8_BX = view.published[0].runner.run(client.test.x)
+            bits = view.setup.spec.quant.width_of(name)
+            own = next((each for each in view.published if each.weight_bits == bits), None)
+            if own is not None:
+                int8_BX = own.runner.run(client.test.x)
                 int8 = float(np.mean(task.example_score(int8_BX, client.test.y)))
             view.log.append(
                 "client_evaluated",

@@ -1,12 +1,8 @@
-"""Everything that is wrong with a config, found before anything starts, and an outline of what it would run.
-
-Problems are collected over three layers: keys and values of the file, names and factories, and whatever the parts say
-when they are built. A problem in one section does not hide those of another.
-"""
+"""What a config would run in a simulation: everything that is wrong with it is said, and nothing is started."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,19 +10,16 @@ from typing import Any
 
 from fl_client.trainer import size_class
 from fl_core import __version__
-from fl_core.assemble import federation_of, trainable_tensors
-from fl_core.config import Config, to_plain
-from fl_core.config.load import from_plain, read_plain
-from fl_core.data.datasets import DATASETS
+from fl_core.assemble import trainable_tensors
+from fl_core.config import Config
+from fl_core.config.load import read_plain
+from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError
-from fl_core.export.registry import build_exporter
-from fl_core.models import MODELS
-from fl_core.registry import load_callable, look_up
-from fl_core.tasks import TASKS
 from fl_core.types import ClientInfo
-from fl_server.setup import Setup
+from fl_server.central import describe_user_privacy
+from fl_server.checks import checked_setup, load_checked
+from fl_server.preflight import check_clients
 from simulation.attacks.registry import poisoned
-from strategies.registry import build_strategy, known_strategies
 
 
 @dataclass(frozen=True)
@@ -39,20 +32,9 @@ class RunOutline:
     parameters: int
     rounds: int
     privacy: dict[str, Any] | None
+    user_privacy: dict[str, Any] | None
+    """The guarantee for whole clients that the server adds noise for."""
     formats: tuple[str, ...]
-
-
-def load_checked(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """A config from its file, as ``load_config`` reads it.
-
-    Raises:
-        ConfigError: with every problem of its keys and values, and of the names and factories in it.
-    """
-    plain = read_plain(path, overrides)
-    try:
-        return from_plain(plain)
-    except ConfigError as error:
-        raise ConfigError([*error.problems, *_problems_of(_name_checks(plain))]) from None
 
 
 def validate(path: str | Path, overrides: Sequence[str] = ()) -> RunOutline:
@@ -87,18 +69,11 @@ def preflight(config: Config) -> RunOutline:
         ConfigError: all problems of names, strategy and data at once.
         StonecropError: whatever else would stop the run.
     """
-    checks: list[Callable[[], object]] = [*_name_checks(to_plain(config)), partial(_build_strategy, config)]
-    problems = list(dict.fromkeys(_problems_of(checks)))
-    try:
-        federation = federation_of(config)
-        poisoned(config, federation)
-        setup = Setup.of(config, federation)
-    except ConfigError as error:
-        raise ConfigError(list(dict.fromkeys([*problems, *error.problems]))) from None
-    if problems:
-        raise ConfigError(problems)
+    federation, setup = checked_setup(config, partial(poisoned, config))
     if not federation.clients:
         raise DataError("data: expected at least one client to simulate, got none")
+    check_clients(config, setup.strategy, len(federation.clients))
+    _check_widths(config, federation)
     tensors = trainable_tensors(setup.model)
     infos = [ClientInfo(name, size_class(len(c.train)), __version__, True) for name, c in federation.clients.items()]
     return RunOutline(
@@ -108,40 +83,15 @@ def preflight(config: Config) -> RunOutline:
         parameters=sum(t.size for t in tensors.values()),
         rounds=config.run.rounds,
         privacy=setup.describe_privacy(infos),
+        user_privacy=describe_user_privacy(setup),
         formats=config.export.formats,
     )
 
 
-def _build_strategy(config: Config) -> None:
-    build_strategy(config.strategy.name, config.strategy.factory, config.strategy.args)
-
-
-def _name_checks(plain: Mapping[str, Any]) -> list[Callable[[], object]]:
-    """A check for each name and each factory of a config, which may be wrong in other ways."""
-    tables: Mapping[str, Mapping[str, object]] = {
-        "data": DATASETS,
-        "task": TASKS,
-        "model": MODELS,
-        "strategy": known_strategies(),
-    }
-    checks: list[Callable[[], object]] = []
-    for section, table in tables.items():
-        chosen = plain.get(section)
-        name, factory = (chosen.get("name"), chosen.get("factory")) if isinstance(chosen, Mapping) else (None, None)
-        if isinstance(factory, str):
-            checks.append(partial(load_callable, factory, f"{section}.factory"))
-        elif isinstance(name, str):
-            checks.append(partial(look_up, f"{section}.name", name, table))
-    export = plain.get("export")
-    formats = export.get("formats") if isinstance(export, Mapping) else None
-    if isinstance(formats, Sequence) and not isinstance(formats, str):
-        checks += [partial(build_exporter, name) for name in formats if isinstance(name, str)]
-    return checks
-
-
-def _problems_of(checks: Iterable[Callable[[], object]]) -> Iterable[str]:
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            yield from error.problems
+def _check_widths(config: Config, federation: Federation) -> None:
+    unknown = sorted(config.quant.client_bits.keys() - federation.clients.keys())
+    if unknown:
+        raise ConfigError(
+            f"quant.client_bits: expected clients of this data set ({', '.join(sorted(federation.clients))}), "
+            f"got {', '.join(unknown)}"
+        )

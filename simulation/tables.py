@@ -10,6 +10,7 @@ from rich.table import Table
 from fl_server.report.privacy_words import span
 
 if TYPE_CHECKING:
+    from fl_core.quant.spec import QuantSpec
     from simulation.preflight import RunOutline
 
 
@@ -30,7 +31,9 @@ def outline_table(outline: RunOutline) -> Table:
             f"{', '.join(outline.formats)}, {_how_often(outline.config.export.every)}" if outline.formats else "none",
         ),
         ("run beside it", outline.config.run.beside or "none"),
-        *_privacy_rows(outline.privacy),
+        *_width_rows(outline.config.quant),
+        *(_privacy_rows(outline.privacy) if outline.privacy or not outline.user_privacy else []),
+        *_user_rows(outline.user_privacy),
     ]
     for label, value in rows:
         table.add_row(label, value)
@@ -39,6 +42,26 @@ def outline_table(outline: RunOutline) -> Table:
 
 def _how_often(every: int) -> str:
     return "after each round" if every == 1 else f"every {every} rounds and after the last"
+
+
+def _width_rows(quant: QuantSpec) -> list[tuple[str, str]]:
+    if not quant.client_bits:
+        return []
+    clients = [f"{client} {bits}" for client, bits in sorted(quant.client_bits.items())]
+    return [("weight bits", f"{quant.weight_bits}; {', '.join(clients)}")]
+
+
+def _user_rows(user: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """The guarantee for whole clients, beside the one for single examples."""
+    if user is None:
+        return []
+    return [
+        ("privacy of whole clients", f"epsilon {user['epsilon']:g}, delta {user['delta']:g}, {user['accountant']}"),
+        (
+            "noise at the server",
+            f"{user['noise_multiplier']:.4g} x clip norm {user['clip_norm']:g}, {user['mechanism']}",
+        ),
+    ]
 
 
 def _privacy_rows(privacy: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -76,15 +76,15 @@ def try_artifact(run_dir: Path, count: int) -> Trial:
 
 
 def newest_artifact(run_dir: Path) -> Path:
-    """Folder of the last artefact that passed its gate.
+    """Folder of the last artefact that passed its gate, of the run's main width.
 
     Raises:
         ExportError: no artefact has been published in this run.
     """
-    published = series.published_artifacts(list(read_events(run_dir)))
-    if not published:
+    newest = series.main_artifact(list(read_events(run_dir)))
+    if newest is None:
         raise ExportError(f"{run_dir}: expected a published artefact, got none (see export.formats and the report)")
-    path = run_dir / published[-1].path
+    path = run_dir / newest.path
     return path if path.is_dir() else path.parent
 
 

@@ -82,6 +82,11 @@ class Strategy(ABC):
     traits: ClassVar[frozenset[Trait]] = frozenset()
     """What the table of forbidden pairs looks at before a run starts."""
 
+    @property
+    def least_updates(self) -> int:
+        """A round with fewer updates moves nothing; a run whose cohorts are smaller is refused."""
+        return 1
+
     # The client's half.
 
     def phases(self) -> Sequence[Phase]:

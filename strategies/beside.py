@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fl_core.types import ClientUpdate, Tensors
-from strategies.base import StrategyState
 from strategies.client import ClientContext, Phase
-from strategies.wrapped import Wrapped
+from strategies.wrapped import SummedInside
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside(Wrapped):
+class Beside(SummedInside):
     """The inner strategy, and a personal phase of ``epochs`` passes after its own; None: as the config says."""
 
     epochs: int | None = None
@@ -35,9 +33,7 @@ class Beside(Wrapped):
         if any(phase.personal for phase in self.inner.phases()):
             who = type(self.inner).__name__
             raise ValueError(f"strategy.args.inner: expected a strategy without a personal phase, got {who}")
-        # What the inner one is not allowed, the whole is not allowed.
-        object.__setattr__(self, "traits", self.inner.traits)
-        object.__setattr__(self, "needs_all", self.inner.needs_all)
+        super().__post_init__()
 
     @abstractmethod
     def personal_phase(self) -> Phase:
@@ -62,19 +58,3 @@ class Beside(Wrapped):
     def correction(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
         """The pull in the personal phase."""
         return self.pull(params, context) if context.phase.personal else self.inner.correction(params, context)
-
-    def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
-        """The inner strategy's."""
-        return self.inner.accumulate(state, update)
-
-    def ready(self, state: StrategyState) -> bool:
-        """The inner strategy's."""
-        return self.inner.ready(state)
-
-    def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
-        """The inner strategy's."""
-        return self.inner.combine(state, updates)
-
-    def finish(self, state: StrategyState) -> StrategyState:
-        """The inner strategy's."""
-        return self.inner.finish(state)

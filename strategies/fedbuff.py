@@ -11,18 +11,17 @@ proximal term composes. Scaling by s is after any noise, so it costs no privacy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fl_core.types import ClientUpdate, Tensors
+from fl_core.types import ClientUpdate
 from strategies.base import MODEL_PART, StrategyState, Trait
 from strategies.staleness import Staleness, check_staleness, staleness_weight, versions_behind, with_delta
-from strategies.wrapped import Wrapped
+from strategies.wrapped import SummedInside
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedBuff(Wrapped):
+class FedBuff(SummedInside):
     """A version ends when ``buffer_size`` updates are in; older ones than ``max_staleness`` are rejected."""
 
     buffer_size: int = 10
@@ -44,9 +43,12 @@ class FedBuff(Wrapped):
             )
         if "asynchronous" in self.inner.traits:
             raise ValueError(f"strategy.args.inner: expected a synchronous strategy, got {type(self.inner).__name__}")
-        # What the inner one is not allowed, the whole is not allowed.
-        object.__setattr__(self, "traits", self.inner.traits | {"asynchronous"})
-        object.__setattr__(self, "needs_all", self.inner.needs_all)
+        if self.buffer_size < self.inner.least_updates:
+            raise ValueError(
+                f"strategy.args.buffer_size: expected at least {self.inner.least_updates}, the fewest updates with "
+                f"which {type(self.inner).__name__} moves, got {self.buffer_size}"
+            )
+        super().__post_init__()
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
         """buffer + weight * s(staleness) * delta.
@@ -61,11 +63,3 @@ class FedBuff(Wrapped):
     def ready(self, state: StrategyState) -> bool:
         """With a full buffer."""
         return state.summed >= self.buffer_size
-
-    def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
-        """The inner strategy's."""
-        return self.inner.combine(state, updates)
-
-    def finish(self, state: StrategyState) -> StrategyState:
-        """The inner strategy's."""
-        return self.inner.finish(state)

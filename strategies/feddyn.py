@@ -10,7 +10,9 @@ Server, over the S of N clients that answered:
     h <- h - alpha * S/N * mean(w_k - x);    x <- x + mean(w_k - x) - h / alpha
 
 - The paper minimises exactly; here the clients' SGD does what it can, with its own momentum and schedule, and g_k is
-  the gradient at the local optimum as far as it is reached.
+  the gradient at the local optimum as far as it is reached. Where the clients come the share s of the way to it, a
+  round shrinks errors to sqrt(1 - s) of what they were, at best: with few local steps it swings, and needs more of
+  them or a larger alpha.
 - Weights: means are weighted by example counts, and the fixed point is that of the losses so weighted. Where S < N and
   the counts differ this holds in expectation alone.
 - Privacy: g_k follows from updates that are private already and never leaves; it costs nothing. But it sums up the

@@ -1,8 +1,9 @@
 """A strategy around another: what it does not decide itself is decided by the one inside.
 
-The client's half, the state before the first round, what is broadcast, what an update must hold and the step of the
-server are the inner strategy's. So a wrapper that changes how updates become a mean composes with every algorithm of
-the clients and with every server optimiser, and overrides none.
+With ``Wrapped`` the client's half, the state before the first round, what is broadcast, what an update must hold and
+the step of the server are the inner strategy's. So a wrapper that changes how updates become a mean composes with every
+algorithm of the clients and with every server optimiser, and overrides none. With ``SummedInside`` that too is the
+inner strategy's: such a wrapper changes the clients' half, or the updates before they are summed.
 """
 
 from __future__ import annotations
@@ -24,9 +25,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapped(Strategy):
-    """Everything is as ``inner`` says."""
+    """Everything is as ``inner`` says, but for how updates become means.
+
+    Raises:
+        ValueError: ``inner`` adds noise for whole clients, which must be the outermost.
+    """
 
     inner: Strategy = field(default_factory=FedAvg)
+
+    def __post_init__(self) -> None:
+        if "central_dp" in self.inner.traits:
+            raise ValueError(
+                f"strategy.args.inner: expected a strategy without noise for whole clients, which goes around all "
+                f"others, got {type(self.inner).__name__} inside {type(self).__name__}"
+            )
+        # What the inner one is not allowed, the whole is not allowed.
+        object.__setattr__(self, "traits", type(self).traits | self.inner.traits)
+
+    @property
+    def least_updates(self) -> int:
+        """The inner strategy's."""
+        return self.inner.least_updates
 
     def phases(self) -> Sequence[Phase]:
         """The inner strategy's."""
@@ -65,6 +84,44 @@ class Wrapped(Strategy):
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
         """The inner strategy's."""
         return self.inner.server_step(state, means)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummedInside(Wrapped):
+    """Updates are the inner strategy's to sum as well; a list is kept only where it keeps one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "needs_all", self.inner.needs_all)
+
+    def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
+        """The inner strategy's."""
+        return self.inner.accumulate(state, update)
+
+    def ready(self, state: StrategyState) -> bool:
+        """The inner strategy's."""
+        return self.inner.ready(state)
+
+    def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
+        """The inner strategy's."""
+        return self.inner.combine(state, updates)
+
+    def finish(self, state: StrategyState) -> StrategyState:
+        """The inner strategy's."""
+        return self.inner.finish(state)
+
+
+def sums_plainly(strategy: Strategy) -> bool:
+    """Whether updates become means as ``Strategy`` itself makes them: weighted running sums, however it is wrapped."""
+    kind = type(strategy)
+    own = (kind.accumulate, kind.finish, kind.ready)
+    if isinstance(strategy, SummedInside) and own == (
+        SummedInside.accumulate,
+        SummedInside.finish,
+        SummedInside.ready,
+    ):
+        return sums_plainly(strategy.inner)
+    return not strategy.needs_all and own == (Strategy.accumulate, Strategy.finish, Strategy.ready)
 
 
 def means_of(strategy: Strategy, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:

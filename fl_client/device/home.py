@@ -75,6 +75,8 @@ class Device:
     """Noise from named seeds, for tests: the run is then not private, and says so wherever it speaks."""
     threads: int | None = None
     """Threads of local training; null leaves it to torch."""
+    share_device_state: bool = False
+    """Whether the server is told battery, charging and temperature when it asks; no privacy budget covers these."""
 
     def __post_init__(self) -> None:
         if not self.client_id:

@@ -71,7 +71,7 @@ def probe(root: Path = Path("/")) -> Board:
     l4t = _l4t(root)
     machine, bits = platform.machine(), struct.calcsize("P") * 8
     return Board(
-        model=_text(root / "proc/device-tree/model") or _text(root / "sys/class/dmi/id/product_name"),
+        model=text_of(root / "proc/device-tree/model") or text_of(root / "sys/class/dmi/id/product_name"),
         machine=machine,
         pointer_bits=bits,
         system=_system(root),
@@ -84,7 +84,7 @@ def probe(root: Path = Path("/")) -> Board:
         accelerators=tuple(dict.fromkeys(_accelerators(root))),
         runtimes=_runtimes(),
         power=tuple(_power(root)),
-        thermal=tuple(_thermal(root)),
+        thermal=tuple(thermal(root)),
         problems=tuple(problems_of(bits, l4t, memory.get("MemTotal", 0), memory.get("SwapTotal", 0))),
     )
 
@@ -99,36 +99,38 @@ def problems_of(pointer_bits: int, l4t: str, memory_bytes: int, swap_bytes: int)
         yield f"{(memory_bytes + swap_bytes) / 1e6:.0f} MB of memory with swap: torch alone takes 300; add swap"
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """A small file's text without blanks around it; empty where it cannot be read."""
     with suppress(OSError):
         return path.read_bytes().decode(errors="replace").strip(" \0\n\t")
     return ""
 
 
-def _number(path: Path) -> float | None:
+def number_of(path: Path) -> float | None:
+    """The number in a small file; None where there is none."""
     with suppress(ValueError):
-        return float(_text(path))
+        return float(text_of(path))
     return None
 
 
 def _memory(root: Path) -> dict[str, int]:
-    lines = _text(root / "proc/meminfo").splitlines()
+    lines = text_of(root / "proc/meminfo").splitlines()
     fields = (line.split() for line in lines)
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in fields if len(words) == 3}  # given in kB
 
 
 def _system(root: Path) -> str:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text(root / "etc/os-release"), re.M)
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', text_of(root / "etc/os-release"), re.M)
     return found[1] if found else ""
 
 
 def _l4t(root: Path) -> str:
-    found = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
+    found = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", text_of(root / "etc/nv_tegra_release"))
     return f"{found[1]}.{found[2]}" if found else ""
 
 
 def _cpu(root: Path) -> str:
-    text = _text(root / "proc/cpuinfo")
+    text = text_of(root / "proc/cpuinfo")
     for key in ("model name", "Model", "CPU part"):
         found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.M)
         if found:
@@ -141,7 +143,7 @@ def _accelerators(root: Path) -> Iterator[str]:
         if (root / node).exists():
             yield name
     for device in sorted((root / "sys/bus/usb/devices").glob("*")):
-        if (_text(device / "idVendor"), _text(device / "idProduct")) in _CORAL_USB:
+        if (text_of(device / "idVendor"), text_of(device / "idProduct")) in _CORAL_USB:
             yield "Coral Edge TPU (USB)"
 
 
@@ -156,23 +158,25 @@ def _runtimes() -> dict[str, str]:
 def _power(root: Path) -> Iterator[Sensor]:
     """Rails of INA chips, whose driver gives mV and mA, and every hwmon chip that gives microwatts."""
     for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        name = _text(chip / "name")
+        name = text_of(chip / "name")
         for path in sorted(chip.glob("power*_input")):
-            microwatts = _number(path)
+            microwatts = number_of(path)
             if microwatts is not None:
-                yield Sensor(str(path), _text(path.with_name(f"{path.stem[:-6]}_label")) or name, microwatts / 1e6, "W")
+                label = text_of(path.with_name(f"{path.stem[:-6]}_label")) or name
+                yield Sensor(str(path), label, microwatts / 1e6, "W")
         if name not in _POWER_CHIPS:
             continue
         for path in sorted(chip.glob("curr*_input")):
             channel = path.stem[4:-6]
-            milliamperes, millivolts = _number(path), _number(chip / f"in{channel}_input")
-            label = _text(chip / f"in{channel}_label") or f"{name} {channel}"
+            milliamperes, millivolts = number_of(path), number_of(chip / f"in{channel}_input")
+            label = text_of(chip / f"in{channel}_label") or f"{name} {channel}"
             if milliamperes is not None and millivolts is not None:
                 yield Sensor(str(path), label, milliamperes * millivolts / 1e6, "W")
 
 
-def _thermal(root: Path) -> Iterator[Sensor]:
+def thermal(root: Path) -> Iterator[Sensor]:
+    """The thermal zones that can be read, in degrees Celsius."""
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        millidegrees = _number(zone / "temp")
+        millidegrees = number_of(zone / "temp")
         if millidegrees is not None:
-            yield Sensor(str(zone / "temp"), _text(zone / "type"), millidegrees / 1000, "degC")
+            yield Sensor(str(zone / "temp"), text_of(zone / "type"), millidegrees / 1000, "degC")

@@ -16,14 +16,19 @@ from pathlib import Path
 from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.device.home import Home
 from fl_client.device.identity import Identity, clock_error_s, load_identity, renew_if_due
-from fl_client.device.processes import SOCKET_KEY
-from fl_client.resident.explain import End, explain_end, with_clock
-from fl_client.resident.supervise import Part, Supervisor
+from fl_client.resident.client import SOCKET_KEY
+from fl_client.resident.explain import explain_end, with_clock
 from fl_core.errors import IdentityError, PolicyError, ServerAwayError
+from fl_core.supervise import End, Part, Supervisor
 
 logger = logging.getLogger(__name__)
 
 _STEP_S = 0.5
+_TRAINER_STOP_S = 35.0
+"""The trainer lets a running task finish."""
+_LONGEST_WAIT_S = 60.0
+_SUPEREXEC = "flower-superexec"
+"""A SuperNode starts it once; without it the node stays online and answers nothing."""
 _RENEW_EVERY_S = 600.0
 _QUIET = {
     "MALLOC_ARENA_MAX": "2",  # each thread's own heap would cost a small board tens of megabytes
@@ -46,7 +51,7 @@ class Ports:
 def trainer_part(home: Home, ports: Ports, python: str) -> Part:
     """The resident trainer, run by the interpreter ``python``, which may be another one than the SuperNode's."""
     where = ("--home", str(home.folder), "--metrics-port", str(ports.metrics))
-    return Part("trainer", lambda: [python, "-m", "fl_client.resident", *where], _last_line)
+    return Part("trainer", lambda: [python, "-m", "fl_client.resident", *where], _last_line, stop_s=_TRAINER_STOP_S)
 
 
 def node_parts(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) -> list[Part]:
@@ -68,7 +73,10 @@ def node_parts(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) 
     def ready() -> bool:
         return answers(ports.forwarder) and trainer_socket.exists()
 
-    return [Part("forwarder", forwarder, explain_end), Part("supernode", supernode, with_clock(ahead_s), ready)]
+    return [
+        Part("forwarder", forwarder, explain_end),
+        Part("supernode", supernode, with_clock(ahead_s), ready, helper=_SUPEREXEC),
+    ]
 
 
 def supernode_command(identity: Identity, ports: Ports, trainer_socket: Path, *isolation: str) -> list[str]:
@@ -136,7 +144,8 @@ def keep_up(root: Path, parts: Sequence[Part]) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    supervisor = Supervisor(root, parts, environment(root))
+    folder = root / "run"
+    supervisor = Supervisor(root, folder, parts, environment(root), first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
     supervisor.end_leftovers()
     renewal = Renewal(root)
     try:

@@ -8,22 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fl_core.errors import StonecropError
+from fl_core.supervise import End
 
 SKEW_S = 300.0
 """Flower takes a SuperNode's signed time from 305 s old to 5 s ahead."""
-
-
-@dataclass(frozen=True)
-class End:
-    """Why a process ended, and how long the wait before its next start may grow."""
-
-    words: str
-    longest_wait_s: float = 60.0
-    perhaps_clock: bool = False
-    """A wrong clock of the board looks the same."""
 
 
 _CASES: tuple[tuple[re.Pattern[str], End], ...] = (
@@ -66,15 +57,19 @@ def explain_clock(ahead_s: float) -> str | None:
 
 
 def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], End | None]:
-    """``explain_end`` that looks at the clock where that may be the reason. ``ahead_s`` may raise StonecropError."""
+    """``explain_end`` that looks at the clock where that may be the reason, or nothing else is known to be.
+
+    ``ahead_s`` may raise StonecropError.
+    """
 
     def explain(tail: str) -> End | None:
         end = explain_end(tail)
-        if end is None or not end.perhaps_clock:
+        if end is not None and not end.perhaps_clock:
             return end
         try:
-            return replace(end, words=explain_clock(ahead_s()) or end.words)
+            words = explain_clock(ahead_s())
         except StonecropError:
             return end
+        return end if words is None else replace(end or End(words), words=words)
 
     return explain

@@ -1,4 +1,4 @@
-"""Which code a server's plan may name on a device: what is built in, and what the device's owner has listed.
+"""What a server gets of a device: only code that the owner has listed runs, and only what the owner shares is told.
 
 A plan is data, but ``package.module:callable`` in it makes a device import and call code. So every text of that form,
 wherever in the plan it stands, must be in ``device.yaml``; the check comes before anything is imported.
@@ -7,10 +7,12 @@ wherever in the plan it stands, must be in ``device.yaml``; the check comes befo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fl_client.answers import Answers
+from fl_client.device.condition import condition_of
 from fl_client.device.home import Device
 from fl_core.errors import PolicyError
 from fl_core.types import ClientInfo, RoundPlan, Tensors
@@ -25,13 +27,17 @@ class GuardedTrainer:
         PolicyError: from every method that takes a plan: it names code or a model that the device does not allow.
     """
 
-    def __init__(self, inner: Answers, device: Device) -> None:
+    def __init__(
+        self, inner: Answers, device: Device, condition: Callable[[], Mapping[str, float]] = condition_of
+    ) -> None:
         self._inner = inner
         self._device = device
+        self._condition = condition
 
     def info(self) -> ClientInfo:
-        """See ``Answers``."""
-        return self._inner.info()
+        """See ``Answers``; with how the device is right now, where its owner shares that."""
+        info = self._inner.info()
+        return replace(info, device=self._condition()) if self._device.share_device_state else info
 
     def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
         """See ``Answers``."""

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fl_core import errors
 from fl_core.errors import StonecropError, TrainerError, WireError
-from fl_core.types import SCHEMA_VERSION, ClientInfo, RoundPlan, Tensors
+from fl_core.types import ClientInfo, RoundPlan, Tensors, check_version
 
 SERVICE = "stonecrop.Trainer"
 METHODS = ("info", "ranges", "train", "evaluate", "status")
@@ -71,7 +71,7 @@ def decode_task(data: bytes, code_version: str) -> tuple[RoundPlan, Tensors]:
         if header_bytes > _HEADER_LIMIT_BYTES:
             raise ValueError(f"a header of {header_bytes} bytes")
         fields = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["plan"])
-        check_version(fields.get("schema_version"), fields.get("code_version"), code_version)
+        check_version(fields, code_version)
         return TypeAdapter(RoundPlan).validate_python(fields), load(data)
     except ValidationError as wrong:
         first = wrong.errors()[0]
@@ -79,19 +79,6 @@ def decode_task(data: bytes, code_version: str) -> tuple[RoundPlan, Tensors]:
         raise WireError(f"plan: {where}: {first['msg']}, got {first['input']!r}") from None
     except (ValueError, KeyError, TypeError, AttributeError, struct.error, SafetensorError) as error:
         raise WireError(f"task: expected a plan with a model, got {len(data)} bytes ({error})") from None
-
-
-def check_version(schema: object, code: object, own_code: str) -> None:
-    """Refuse a plan that other code made.
-
-    Raises:
-        WireError: names both versions.
-    """
-    if schema != SCHEMA_VERSION or code != own_code:
-        raise WireError(
-            f"plan: this trainer expects schema {SCHEMA_VERSION} and code {own_code}, got schema {schema} and code "
-            f"{code}; install the same release of Stonecrop on server and device"
-        )
 
 
 def encode_info(info: ClientInfo) -> bytes:

@@ -202,6 +202,9 @@ class RoundSection:
     deadline_s: float = 600.0
     quorum: float = 0.5
     """Share of the cohort whose accepted updates make a round; with fewer the global model stays as it was."""
+    min_clients: int = 1
+    """So many clients must be there before a synchronous round, or an asynchronous run, starts; the wait is at most
+    ``deadline_s``."""
     max_update_norm: float = 1e3
     """An update whose Euclidean norm is larger is rejected."""
     max_weight: int = 1_000_000
@@ -210,6 +213,7 @@ class RoundSection:
     def __post_init__(self) -> None:
         _require(self.deadline_s > 0, "round.deadline_s", "above 0", self.deadline_s)
         _require(0 < self.quorum <= 1, "round.quorum", "above 0, at most 1", self.quorum)
+        _require(self.min_clients >= 1, "round.min_clients", "at least 1", self.min_clients)
         _require(self.max_update_norm > 0, "round.max_update_norm", "above 0", self.max_update_norm)
         _require(self.max_weight >= 1, "round.max_weight", "at least 1", self.max_weight)
 

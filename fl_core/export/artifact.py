@@ -47,10 +47,14 @@ class Origin:
     run: str
     round: int
     epsilon: float | None = None
-    """Privacy spent on the weights, the largest over the clients; None without a guarantee."""
+    """Privacy spent on the weights, the largest over all clients so far; None without a guarantee."""
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     """How raw data becomes the model's float input, as plain values."""
+    weight_bits: int | None = None
+    """The ``quant.weight_bits`` that its clients train at; single layers may have their own. None: not stated."""
+    user_epsilon: float | None = None
+    """Privacy spent for each whole client, by the server's noise; None without that guarantee."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Grid = Literal["asymmetric", "symmetric"]
@@ -31,18 +31,36 @@ class QuantSpec:
     """fixed: constants; public: calibrated on public examples; ema: running, never under privacy; learned:
     parameters inside the clipped update; dp_histogram: measured under DP in round 0, paid from the budget."""
     per_layer: Mapping[str, int] = field(default_factory=dict)
-    """Weight bits of single layers, by their name in the float model."""
+    """Weight bits of single layers, by their name in the float model; at every width of a fleet."""
+    client_bits: Mapping[str, int] = field(default_factory=dict)
+    """``weight_bits`` of single clients, by client_id: a fleet of boards that do not all run the same width."""
 
     def __post_init__(self) -> None:
         _check_bits("quant.weight_bits", self.weight_bits)
         for layer, bits in self.per_layer.items():
             _check_bits(f"quant.per_layer.{layer}", bits)
+        for client, bits in self.client_bits.items():
+            _check_bits(f"quant.client_bits.{client}", bits)
         if self.activation_bits != 8:
             raise ValueError(f"quant.activation_bits must be 8, got {self.activation_bits}")
 
     def bits_of(self, layer: str) -> int:
         """Weight bits of one layer of the float model."""
         return self.per_layer.get(layer, self.weight_bits)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """``weight_bits`` first, then every other width that a client trains at, wide ones first."""
+        others = set(self.client_bits.values()) - {self.weight_bits}
+        return (self.weight_bits, *sorted(others, reverse=True))
+
+    def width_of(self, client_id: str) -> int:
+        """What one client trains at."""
+        return self.client_bits.get(client_id, self.weight_bits)
+
+    def at_width(self, bits: int) -> QuantSpec:
+        """The same for one width alone: what a client of it is told, which need not know of any other client."""
+        return replace(self, weight_bits=bits, client_bits={})
 
 
 def _check_bits(field_name: str, bits: int) -> None:

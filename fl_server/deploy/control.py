@@ -1,7 +1,7 @@
-"""Flower's Control API on loopback, through Flower's own command: submit a run, ask for its status, stop it.
+"""Flower's Control API on loopback: submit a run, ask for its status, stop it, let nodes in and out.
 
-The API has no authentication, so it must never be reachable from outside this machine; the gateway passes on calls of
-the fleet alone.
+A run is submitted by Flower's own command, which builds the bundle; the other calls are made from here. The API has no
+authentication, so it must never be reachable from outside this machine; the gateway passes on calls of the fleet alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_core.errors import RoundError
+from fl_core.flower_private import ControlApi
 from fl_core.runlog import write_atomic
 from fl_server.deploy.home import HOME_VARIABLE, Home
 from fl_server.gateway.layout import GatewayFiles
@@ -52,7 +53,7 @@ def write_connection(home: Home) -> None:
 
 @dataclass(frozen=True)
 class Control:
-    """Flower's command for one server."""
+    """The Control API of one server."""
 
     home: Home
 
@@ -66,13 +67,12 @@ class Control:
         return str(answer["run-id"])
 
     def status(self, run_id: str) -> str:
-        """Flower's word for how a run is: pending, starting, running, or finished with an outcome.
+        """Flower's word for how a run is: pending, starting, running or finished.
 
         Raises:
             RoundError: the SuperLink does not know it, or does not answer.
         """
-        answer = self._flwr("list", CONNECTION, "--run-id", run_id)
-        return str(answer["runs"][0]["status"])
+        return self._api.run_status(run_id)
 
     def stop(self, run_id: str) -> None:
         """End a run and its ServerApp.
@@ -80,15 +80,15 @@ class Control:
         Raises:
             RoundError: it had ended already, or the SuperLink does not answer.
         """
-        self._flwr("stop", run_id, CONNECTION)
+        self._api.stop_run(run_id)
 
-    def register(self, public_key: Path, name: str) -> str:
-        """Let the SuperNode with this key in; gives its node id.
+    def register(self, public_key: bytes, name: str) -> str:
+        """Let the SuperNode with this key (SubjectPublicKeyInfo, PEM) in; gives its node id.
 
         Raises:
             RoundError: the SuperLink did not take it.
         """
-        return str(self._flwr("supernode", "register", str(public_key), CONNECTION, "--name", name)["node-id"])
+        return self._api.register_node(public_key, name)
 
     def unregister(self, node_id: str) -> None:
         """Let the SuperNode out.
@@ -96,7 +96,12 @@ class Control:
         Raises:
             RoundError: there is none of that id, or the SuperLink does not answer.
         """
-        self._flwr("supernode", "unregister", node_id, CONNECTION)
+        self._api.unregister_node(node_id)
+
+    @property
+    def _api(self) -> ControlApi:
+        certificate = GatewayFiles(self.home.folder).ca_certificate.read_bytes()
+        return ControlApi(f"127.0.0.1:{self.home.settings.superlink_port}", certificate)
 
     def _flwr(self, *arguments: str) -> Mapping[str, Any]:
         command = [str(Path(sys.executable).parent / "flwr"), *arguments, "--format", "json"]

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fl_core.assemble import federation_of
 from fl_core.config import Config, to_yaml
 from fl_core.errors import ConfigError, RoundError, RunFolderError, StonecropError
 from fl_core.runlog import Event, write_atomic
+from fl_server.checks import checked_setup
 from fl_server.deploy.director import is_complete, is_locked
 from fl_server.deploy.follow import Follower
 from fl_server.deploy.home import SETTINGS_FILE, Failure, Home, Settings
 from fl_server.gateway.authority import init_authority
-from fl_server.setup import Setup
+from fl_server.preflight import check_deployed
 
 POLL_S = 0.2
 FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
@@ -31,7 +31,7 @@ FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
 class RunStoppedError(StonecropError):
     """A deployed run met an error that it would meet again; the exit code is that error's own."""
 
-    def __init__(self, reason: str, exit_code: int) -> None:
+    def __init__(self, reason: str, exit_code: int = StonecropError.exit_code) -> None:
         super().__init__(reason)
         self.exit_code = exit_code
 
@@ -59,7 +59,8 @@ def want_run(home: Home, config: Config, overwrite: bool) -> Path:
 
     Raises:
         RunFolderError: a run of that name is there, or another one is under way.
-        StonecropError: the config cannot run.
+        ConfigError: the config is wrong; with all of its problems.
+        StonecropError: it cannot run for another reason.
     """
     _refuse_second(home, config.run.name)
     run_dir = home.runs / config.run.name
@@ -70,7 +71,8 @@ def want_run(home: Home, config: Config, overwrite: bool) -> Path:
         )
     if config.run.beside is not None:
         raise ConfigError(f"run.beside: a deployed run has none beside it; expected null, got {config.run.beside!r}")
-    Setup.of(config, federation_of(config))
+    check_deployed(config)
+    checked_setup(config)
     if run_dir.exists():
         if is_locked(run_dir):
             raise RunFolderError(f"{run_dir}: another process is at work on this run")

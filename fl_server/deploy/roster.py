@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_core.errors import RoundError
-from fl_core.runlog import write_atomic, write_json
+from fl_core.runlog import write_json
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import Home
 from fl_server.gateway.operate import NodeKey, approved_keys, retired_keys
@@ -41,7 +41,7 @@ class Roster:
         retired = {_name_of(key) for key in retired_keys(self.home.folder)}
         fresh = [key for key in approved_keys(self.home.folder) if _name_of(key) not in known]
         for key in fresh:
-            known[_name_of(key)] = self._register(key)
+            known[_name_of(key)] = self.control.register(key.pem, key.client_id)
             write_json(self._path, known)
             logger.info("device %s: may connect", key.client_id)
         gone = [name for name in known if name in retired]
@@ -66,11 +66,6 @@ class Roster:
     def _known(self) -> dict[str, str]:
         """Node ids by the name of their key."""
         return dict(json.loads(self._path.read_text(encoding="utf-8"))) if self._path.is_file() else {}
-
-    def _register(self, key: NodeKey) -> str:
-        path = self.home.flower / "keys" / f"{_name_of(key)}.pub"
-        write_atomic(path, key.openssh)
-        return self.control.register(path, key.client_id)
 
 
 def _name_of(key: NodeKey) -> str:

@@ -6,6 +6,7 @@ is started once all of that is up, and again after whatever interrupted it.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import socket
 import sys
@@ -17,14 +18,15 @@ from pathlib import Path
 
 from fl_core.errors import ConfigError
 from fl_core.runlog import run_lock
+from fl_core.supervise import Part, Supervisor
 from fl_server.deploy.bundle import write_bundle
 from fl_server.deploy.control import Control, environment, write_connection
 from fl_server.deploy.director import Director
 from fl_server.deploy.endpoint import Health, serve
 from fl_server.deploy.home import Home
+from fl_server.deploy.renewal import Renewal
 from fl_server.deploy.roster import Roster
 from fl_server.deploy.status import RunStatus, RunWatch
-from fl_server.deploy.supervise import Service, Supervisor
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.gateway.nginx import GatewaySettings, nginx_command, write_nginx_conf
 from fl_server.gateway.service import service_command
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.2
 
 
-def superlink(home: Home) -> Service:
+def superlink(home: Home) -> Part:
     """The SuperLink, on loopback only."""
     files, port = GatewayFiles(home.folder), home.settings.superlink_port
     command = (
@@ -47,7 +49,8 @@ def superlink(home: Home) -> Service:
         "--enable-supernode-auth",
         "--disable-runtime-dependency-installation",
     )
-    return Service("superlink", command, environment(home), lambda: listens(port))
+    # A SuperLink starts its SuperExec once; without it no ServerApp starts.
+    return Part("superlink", lambda: command, ready=lambda: listens(port), helper="flower-superexec")
 
 
 def listens(port: int) -> bool:
@@ -57,8 +60,8 @@ def listens(port: int) -> bool:
     return False
 
 
-def services(home: Home) -> list[Service]:
-    """All processes of a server, in the order in which they start.
+def parts_of(home: Home) -> list[Part]:
+    """All processes of a server, in the order in which they start: each waits for those before it.
 
     Raises:
         IdentityError: the folder has no authority, or nginx is not installed.
@@ -70,10 +73,15 @@ def services(home: Home) -> list[Service]:
     write_nginx_conf(home.folder, gateway)
     enrolment = service_command(home.folder, settings.service_port)
     nginx = nginx_command(home.folder)
+
+    def all_listen(*ports: int) -> Callable[[], bool]:
+        return lambda: all(map(listens, ports))
+
+    behind = (settings.superlink_port, settings.service_port)
     return [
         superlink(home),
-        Service("enrolment", enrolment, environment(home), lambda: listens(settings.service_port)),
-        Service("gateway", nginx, environment(home), lambda: listens(settings.gateway_port)),
+        Part("enrolment", lambda: enrolment, may_start=all_listen(*behind[:1]), ready=all_listen(*behind[1:])),
+        Part("gateway", lambda: nginx, may_start=all_listen(*behind), ready=all_listen(settings.gateway_port)),
     ]
 
 
@@ -92,12 +100,13 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
     with run_lock(home.folder):
         write_bundle(home.bundle)
         write_connection(home)
-        supervisor = Supervisor(services(home), home.logs, home.folder / "processes.json")
+        supervisor = Supervisor(home.folder, home.logs, parts_of(home), environment(home))
         if supervisor.end_leftovers():
             say("ended what a server that was killed had left behind")
         _refuse_taken_ports(home)
         control = Control(home)
         director, watch = Director(home, control), NewestRun(home)
+        renewal = Renewal(home.folder, lambda: supervisor.restart("superlink"))
         ready = threading.Event()
         roster = threading.Thread(target=Roster(home, control).keep, args=(ready, stop), name="roster", daemon=True)
         roster.start()
@@ -108,7 +117,7 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
         try:
             with serve(health, home.settings.health_port) as port:
                 say(f"health and metrics: http://127.0.0.1:{port}/healthz and /metrics")
-                _loop(supervisor, director, ready, stop, say)
+                _loop(supervisor, director, renewal, ready, stop, say)
         finally:
             supervisor.stop()
 
@@ -116,12 +125,15 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
 def _loop(
     supervisor: Supervisor,
     director: Director,
+    renewal: Renewal,
     ready: threading.Event,
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
     was_ready, was_trouble = False, None
     while not stop.is_set():
+        if renewal.step(datetime.datetime.now(datetime.timezone.utc)):
+            say("the server's certificate was renewed")
         supervisor.step()
         if supervisor.ready != was_ready:
             was_ready = supervisor.ready

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-
 from fl_core.identity import EnrolmentToken
 from fl_server.gateway.authority import Authority
 from fl_server.gateway.devices import Device, DeviceRegistry
@@ -30,13 +28,6 @@ class NodeKey:
 
     client_id: str
     pem: bytes
-
-    @property
-    def openssh(self) -> bytes:
-        """The key as ``flwr supernode register`` reads it."""
-        return serialization.load_pem_public_key(self.pem).public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
 
 
 def create_token(

@@ -80,6 +80,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "sizes": sizes_figure(series.last_artifacts(events)),
         "artifacts": series.last_artifacts(events),
         "published": series.published_artifacts(events),
+        "widths": series.widths(events),
         "mishaps": series.mishaps(events),
         "resumed": len(series.of_kind(events, "run_resumed")),
         "privacy": privacy_words.describe(
@@ -163,8 +164,9 @@ def sizes_figure(artifacts: Sequence[series.PublishedArtifact]) -> Markup | None
         share = (
             f"{times:.1f} times smaller" if times >= 1.05 else ""
         )  # of a tiny net the format itself is the larger part
+        name = series.named(f"{artifact.format} int8", artifact.weight_bits)
         bars += [Bar(f"{artifact.format} float32", artifact.bytes_float, "s1"),
-                 Bar(f"{artifact.format} int8", artifact.bytes, "s3", share)]  # fmt: skip
+                 Bar(name, artifact.bytes, "s3", share)]  # fmt: skip
     return bar_chart("Artefact sizes", bars, as_bytes) if bars else None
 
 

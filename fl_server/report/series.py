@@ -58,6 +58,8 @@ class PublishedArtifact:
 
     round: int
     format: str
+    weight_bits: int | None
+    """The width of the clients that it is for; None where the run does not say."""
     path: str
     bytes: int
     bytes_float: int
@@ -66,6 +68,19 @@ class PublishedArtifact:
     """None where the outputs are no classes."""
     max_lsb: float
     exact_fraction: float
+
+
+@dataclass(frozen=True)
+class Width:
+    """What a fleet of several weight widths has for one of them."""
+
+    weight_bits: int
+    clients: tuple[str, ...]
+    """Who trains at it, of those that were there at the start."""
+    accuracy_fake_quant: float | None
+    accuracy_int8: float | None
+    artifacts: tuple[PublishedArtifact, ...]
+    """The last good one of every format."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +185,8 @@ def published_artifacts(events: Sequence[Event]) -> tuple[PublishedArtifact, ...
     """Every artefact that passed its gate, in order."""
     return tuple(
         PublishedArtifact(
-            event["round"], event["format"], event["path"], event["bytes"], event["bytes_float"],
+            event["round"], event["format"], event.get("weight_bits"), event["path"],
+            event["bytes"], event["bytes_float"],
             event["parity"]["examples"], event["parity"]["top1_agreement"],
             event["parity"]["max_lsb"], event["parity"]["exact_fraction"],
         )
@@ -179,17 +195,58 @@ def published_artifacts(events: Sequence[Event]) -> tuple[PublishedArtifact, ...
 
 
 def last_artifacts(events: Sequence[Event]) -> tuple[PublishedArtifact, ...]:
-    """The last good artefact of every format."""
-    return tuple({artifact.format: artifact for artifact in published_artifacts(events)}.values())
+    """The last good artefact of every format and width."""
+    return tuple({(a.weight_bits, a.format): a for a in published_artifacts(events)}.values())
+
+
+def main_artifact(events: Sequence[Event]) -> PublishedArtifact | None:
+    """The last good artefact of the width of ``quant.weight_bits``, whose accuracy the run is known by."""
+    main = start_of(events).get("weight_bits")
+    return next((a for a in reversed(published_artifacts(events)) if a.weight_bits == main), None)
+
+
+def widths(events: Sequence[Event]) -> tuple[Width, ...]:
+    """Every width of a fleet that has several, the main one first; empty in a fleet of one."""
+    start = start_of(events)
+    client_bits: Mapping[str, int] = start.get("client_bits") or {}
+    if not client_bits:
+        return ()
+    main: int = start["weight_bits"]
+    others = sorted({*client_bits.values()} - {main}, reverse=True)
+    return tuple(
+        Width(
+            bits,
+            tuple(name for name in start["clients"] if client_bits.get(name, main) == bits),
+            _newest(events, bits, "accuracy_fake_quant"),
+            _newest(events, bits, "accuracy_int8"),
+            tuple(artifact for artifact in last_artifacts(events) if artifact.weight_bits == bits),
+        )
+        for bits in ([main, *others] if others else [])
+    )
+
+
+def named(format: str, weight_bits: int | None) -> str:
+    """An artefact in words: its format, and its width where that is not 8 bits."""
+    return format if weight_bits in (None, 8) else f"{format}, {weight_bits}-bit weights"
 
 
 def mishaps(events: Sequence[Event]) -> tuple[Mishap, ...]:
     """All clients and artefacts that were left out of a round, with the reasons, in order."""
     return tuple(
-        Mishap(event["round"], MISHAPS[event["kind"]], event.get("client_id") or event["format"], event["reason"])
+        Mishap(event["round"], MISHAPS[event["kind"]], event.get("client_id") or _which(event), event["reason"])
         for event in events
         if event["kind"] in MISHAPS
     )
+
+
+def _newest(events: Sequence[Event], bits: int, figure: str) -> float | None:
+    """A figure of one width, from the last round that has it."""
+    found = [(record.get("widths") or {}).get(str(bits)) or {} for _, record in evaluations(events)]
+    return next((record[figure] for record in reversed(found) if record.get(figure) is not None), None)
+
+
+def _which(event: Event) -> str:
+    return named(event["format"], event.get("weight_bits"))
 
 
 def last_evaluation(events: Sequence[Event]) -> Mapping[str, Any]:

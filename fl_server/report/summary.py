@@ -46,7 +46,7 @@ def summarize(events: Sequence[Event], seconds: float, peak_rss_mb: float) -> di
     evaluation = series.last_evaluation(events)
     rounds = series.of_kind(events, "round_finished")
     trained = len(series.of_kind(events, "client_finished"))
-    published = series.published_artifacts(events)
+    newest = series.main_artifact(events)
     artifacts = series.last_artifacts(events)
     return {
         "name": events[0]["run"] if events else None,
@@ -63,14 +63,22 @@ def summarize(events: Sequence[Event], seconds: float, peak_rss_mb: float) -> di
         "groups": dict(evaluation.get("groups") or {}),
         **_clients_accuracy(events),
         **_personal_accuracy(events),
-        "parity": _parity(published[-1]) if published else None,
+        "parity": _parity(newest) if newest else None,
         "privacy": _privacy(events),
         "user_privacy": _user_privacy(events),
         "bytes_up": sum(event["uplink_bytes"] for event in rounds),
         "bytes_down": sum(event["downlink_bytes"] for event in rounds),
         "artifacts": [
-            {"format": a.format, "bytes": a.bytes, "bytes_float": a.bytes_float, "path": a.path} for a in artifacts
+            {
+                "format": a.format,
+                "weight_bits": a.weight_bits,
+                "bytes": a.bytes,
+                "bytes_float": a.bytes_float,
+                "path": a.path,
+            }
+            for a in artifacts
         ],
+        "widths": [_width(width) for width in series.widths(events)],
         "seconds": round(seconds, 3),
         "clients_per_second": round(trained / seconds, 3) if seconds > 0 else None,
         "peak_rss_mb": round(peak_rss_mb, 1),
@@ -136,6 +144,16 @@ def _parity(artifact: series.PublishedArtifact) -> dict[str, Any]:
         "top1_agreement": artifact.top1_agreement,
         "max_lsb": artifact.max_lsb,
         "exact_fraction": artifact.exact_fraction,
+    }
+
+
+def _width(width: series.Width) -> dict[str, Any]:
+    return {
+        "weight_bits": width.weight_bits,
+        "clients": list(width.clients),
+        "accuracy_fake_quant": width.accuracy_fake_quant,
+        "accuracy_int8": width.accuracy_int8,
+        "artifacts": [artifact.path for artifact in width.artifacts],
     }
 
 

@@ -43,6 +43,7 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
     metric = str(summaries[0]["metric"])
     show = as_metric(metric)
     groups = list(dict.fromkeys(group for summary in summaries for group in summary["groups"]))
+    widths = list(dict.fromkeys(width["weight_bits"] for summary in summaries for width in summary["widths"]))
     return [
         ("model", lambda s: str(s["model"] or ABSENT)),
         ("rounds", lambda s: str(s["rounds_done"])),
@@ -51,6 +52,7 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
         (f"{metric}, fake-quant", lambda s: show(s["accuracy_fake_quant"])),
         (f"{metric}, int8 in its runtime", lambda s: show(s["accuracy_int8"])),
         *((f"  {group}", _group(group, show)) for group in groups),
+        *((f"  at {bits}-bit weights, int8", _width(bits, show)) for bits in widths),
         ("clients' own held-out, mean", lambda s: show(s["clients_accuracy_mean"])),
         ("clients' own held-out, worst", lambda s: _worst(s["clients_accuracy_worst"], show)),
         *_personal(summaries, show),
@@ -66,6 +68,18 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
 
 def _group(group: str, show: Callable[[float | None], str]) -> Callable[[Summary], str]:
     return lambda summary: show(summary["groups"].get(group))
+
+
+def _width(bits: int, show: Callable[[float | None], str]) -> Callable[[Summary], str]:
+    """The artefact of one width of a fleet of several."""
+
+    def cell(summary: Summary) -> str:
+        own = next((width for width in summary["widths"] if width["weight_bits"] == bits), None)
+        if own is None:
+            return ABSENT
+        return f"{show(own['accuracy_int8'])}, {len(own['clients'])} clients"
+
+    return cell
 
 
 def _personal(

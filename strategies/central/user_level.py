@@ -25,7 +25,7 @@ from fl_core.types import ClientUpdate, Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState, Trait
 from strategies.central.clipping import clip_jointly
 from strategies.central.mechanism import Mechanism
-from strategies.wrapped import Wrapped
+from strategies.wrapped import Wrapped, sums_plainly
 
 REFUSED_INSIDE: Mapping[Trait, str] = {
     "asynchronous": (
@@ -52,6 +52,7 @@ class UserLevel(Wrapped):
         accountant: rdp or pld.
     """
 
+    traits: ClassVar[frozenset[Trait]] = frozenset({"central_dp"})
     mechanism: ClassVar[Mechanism | None] = None
     """Set by ``bound_to`` on a strategy that runs; a strategy from a config has none."""
     slot: ClassVar[str]
@@ -70,7 +71,7 @@ class UserLevel(Wrapped):
         require("delta", 0 < self.delta < 1, "between 0 and 1", self.delta)
         require("accountant", self.accountant in ("rdp", "pld"), "rdp or pld", self.accountant)
         _check_inner(self.inner)
-        object.__setattr__(self, "traits", self.inner.traits | {"central_dp"})
+        super().__post_init__()
 
     # What the kinds differ in.
 
@@ -186,6 +187,5 @@ def _check_inner(inner: Strategy) -> None:
     who = f"strategy.args.inner: {type(inner).__name__}"
     for trait in sorted(inner.traits & REFUSED_INSIDE.keys()):
         raise ValueError(f"{who} under noise for whole clients: {REFUSED_INSIDE[trait]}")
-    plain = (Strategy.accumulate, Strategy.finish, Strategy.ready)
-    if inner.needs_all or (type(inner).accumulate, type(inner).finish, type(inner).ready) != plain:
+    if not sums_plainly(inner):
         raise ValueError(f"{who} adds updates up in its own way, so its sensitivity to one client is not known")

@@ -19,7 +19,6 @@ from strategies.base import StrategyState, Trait
 from strategies.robust.rule import (
     Matrix,
     check_byzantine,
-    inherit_traits,
     refuse_asynchronous,
     rows_of,
     squared_distances,
@@ -40,12 +39,12 @@ class NearestNeighbourMixing(Wrapped):
     def __post_init__(self) -> None:
         check_byzantine(self.byzantine)
         refuse_asynchronous(self.inner)
-        inherit_traits(self)
+        super().__post_init__()
 
     @property
     def least_updates(self) -> int:
         """With fewer updates a round moves nothing."""
-        return max(2 * (self.byzantine or 0) + 1, getattr(self.inner, "least_updates", 1))
+        return max(2 * (self.byzantine or 0) + 1, self.inner.least_updates)
 
     def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
         """What the inner strategy makes of the mixed updates; nothing for too few."""

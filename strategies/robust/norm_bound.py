@@ -14,12 +14,11 @@ from typing import ClassVar
 from fl_core.tree import norm
 from fl_core.types import ClientUpdate, FloatArray, Tensors
 from strategies.base import RANGES_PART, StrategyState, Trait
-from strategies.robust.rule import inherit_traits
-from strategies.wrapped import Wrapped
+from strategies.wrapped import SummedInside
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormBound(Wrapped):
+class NormBound(SummedInside):
     """Every update is scaled down to ``max_norm``, over all its parts together, and handed to ``inner``.
 
     ``inner`` may be a plain mean, a robust rule or an asynchronous strategy; a list is kept only where it keeps one.
@@ -31,20 +30,11 @@ class NormBound(Wrapped):
     def __post_init__(self) -> None:
         if not self.max_norm > 0:
             raise ValueError(f"strategy.args.max_norm: expected above 0, got {self.max_norm}")
-        object.__setattr__(self, "needs_all", self.inner.needs_all)
-        inherit_traits(self)
+        super().__post_init__()
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
         """The bounded update, of weight 1, as the inner strategy takes it."""
         return self.inner.accumulate(state, bounded(update, self.max_norm))
-
-    def ready(self, state: StrategyState) -> bool:
-        """The inner strategy's."""
-        return self.inner.ready(state)
-
-    def finish(self, state: StrategyState) -> StrategyState:
-        """The inner strategy's."""
-        return self.inner.finish(state)
 
 
 def bounded(update: ClientUpdate, max_norm: float) -> ClientUpdate:

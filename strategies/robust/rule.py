@@ -55,12 +55,7 @@ class RobustRule(Wrapped):
         if self.inner.needs_all:
             raise ValueError(f"strategy.args.inner: expected a strategy that takes a plain mean, got {inner}")
         refuse_asynchronous(self.inner)
-        inherit_traits(self)
-
-    @property
-    def least_updates(self) -> int:
-        """With fewer updates a round moves nothing."""
-        return 1
+        super().__post_init__()
 
     @abstractmethod
     def aggregate(self, rows_ND: Matrix, facts: RoundFacts) -> Matrix | None:
@@ -155,8 +150,3 @@ def refuse_asynchronous(inner: Strategy) -> None:
         raise ValueError(
             f"strategy.args.inner: expected a strategy that waits for its cohort, got {type(inner).__name__}"
         )
-
-
-def inherit_traits(strategy: Wrapped) -> None:
-    """Add what the inner strategy must answer for to what the wrapper must; what is composed is not less forbidden."""
-    object.__setattr__(strategy, "traits", type(strategy).traits | strategy.inner.traits)

@@ -11,6 +11,7 @@ import toy
 from run_kills import survive_kills
 
 from fl_core.errors import BudgetSpentError, LedgerError
+from fl_core.export.artifact import read_artifact
 from fl_core.privacy.ledger import Ledger
 from fl_core.rng import SecretNoise
 from fl_core.runlog import read_events
@@ -95,6 +96,11 @@ def test_both_guarantees_hold_at_once_and_are_said_in_plain_words(tmp_path):
     assert summary["privacy"]["epsilon_max"] <= 8.0
     user = summary["user_privacy"]
     assert (user["unit"], user["epsilon"], user["simulated"]) == ("client", spent[-1], True)
+    # An artefact tells both.
+    for number in (1, 2, 3):
+        origin = read_artifact(run_dir / "rounds" / f"{number:04d}" / "onnx").origin
+        assert origin.user_epsilon == spent[number - 1]
+        assert origin.epsilon is not None
     page = (run_dir / "report.html").read_text()
     assert "whole client" in page
     assert "trusted with the updates" in page

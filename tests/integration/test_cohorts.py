@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import toy
 from flwr.app import Context, Message
 
-from fl_core.errors import ConfigError
+from fl_core.errors import ConfigError, RoundError
+from fl_core.export.artifact import read_artifact
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
 from fl_server.checkpoint import load_checkpoint
@@ -52,8 +55,8 @@ def federate(out: Path, nodes: dict[int, str], online, silent: str = "", **secti
     def observe(view) -> None:
         grid.online = online(view.round)
 
-    run_rounds(grid, Setup.of(config, toy.data()), out, log, observe)
-    log.close()
+    with closing(log):
+        run_rounds(grid, Setup.of(config, toy.data()), out, log, observe)
     return list(read_events(out))
 
 
@@ -103,12 +106,13 @@ def test_a_node_that_never_says_who_it_is_holds_no_round_up(tmp_path):
     assert [event["virtual_s"] for event in of_kind(events, "round_timed")] == [1.0, 2.0, 3.0]
 
 
-def test_a_round_without_anyone_waits_for_the_deadline_and_changes_nothing(tmp_path):
+def test_a_round_that_nobody_comes_to_is_not_counted_and_the_run_goes_on_later(tmp_path):
     nodes = nodes_of(toy.data().clients)
-    events = federate(tmp_path, nodes, lambda done: [] if done == 1 else list(nodes), round={"deadline_s": 30.0})
-    finished = of_kind(events, "round_finished")
-    assert [event["accepted"] for event in finished] == [4, 0, 4]
-    assert finished[0]["evaluation"] == finished[1]["evaluation"]
+    with pytest.raises(RoundError, match="at least 1 clients within 30 s, got 0"):
+        federate(tmp_path, nodes, lambda done: [] if done == 1 else list(nodes), round={"deadline_s": 30.0})
+    events = federate(tmp_path, nodes, lambda done: list(nodes), round={"deadline_s": 30.0})
+    assert [event["rounds_done"] for event in of_kind(events, "run_resumed")] == [1]
+    assert [event["accepted"] for event in of_kind(events, "round_finished")] == [4, 4, 4]
 
 
 def test_a_client_behind_two_nodes_is_asked_and_summed_once(tmp_path):
@@ -129,3 +133,11 @@ def test_oort_learns_losses_and_speeds_and_they_are_in_the_checkpoint(tmp_path):
     seen = checkpoint.facts["seen"]
     assert sum(each["asked"] for each in seen.values()) == 10
     assert all(each["loss"] > 0 and each["seconds"] in (10.0, 60.0) for each in seen.values() if each["answered"])
+
+
+def test_an_artefact_tells_what_the_most_charged_client_of_all_rounds_has_spent(tmp_path):
+    out = run(toy.config(tmp_path, privacy={"epsilon": 8.0}, clients={"per_round": 1}, run={"rounds": 4}))
+    spent = [event["epsilon_max"] for event in of_kind(list(read_events(out)), "round_finished")]
+    assert any(later < earlier for earlier, later in pairwise(spent)), spent
+    told = [read_artifact(out / "rounds" / f"{round:04d}" / "onnx").origin.epsilon for round in (1, 2, 3, 4)]
+    assert told == [max(spent[:round]) for round in (1, 2, 3, 4)]

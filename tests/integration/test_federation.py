@@ -4,42 +4,54 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import toy
 
-from fl_core.config import load_config, to_yaml
+from fl_core.config import Config, load_config, to_yaml
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import Event, read_events
+from fl_core.tree import digest
+from fl_server.checkpoint import load_checkpoint
 from fl_server.deploy.director import is_locked
 from fl_server.deploy.orders import want_run
+from simulation.run import run as simulate
 from support import fleet
 from support.fleet import LiveServer, eventually
+from support.gateway import needs_nginx
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_nginx]
 CLIENTS = ("client-0", "client-1", "client-2")
 ROUNDS = 4
+DATA = {"factory": "toy:data"}
 LIMIT_S = 300
 """Some times what each takes on a machine that does nothing else."""
 
 
 @contextmanager
-def federation(folder: Path, rounds: int = ROUNDS) -> Iterator[LiveServer]:
+def federation(
+    folder: Path, config: Config | None = None, device: Mapping[str, Any] = {"data": DATA}
+) -> Iterator[LiveServer]:
     home = fleet.new_home(folder / "server")
-    config = toy.config(folder, privacy={"epsilon": 8.0}, run={"rounds": rounds})
-    (folder / "toy.yaml").write_text(to_yaml(config))
+    (folder / "toy.yaml").write_text(to_yaml(config or private(folder)))
     with fleet.server_up(home) as server:
         folders = {client: folder / client for client in CLIENTS}
-        with fleet.devices(server, folders, {"factory": "toy:data"}):
+        with fleet.devices(server, folders, device):
             eventually(lambda: _online(server) == len(CLIENTS), LIMIT_S, "devices")
             yield server
+
+
+def private(out: Path, **sections: object) -> Config:
+    """The toy config under DP, in which a round waits for all devices."""
+    sections = {"privacy": {"epsilon": 8.0}, "run": {"rounds": ROUNDS}, "round": {"min_clients": 3}, **sections}
+    return toy.config(out, **sections)
 
 
 def _online(server: LiveServer) -> int:
@@ -98,11 +110,11 @@ def test_a_killed_process_costs_no_round_and_counts_nothing_twice(tmp_path, vict
 
 def test_a_killed_server_goes_on_when_it_is_started_again(tmp_path):
     home = fleet.new_home(tmp_path / "server")
-    (tmp_path / "toy.yaml").write_text(to_yaml(toy.config(tmp_path, privacy={"epsilon": 8.0}, run={"rounds": ROUNDS})))
+    (tmp_path / "toy.yaml").write_text(to_yaml(private(tmp_path)))
     with ExitStack() as boards:
         with fleet.server_up(home) as server:
             folders = {client: tmp_path / client for client in CLIENTS}
-            boards.enter_context(fleet.devices(server, folders, {"factory": "toy:data"}))
+            boards.enter_context(fleet.devices(server, folders, {"data": DATA}))
             eventually(lambda: _online(server) == len(CLIENTS), LIMIT_S, "devices")
             run_dir = start(server, tmp_path)
             eventually(lambda: count(server, "round_finished"), LIMIT_S, "the first round")
@@ -137,17 +149,41 @@ def test_a_stopped_run_is_resumed_by_command_and_status_tells_all_of_it(tmp_path
     check_ledgers(tmp_path, ROUNDS)
 
 
-def test_a_run_that_cannot_work_ends_with_the_errors_exit_code_and_is_not_tried_again(tmp_path):
+def test_a_simulation_and_real_processes_with_the_same_named_seeds_end_with_the_same_bits(tmp_path):
+    data = {**DATA, "args": {"clients": len(CLIENTS)}}
+    config = private(tmp_path / "simulated", data=data, strategy={"name": "fedadam"}, export={"formats": []})
+    simulated = simulate(config)
+    device = {"data": {**data, "seed": config.run.seed}, "simulated": True}
+    with federation(tmp_path, config, device) as server:
+        deployed = start(server, tmp_path)
+        eventually(lambda: (deployed / "report.html").is_file(), LIMIT_S, "the end of the run")
+        started = next(event for event in events(server) if event["kind"] == "run_started")
+        assert started["privacy"]["simulated"] is True
+        check_events(server, ROUNDS)
+    assert bits_of(simulated) == bits_of(deployed)
+
+
+def bits_of(run_dir: Path) -> dict[str, str]:
+    """A digest of the final model, and of each thing that the strategy remembers."""
+    end = load_checkpoint(run_dir / "checkpoint")
+    assert end is not None
+    assert end.rounds_done == ROUNDS
+    return {"model": digest(end.state.model)} | {name: digest(slot) for name, slot in end.state.slots.items()}
+
+
+def test_a_run_that_cannot_work_says_all_that_is_wrong_and_is_not_tried_again(tmp_path):
     home = fleet.new_home(tmp_path / "server")
     (tmp_path / "bad.yaml").write_text(to_yaml(toy.config(tmp_path)).replace("toy:model", "toy:nothing"))
-    refused = fleet.command(home, "run", str(tmp_path / "bad.yaml"), "--server", str(home.folder))
+    wrong = ("round.quorum=3", "strategy.name=fedavgg")
+    refused = fleet.command(home, "run", str(tmp_path / "bad.yaml"), *wrong, "--server", str(home.folder))
     assert refused.returncode == 2
-    assert "toy:nothing" in refused.stderr
+    for each in ("'nothing'", "round.quorum", "fedavgg"):
+        assert each in refused.stderr
+    assert all(line.startswith("error: ") for line in refused.stderr.splitlines())
     assert "Traceback" not in refused.stderr
     assert home.wanted() is None
 
 
-@pytest.mark.skipif(shutil.which("nginx", path="/usr/sbin:/usr/bin") is None, reason="nginx is not installed")
 def test_make_federation_trains_through_the_gateway_and_leaves_nothing_running(tmp_path):
     words = ["-m", "simulation.federation", "--folder", str(tmp_path / "all"), "run.rounds=1", "export.formats=[]"]
     done = subprocess.run(

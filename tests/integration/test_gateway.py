@@ -31,10 +31,12 @@ from support.gateway import (
     client_context,
     connect,
     fleet_call,
+    needs_nginx,
     node_headers,
     running_gateway,
 )
 
+pytestmark = needs_nginx
 NOBODY = 65534
 
 

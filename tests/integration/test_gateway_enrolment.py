@@ -23,11 +23,13 @@ from support.gateway import (
     connect,
     fleet_call,
     free_port,
+    needs_nginx,
     node_headers,
     running,
     running_gateway,
 )
 
+pytestmark = needs_nginx
 DAY_S = 86400.0
 
 

@@ -15,12 +15,14 @@ import pytest
 
 from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.device.identity import enrol
+from fl_core.flower_private import ControlApi
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.gateway.nginx import FLEET_CALLS
 from fl_server.gateway.operate import approved_keys, create_token, retired_keys, revoke_device
-from support.gateway import free_port, running, running_gateway
+from support.gateway import free_port, needs_nginx, running, running_gateway
 
+pytestmark = needs_nginx
 BIN = Path(sys.executable).parent
 START_S = 60.0
 
@@ -70,8 +72,7 @@ def test_a_supernode_comes_online_through_forwarder_and_gateway_and_ends_when_it
     with running(superlink, port), running_gateway(root, f"https://127.0.0.1:{port}") as gateway:
         identity, _ = enrol(board, gateway.url, create_token(root, client_id="pi-1", auto_approve=True))
         (key,) = approved_keys(root)
-        (tmp_path / "pi-1.pub").write_bytes(key.openssh)
-        assert flwr("supernode", "register", str(tmp_path / "pi-1.pub"))["success"] is True
+        ControlApi(f"127.0.0.1:{port}", files.ca_certificate.read_bytes()).register_node(key.pem, key.client_id)
         forwarder, runtime = free_port(), free_port()
         write_forwarder_conf(identity, board / "forwarder", forwarder)
         with running(forwarder_command(board / "forwarder"), forwarder):

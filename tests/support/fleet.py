@@ -129,17 +129,19 @@ def server_up(home: Home) -> Iterator[LiveServer]:
 
 
 @contextmanager
-def devices(server: LiveServer, clients: Mapping[str, Path], data: Mapping[str, Any]) -> Iterator[None]:
-    """A device for each client, in its folder, until the context ends."""
+def devices(server: LiveServer, clients: Mapping[str, Path], device: Mapping[str, Any]) -> Iterator[None]:
+    """A device for each client, in its folder, until the context ends; ``device`` is what its device.yaml says."""
     with ExitStack() as stack:
         for client_id, folder in clients.items():
-            _start_device(stack, server, client_id, folder, data)
+            _start_device(stack, server, client_id, folder, device)
         yield
 
 
-def _start_device(stack: ExitStack, server: LiveServer, client_id: str, folder: Path, data: Mapping[str, Any]) -> None:
+def _start_device(
+    stack: ExitStack, server: LiveServer, client_id: str, folder: Path, device: Mapping[str, Any]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    device = {"client_id": client_id, "data": dict(data), "factories": ["toy:model"]}
+    device = {"client_id": client_id, "factories": ["toy:model"], **device}
     (folder / "device.yaml").write_text(yaml.safe_dump(device))
     POLICY.save(folder / "policy.json")
     key = ec.generate_private_key(ec.SECP384R1())
@@ -147,9 +149,8 @@ def _start_device(stack: ExitStack, server: LiveServer, client_id: str, folder: 
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     (folder / "node.key").write_bytes(private)
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    (folder / "node.pub").write_bytes(public)
-    Control(server.home).register(folder / "node.pub", client_id)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    Control(server.home).register(public, client_id)
     home = server.home
     trainer = [sys.executable, "-m", "fl_client.resident", "--home", str(folder)]
     node = [

@@ -10,6 +10,7 @@ import datetime
 import http.client
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from fl_client.device.identity import Identity
 from fl_client.device.keys import node_key_of
 from fl_core.identity import node_key_pem
@@ -30,6 +33,11 @@ from fl_server.gateway.nginx import GatewaySettings, nginx_command, write_nginx_
 from fl_server.gateway.service import service_command
 
 START_S = 90.0
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") is None,
+    reason="nginx is not installed: apt install nginx-light",
+)
+"""Of tests against the real gateway, which a machine with Python alone cannot run."""
 
 
 def free_port() -> int:

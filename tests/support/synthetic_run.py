@@ -41,7 +41,7 @@ def write_run(
     """Write events.jsonl of a run with these properties and give its folder."""
     names = [first_client, *(f"person {number}" for number in range(2, clients + 1))]
     log = RunLog(folder, name)
-    log.append("run_started", 0, clients=names, rounds=rounds, strategy="fedavg", seed=1,
+    log.append("run_started", 0, clients=names, rounds=rounds, strategy="fedavg", seed=1, weight_bits=8, client_bits={},
                model="imu_bank" if private else "imu_cnn",
                privacy=_privacy(names) if private else None,
                data={"name": "smartwatch", "unit": UNIT, "not_hidden": "that a person took part", "labels": ["a", "b"],
@@ -79,10 +79,11 @@ def _round(log: RunLog, number: int, names: list[str], private: bool, test_set: 
         log.append("client_evaluated", number, visibility="simulation", client_id=client, examples=30 + row,
                    accuracy_float=accuracy, accuracy_int8=accuracy - 0.01)  # fmt: skip
     if mishaps and number == 3:
-        log.append("artifact_vetoed", number, format="onnx", reason="top-1 agreement: expected at least 0.99, got 0.42")
+        log.append("artifact_vetoed", number, format="onnx", weight_bits=8,
+                   reason="top-1 agreement: expected at least 0.99, got 0.42")  # fmt: skip
     else:
-        log.append("artifact_published", number, format="onnx", path=f"rounds/{number:04d}/onnx", bytes=14_100,
-                   bytes_float=46_200,
+        log.append("artifact_published", number, format="onnx", weight_bits=8,
+                   path=f"rounds/{number:04d}/onnx", bytes=14_100, bytes_float=46_200,
                    parity={"examples": 200, "top1_agreement": 1.0, "max_lsb": 1, "exact_fraction": 0.998})  # fmt: skip
     accuracy = accuracy_after(number, private)
     int8 = None if mishaps and number == 3 else accuracy - 0.001

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import ast
 import inspect
+import socket
+from datetime import datetime, timezone
 from importlib.metadata import version
 
 import flwr.app
+import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supernode import start_client_internal
 
 from fl_core import flower_private
+from fl_core.errors import RoundError
 from fl_core.flower_private import (
     BUSY_FOR_S,
     BUSY_POLL_S,
     IDLE_POLL_S,
     REPLY_POLL_S,
     TESTED_FLWR,
+    ControlApi,
     identify_process,
     set_message_id,
 )
+from fl_server.gateway.authority import init_authority
+from fl_server.gateway.layout import GatewayFiles
 
 
 def test_the_installed_flwr_is_the_one_whose_private_names_were_read():
@@ -55,3 +62,15 @@ def test_the_supernodes_loop_still_sleeps_as_expected():
     assert sorted(ast.unparse(call.args[0]) for call in calls) == ["0.5", "0.5", "3"]
     used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {name for name in used if name.startswith("time.")} == {"time.sleep"}
+
+
+def test_a_superlink_that_is_not_there_is_said_in_one_line(tmp_path):
+    init_authority(tmp_path, [], datetime.now(timezone.utc))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    api = ControlApi(f"127.0.0.1:{port}", GatewayFiles(tmp_path).ca_certificate.read_bytes())
+    for call in (lambda: api.run_status("1"), lambda: api.stop_run("1"), lambda: api.unregister_node("1")):
+        with pytest.raises(RoundError, match="no answer from the SuperLink"):
+            call()
+    with pytest.raises(RoundError, match="RegisterNode: no answer"):
+        api.register_node(b"key", "board")

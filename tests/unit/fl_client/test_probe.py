@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fl_client.device.condition import condition_of
 from fl_client.device.probe import probe, problems_of
 
 
@@ -77,3 +78,27 @@ def test_this_machine_has_memory_and_torch():
 def test_what_is_not_served_is_said_with_the_way_out(bits, l4t, memory_bytes, words):
     (problem,) = problems_of(bits, l4t, int(memory_bytes), 0)
     assert words in problem
+
+
+def test_a_device_on_battery_says_how_full_it_is_and_how_hot(tmp_path):
+    supply, zone = "sys__class__power_supply__", "sys__class__thermal__thermal_zone"
+    on_battery = {
+        f"{supply}BAT0__type": "Battery\n",
+        f"{supply}BAT0__capacity": "41\n",
+        f"{supply}BAT0__status": "Discharging\n",
+        f"{supply}AC__type": "Mains\n",
+        f"{supply}AC__online": "0\n",
+        f"{supply}mouse__type": "Battery\n",
+        f"{supply}mouse__scope": "Device\n",
+        f"{supply}mouse__capacity": "3\n",
+        f"{zone}0__temp": "48500\n",
+        f"{zone}1__temp": "61000\n",
+    }
+    assert condition_of(board(tmp_path, **on_battery)) == {
+        "battery_share": 0.41, "charging": 0.0, "temperature_c": 61.0,
+    }  # fmt: skip
+    assert condition_of(board(tmp_path, **{f"{supply}AC__online": "1\n"}))["charging"] == 1.0
+
+
+def test_what_a_board_has_no_sensor_for_it_does_not_say(tmp_path):
+    assert condition_of(tmp_path) == {}

@@ -160,3 +160,13 @@ def test_settings_that_cannot_be_are_refused_by_name(tmp_path):
         Home.open(tmp_path)
     with pytest.raises(RunFolderError, match="fl-server init"):
         Home.open(tmp_path / "nowhere")
+
+
+def test_a_wrong_config_is_refused_with_all_that_is_wrong_and_replaces_nothing(home):
+    before = (home.run_dir("toy") / "config.yaml").read_bytes()
+    config = toy.config(home.folder, model={"factory": "toy:nothing"}, strategy={"name": "fedavgg"})
+    with pytest.raises(ConfigError) as refused:
+        want_run(home, config, overwrite=True)
+    for wrong in ("nothing", "fedavgg"):
+        assert any(wrong in problem for problem in refused.value.problems)
+    assert (home.run_dir("toy") / "config.yaml").read_bytes() == before

@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import toy
 
 from fl_core.errors import ConfigError
-from fl_server.preflight import FORBIDDEN, PARTS, check_run, problems_of
+from fl_core.tree import FixedPointSum
+from fl_core.types import ClientUpdate, Part
+from fl_server.preflight import FORBIDDEN, PARTS, check_deployed, check_run, problems_of
+from fl_server.ranges import mean_ranges
 from fl_server.setup import Setup
-from strategies.base import Strategy
+from simulation.preflight import preflight
+from strategies.base import RANGES_PART, Strategy, StrategyState
 from strategies.fedavg import FedAvg
+from strategies.registry import build_strategy
 
 CENTRAL = {"name": "central_dp", "args": {"epsilon": 8.0, "expected_clients": 4}}
 TRAITS = {
@@ -88,3 +94,57 @@ def test_what_may_go_together_passes(tmp_path: Path):
     composed = {"name": "central_dp", "args": {**CENTRAL["args"], "inner": {"name": "scaffold"}}}
     assert Setup.of(toy.config(tmp_path, strategy=composed, privacy={"epsilon": 8.0}), toy.data()).simulated is False
     check_run(toy.config(tmp_path), FedAvg())
+
+
+KRUM = {"name": "krum", "args": {"byzantine": 1}}
+"""It needs 5 updates."""
+
+
+def test_a_cohort_with_which_a_robust_rule_never_moves_is_refused(tmp_path: Path):
+    with pytest.raises(
+        ConfigError, match=r"clients\.per_round: expected at least 5, .* with which krum moves .* got 4"
+    ):
+        Setup.of(toy.config(tmp_path, strategy=KRUM, clients={"per_round": 4}), toy.data(clients=8))
+    with pytest.raises(ConfigError, match=r"clients: expected at least 5, .* got 4"):
+        preflight(toy.config(tmp_path, strategy=KRUM))
+    # What is wrapped needs as many as what is inside.
+    around = {"name": "finetune", "args": {"inner": KRUM}}
+    with pytest.raises(ConfigError, match="with which finetune moves"):
+        preflight(toy.config(tmp_path, strategy=around))
+    with pytest.raises(ConfigError, match=r"buffer_size: expected at least 5, .* Krum moves, got 3"):
+        build_strategy("fedbuff", None, {"buffer_size": 3, "inner": KRUM})
+    preflight(toy.config(tmp_path, strategy=KRUM, data={"args": {"clients": 5}}))
+
+
+def test_an_attack_is_refused_where_boards_are_real(tmp_path: Path):
+    attacked = toy.config(tmp_path, simulation={"attack": {"name": "sign_flip"}})
+    with pytest.raises(ConfigError, match=r"simulation\.attack: sign_flip: no board"):
+        check_deployed(attacked)
+    check_deployed(toy.config(tmp_path, simulation={"seconds_per_round": 3.0}))
+
+
+def test_noise_for_whole_clients_goes_around_all_others(tmp_path: Path):
+    with pytest.raises(ConfigError, match="goes around all others, got CentralDP inside FineTune"):
+        preflight(toy.config(tmp_path, strategy={"name": "finetune", "args": {"inner": CENTRAL}}))
+    beside = {**CENTRAL["args"], "inner": {"name": "finetune", "args": {"inner": {"name": "fedavgm"}}}}
+    preflight(toy.config(tmp_path, strategy={"name": "central_dp", "args": beside}))
+    bounded = {**CENTRAL["args"], "inner": {"name": "finetune", "args": {"inner": {"name": "qfedavg"}}}}
+    with pytest.raises(ConfigError, match="losses weigh the sum"):
+        preflight(toy.config(tmp_path, strategy={"name": "central_dp", "args": bounded}))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_running_ranges_are_the_weighted_mean_whether_updates_are_summed_or_listed(listed):
+    pairs = [([-1.0, 1.0], 1), ([-4.0, 2.0], 3)]
+    updates = [
+        ClientUpdate("t", f"c{n}", 0, {RANGES_PART: Part({"1": np.array(pair, np.float32)})}, weight, 1)
+        for n, (pair, weight) in enumerate(pairs)
+    ]
+    state = StrategyState({}, updates=tuple(updates))
+    if not listed:
+        total = FixedPointSum()
+        for update in updates:
+            total = total.add(update.parts[RANGES_PART].tensors, update.weight)
+        state = StrategyState({}, sums={RANGES_PART: total})
+    assert mean_ranges(state, {}) == {"1": (-3.25, 1.75)}
+    assert mean_ranges(StrategyState({}), {"1": (0.0, 1.0)}) == {"1": (0.0, 1.0)}

@@ -13,9 +13,9 @@ from support.synthetic_run import UNIT, accuracy_after, write_run
 
 PROMISED = {
     "rounds_done", "clients", "strategy", "model", "seed", "accuracy_float", "accuracy_fake_quant", "accuracy_int8",
-    "parity", "privacy", "user_privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second", "peak_rss_mb",
-    "versions", "initial_accuracy", "clients_accuracy_mean", "clients_accuracy_worst", "groups", "metric",
-    "personal_accuracy_mean", "personal_accuracy_worst", "name", "beside",
+    "parity", "privacy", "user_privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second",
+    "peak_rss_mb", "versions", "initial_accuracy", "clients_accuracy_mean", "clients_accuracy_worst", "groups",
+    "personal_accuracy_mean", "personal_accuracy_worst", "metric", "name", "beside", "widths",
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_summary_has_every_promised_figure(tmp_path: Path) -> None:
     assert summary["privacy"]["simulated"] is True
     assert (summary["bytes_up"], summary["bytes_down"]) == (3 * 4 * 40_000, 3 * 4 * 41_000)
     assert summary["artifacts"] == [
-        {"format": "onnx", "bytes": 14_100, "bytes_float": 46_200, "path": "rounds/0003/onnx"}
+        {"format": "onnx", "weight_bits": 8, "bytes": 14_100, "bytes_float": 46_200, "path": "rounds/0003/onnx"}
     ]
     assert (summary["seconds"], summary["clients_per_second"], summary["peak_rss_mb"]) == (6.0, 2.0, 512.3)
     assert summary["clients_accuracy_worst"]["client_id"] == "person 4"

@@ -1,0 +1,276 @@
+"""Kills every process of a federation in random phases of a round, and does worse, and counts what was lost by it.
+
+    python benchmarks/faults.py --kills 200
+
+Server, gateway and three devices are real processes on loopback, with TLS and certificates; each kill is SIGKILL.
+Beside the kills: a network that stalls for 40 s, a full disk, a clock that is an hour wrong, a client that sends NaN.
+Results are written as they come, to ``results.jsonl`` in the folder; a second call goes on where the first one ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from harm import KILLS, OTHERS, Harm, Scene, Watch
+from printing import Figures, show
+
+from fl_core.command import errors_as_lines
+from fl_core.config import load_config
+from fl_core.errors import ConfigError, RoundError
+from fl_core.privacy.ledger import Ledger
+from fl_server.checkpoint import load_checkpoint
+from fl_server.deploy.home import Home
+from fl_server.deploy.orders import stop_run, want_run
+from fl_server.report.show import ABSENT
+from simulation.federation import Federation, federation_up
+
+PEOPLE = ("person-01", "person-02", "person-03")
+RECOVERY_S = 300.0
+"""After so long a fault counts as not recovered from."""
+UNDISTURBED = 3
+"""Rounds before the first fault, which show how long a round takes."""
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What must never happen; each is counted over the whole run so far."""
+
+    rounds_lost: int = 0
+    """Rounds taken back after their checkpoint, left out, or closed with fewer updates than their quorum."""
+    double_counts: int = 0
+    """Updates of one client that one round counted more than once."""
+    ledger_under: int = 0
+    """Rounds whose sum holds an update that the ledger of its device does not know."""
+
+    def __sub__(self, other: Losses) -> Losses:
+        mine, theirs = asdict(self), asdict(other)
+        return Losses(**{name: mine[name] - theirs[name] for name in mine})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One fault and what came of it."""
+
+    fault: str
+    person: str
+    phase_s: float
+    """Seconds since the start of the round that was open."""
+    recovery_s: float | None
+    """Until a round that began afterwards has ended with every device's update; None where that did not come."""
+    losses: Losses
+
+
+class Run:
+    """A run of the federation that is under way."""
+
+    def __init__(self, federation: Federation, run_dir: Path) -> None:
+        self.watch = Watch(run_dir)
+        self._federation = federation
+        self._run_dir = run_dir
+        self._most_done = 0
+
+    def full_rounds(self) -> list[Mapping[str, Any]]:
+        """The rounds that ended with every device's update."""
+        return [event for event in self.watch.of_kind("round_finished") if event["accepted"] == len(PEOPLE)]
+
+    def open_round(self) -> int:
+        """The round that was started last."""
+        return max((int(event["round"]) for event in self.watch.of_kind("round_started")), default=0)
+
+    def losses(self) -> Losses:
+        """What has been lost so far, from events, checkpoint and ledgers."""
+        checkpoint = load_checkpoint(self._run_dir / "checkpoint")
+        done = checkpoint.rounds_done if checkpoint else 0
+        taken_back, self._most_done = max(0, self._most_done - done), max(self._most_done, done)
+        events = self.watch.poll()
+        ended = [event["round"] for event in events if event["kind"] == "round_finished"]
+        poor = [e for e in events if e["kind"] == "round_finished" and e["accepted"] < (e["quorum"] or 0)]
+        summed = Counter((e["client_id"], e["round"]) for e in events if e["kind"] == "client_finished")
+        left_out = max(ended, default=0) - len(set(ended))
+        twice = len(ended) - len(set(ended)) + sum(count - 1 for count in summed.values())
+        return Losses(taken_back + left_out + len(poor), twice, self._ledger_under(summed))
+
+    def _ledger_under(self, summed: Mapping[tuple[str, int], int]) -> int:
+        under = 0
+        for person in PEOPLE:
+            ledger = Ledger(self._federation.home(person) / "ledger.sqlite")
+            try:
+                ledger.verify()
+                reserved = {entry.task_id for entry in ledger.history(person) if entry.kind == "reserve"}
+            finally:
+                ledger.close()
+            under += max(0, sum(client == person for client, _ in summed) - len(reserved))
+        return under
+
+
+def survive(
+    federation: Federation,
+    schedule: Sequence[str],
+    seed: int,
+    say: Callable[[str], None],
+    keep: Callable[[Outcome], None],
+) -> list[float]:
+    """Bring a federation up and let each fault of ``schedule`` happen to a run; gives seconds of undisturbed rounds.
+
+    Args:
+        federation: where, and what is run.
+        schedule: names of faults, in their order.
+        seed: of the phases, and of whose board it is.
+        say: takes one line a step.
+        keep: takes each outcome as soon as it is known.
+
+    Raises:
+        StonecropError: the federation does not come up.
+    """
+    draw = random.Random(seed)
+    faults: Mapping[str, Harm] = {**KILLS, **OTHERS}
+    with federation_up(federation, say) as live:
+        home = Home.open(federation.server)
+        run = Run(federation, want_run(home, load_config(federation.config, federation.overrides), overwrite=False))
+        scene = Scene(live, run.watch, draw)
+        scene.wait(lambda: len(run.full_rounds()) >= UNDISTURBED, "undisturbed rounds", RECOVERY_S)
+        undisturbed = [float(event["seconds"]) for event in run.full_rounds()]
+        for name in schedule:
+            outcome = _one(run, scene, name, faults[name], statistics.median(undisturbed))
+            keep(outcome)
+            took = "did not recover" if outcome.recovery_s is None else f"recovered in {outcome.recovery_s:.1f} s"
+            say(f"{name}, {outcome.phase_s:.1f} s into a round: {took}")
+        stop_run(home)
+        return undisturbed
+
+
+def _one(run: Run, scene: Scene, name: str, harm: Harm, round_s: float) -> Outcome:
+    person = scene.draw.choice(PEOPLE)
+    before = run.losses()
+    started = len(run.watch.of_kind("round_started"))
+    scene.wait(lambda: len(run.watch.of_kind("round_started")) > started, "the next round", RECOVERY_S)
+    began = time.monotonic()
+    time.sleep(scene.draw.uniform(0, round_s))
+    phase_s = time.monotonic() - began
+    recovery_s: float | None = None
+    try:
+        open_round = run.open_round()
+        since = harm(scene, person)
+        if name in OTHERS:  # what came before the mending says nothing
+            open_round = run.open_round()
+        scene.wait(lambda: any(e["round"] > open_round for e in run.full_rounds()), "a whole round", RECOVERY_S)
+        recovery_s = time.monotonic() - since
+    except RoundError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+    return Outcome(name, person, phase_s, recovery_s, run.losses() - before)
+
+
+def write_config(folder: Path, rounds: int) -> Federation:
+    """What is run: as good as no data, some hundred steps of private training a round."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "run": {"name": "faults", "rounds": rounds},
+        "data": {"factory": "round_overhead:data"},
+        "model": {"factory": "round_overhead:model"},
+        "clients": {"sample_rate": 0.5, "local_steps": 100},
+        "privacy": {"epsilon": 8.0},
+        "export": {"formats": []},
+        "round": {"deadline_s": 90, "min_clients": 2},
+    }
+    (folder / "faults.yaml").write_text(yaml.safe_dump(config))
+    device = {"data": {"factory": "round_overhead:data"}, "factories": ["round_overhead:model"], "threads": 1}
+    return Federation(folder / "federation", folder / "faults.yaml", PEOPLE, (), device)
+
+
+def plan_of(kills: int, only: Sequence[str]) -> list[str]:
+    """The faults of a whole benchmark: kills in turn, and everything else once unless ``only`` says which.
+
+    Raises:
+        ConfigError: there is no such fault.
+    """
+    unknown = [name for name in only if name not in KILLS and name not in OTHERS]
+    if unknown:
+        raise ConfigError(f"--only: expected some of {', '.join((*KILLS, *OTHERS))}, got {', '.join(unknown)}")
+    names = list(only) or list(KILLS)
+    return [names[number % len(names)] for number in range(kills)] + ([] if only else list(OTHERS))
+
+
+def left_of(plan: Sequence[str], done: Sequence[str]) -> list[str]:
+    """What of a plan is still to be done."""
+    counts = Counter(done)
+    left = []
+    for name in plan:
+        counts[name] -= 1
+        if counts[name] < 0:
+            left.append(name)
+    return left
+
+
+def read_outcomes(path: Path) -> list[Outcome]:
+    """What earlier calls have found."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    plain = [json.loads(line) for line in lines]
+    return [Outcome(**{**fields, "losses": Losses(**fields["losses"])}) for fields in plain]
+
+
+def table_of(outcomes: Sequence[Outcome], undisturbed_s: Sequence[float]) -> Figures:
+    """The outcomes by fault."""
+    rows = []
+    for name in (*KILLS, *OTHERS, ""):
+        some = [each for each in outcomes if name in ("", each.fault)]
+        if not some:
+            continue
+        times = sorted(each.recovery_s for each in some if each.recovery_s is not None)
+        lost = [sum(getattr(each.losses, field) for each in some) for field in Losses.__dataclass_fields__]
+        slow = (f"{statistics.median(times):.1f}", f"{times[-1]:.1f}") if times else (ABSENT, ABSENT)
+        recovered = f"{len(times)} of {len(some)}"
+        rows.append((name or "all", recovered, *map(str, lost), *slow))
+    notes = (f"a round without a fault: median {statistics.median(undisturbed_s):.1f} s",) if undisturbed_s else ()
+    columns = ("fault", "recovered", "rounds lost", "double counts", "ledger under", "median s", "longest s")
+    return Figures(
+        "Until a round that began afterwards has ended with every device's update", columns, tuple(rows), notes
+    )
+
+
+def main() -> int:
+    """The command; exits with 1 when a promise is broken."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--only", action="append", default=[], metavar="FAULT", help="this one; may be repeated")
+    parser.add_argument("--folder", type=Path, default=Path("runs/faults"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--markdown", action="store_true")
+    given = parser.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parent), *filter(None, sys.path)))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    folder = given.folder.resolve()
+    with errors_as_lines("interrupted; everything was taken down, and the same command goes on"):
+        outcomes = read_outcomes(folder / RESULTS)
+        schedule = left_of(plan_of(given.kills, given.only), [each.fault for each in outcomes])
+        federation = write_config(folder, rounds=50 + 20 * len(schedule))
+
+        def keep(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            with (folder / RESULTS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
+
+        undisturbed = (
+            survive(federation, schedule, given.seed + len(outcomes), lambda line: print(line, file=sys.stderr), keep)
+            if schedule
+            else []
+        )
+    show([table_of(outcomes, undisturbed)], given.markdown)
+    broken = any(each.recovery_s is None or any(asdict(each.losses).values()) for each in outcomes)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""A run that lacks clients does not start, and says how many there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import toy
+
+from fl_core.errors import ConfigError, RoundError
+from fl_core.runlog import read_events
+from simulation.run import run
+
+ASYNCHRONOUS = {"strategy": {"name": "fedbuff", "args": {"buffer_size": 2}}}
+
+
+@pytest.mark.parametrize("sections", [{}, ASYNCHRONOUS], ids=["synchronous", "asynchronous"])
+def test_no_round_starts_with_fewer_clients_than_it_asks_for(tmp_path: Path, sections: dict[str, object]) -> None:
+    config = toy.config(tmp_path, round={"min_clients": 5}, **sections)
+    with pytest.raises(RoundError, match="expected at least 5 clients within 60 s, got 4"):
+        run(config)
+    assert not (tmp_path / "toy" / "checkpoint").exists()
+
+
+def test_enough_clients_make_a_round(tmp_path: Path) -> None:
+    config = toy.config(tmp_path, round={"min_clients": 4}, run={"rounds": 1}, export={"formats": []})
+    ended = [event for event in read_events(run(config)) if event["kind"] == "round_finished"]
+    assert [event["accepted"] for event in ended] == [4]
+
+
+def test_a_round_without_anybody_is_no_round(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"round\.min_clients: expected at least 1, got 0"):
+        toy.config(tmp_path, round={"min_clients": 0})

@@ -1,0 +1,32 @@
+"""The short form of the fault runs: a killed ServerApp and a killed trainer cost no round and count nothing wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from faults import RESULTS, Losses, read_outcomes
+
+from support.gateway import needs_nginx
+
+pytestmark = [pytest.mark.slow, needs_nginx]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_killed_processes_cost_no_round_and_nothing_is_counted_wrong(tmp_path: Path) -> None:
+    faults = ("ServerApp", "trainer")
+    only = [word for name in faults for word in ("--only", name)]
+    command = [sys.executable, "benchmarks/faults.py", "--kills", "2", *only, "--folder", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=560, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    outcomes = read_outcomes(tmp_path / RESULTS)
+    assert [outcome.fault for outcome in outcomes] == list(faults)
+    assert all(outcome.recovery_s is not None and outcome.losses == Losses() for outcome in outcomes)
+    running = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert [line for line in running if str(tmp_path) in line] == []
