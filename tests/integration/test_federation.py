@@ -120,6 +120,7 @@ def test_a_killed_server_goes_on_when_it_is_started_again(tmp_path):
             eventually(lambda: count(server, "round_finished"), LIMIT_S, "the first round")
             below = server.up.children(recursive=True)
             server.up.kill()
+            server.up.wait(10)
             (home.logs / "up.log").unlink()
         with fleet.server_up(home) as server:
             assert not [process for process in below if fleet.is_alive(process)]

@@ -23,7 +23,7 @@ def log(tmp_path: Path) -> Iterator[RunLog]:
     log = RunLog(tmp_path, "fleet")
     log.append(
         "run_started", 0, clients=["a", "b"], rounds=5, strategy="fedavg", model="m", seed=1, privacy=None, data={},
-        initial=None,
+        initial=None, weight_bits=8, client_bits={},
     )  # fmt: skip
     yield log
     log.close()
