@@ -69,10 +69,13 @@ def survive_kills(config: Config, folder: Path, kills: int, seed: int, tick: Cal
         kills_here = rounds_before = 0
         while not is_finished(run_dir):
             wait_s = draw.uniform(0, longest_s) if done < kills else None
+            started = time.monotonic()
             if _in_child(run_dir, wait_s):
                 done += 1
                 kills_here += 1
                 tick()
+            elif not kills_here:  # a whole run: moments are drawn from how long one takes now, not at the start
+                longest_s = time.monotonic() - started
             checkpoint = load_checkpoint(run_dir / "checkpoint")
             rounds_now = checkpoint.rounds_done if checkpoint else 0
             lost += rounds_now < rounds_before
