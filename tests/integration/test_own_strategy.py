@@ -42,8 +42,8 @@ def python(folder: Path, *args: str, path: tuple[Path, ...] = ()) -> subprocess.
 
 
 def judge(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    plugin = ("-p", "simulation.conformance.plugin")
-    return python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, *args)
+    """pytest finds the plugin by itself, for stonecrop is installed."""
+    return python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args)
 
 
 def fl_sim(folder: Path, *args: str, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
