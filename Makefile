@@ -28,7 +28,7 @@ test: $(VENV)/.dev ## Run the tests (some minutes)
 	@$(BIN)/python -m pytest -n $(CPUS)
 
 slow: $(VENV)/.dev ## Run the slow tests
-	@$(BIN)/python -m pytest -n $(CPUS) -m slow
+	@$(BIN)/python -m pytest -n $(CPUS) --dist loadgroup -m slow
 
 lint: $(VENV)/.dev ## Check style, types and what may import what
 	@$(BIN)/ruff check .

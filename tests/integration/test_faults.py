@@ -13,7 +13,7 @@ from faults import RESULTS, Losses, read_outcomes
 
 from support.gateway import needs_nginx
 
-pytestmark = [pytest.mark.slow, needs_nginx]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real processes"), needs_nginx]
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -27,7 +27,7 @@ from support import fleet
 from support.fleet import LiveServer, eventually
 from support.gateway import needs_nginx
 
-pytestmark = [pytest.mark.slow, needs_nginx]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real processes"), needs_nginx]
 CLIENTS = ("client-0", "client-1", "client-2")
 ROUNDS = 4
 DATA = {"factory": "toy:data"}

@@ -36,7 +36,7 @@ from support.gateway import (
     running_gateway,
 )
 
-pytestmark = needs_nginx
+pytestmark = [pytest.mark.xdist_group("real processes"), needs_nginx]
 NOBODY = 65534
 
 

@@ -22,7 +22,7 @@ from fl_server.gateway.nginx import FLEET_CALLS
 from fl_server.gateway.operate import approved_keys, create_token, retired_keys, revoke_device
 from support.gateway import free_port, needs_nginx, running, running_gateway
 
-pytestmark = needs_nginx
+pytestmark = [pytest.mark.xdist_group("real processes"), needs_nginx]
 BIN = Path(sys.executable).parent
 START_S = 60.0
 
