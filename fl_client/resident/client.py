@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import grpc
 
 from fl_client.resident.protocol import (
     SERVICE,
+    address,
     decode_info,
     encode_task,
     in_chunks,
@@ -70,7 +72,7 @@ class SocketTrainer:
 
     def _call(self, method: str, request: bytes) -> bytes:
         ends = time.monotonic() + self._patience_s
-        with grpc.insecure_channel(f"unix:{self._path}", options=_OPTIONS) as channel:
+        with grpc.insecure_channel(self._address, options=_OPTIONS) as channel:
             try:
                 grpc.channel_ready_future(channel).result(timeout=max(0.0, ends - time.monotonic()))
             except grpc.FutureTimeoutError:
@@ -82,6 +84,13 @@ class SocketTrainer:
                 return read_response(channel.stream_stream(f"/{SERVICE}/{method}")(in_chunks(request)))
             except grpc.RpcError as error:
                 raise TrainerError(f"trainer: died or was stopped during {method!r} ({_words(error)})") from None
+
+    @cached_property
+    def _address(self) -> str:
+        try:
+            return address(self._path)
+        except OSError as error:
+            raise TrainerError(f"trainer: its socket {self._path} cannot be reached ({error})") from None
 
 
 def _words(error: grpc.RpcError) -> str:

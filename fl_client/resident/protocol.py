@@ -8,9 +8,11 @@ needed on either side, so the two ends may run on different versions of Python.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +28,22 @@ CHUNK_BYTES = 1 << 20
 LARGEST_BYTES = 1 << 30
 """Most that one side takes from the other in one call: a model of 268M float32 values."""
 _HEADER_LIMIT_BYTES = 1 << 24
+_LONGEST_PATH_BYTES = 107
+"""Of a Unix socket on Linux."""
+
+
+def address(socket: Path) -> str:
+    """What gRPC is told to listen at or to call: ``socket``, through its opened folder where the path is too long.
+
+    That folder stays open as long as the process lives, because gRPC comes back through it.
+
+    Raises:
+        OSError: the path is too long and its folder cannot be opened.
+    """
+    if len(os.fsencode(socket)) <= _LONGEST_PATH_BYTES:
+        return f"unix:{socket}"
+    folder = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY)
+    return f"unix:/proc/self/fd/{folder}/{socket.name}"
 
 
 def in_chunks(data: bytes) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ import grpc
 
 from fl_client.answers import Answers
 from fl_client.resident.desk import Desk
-from fl_client.resident.protocol import SERVICE, decode_task, encode_info, failure, joined, success
+from fl_client.resident.protocol import SERVICE, address, decode_task, encode_info, failure, joined, success
 from fl_client.resident.status import Spending, Tally
 from fl_core import __version__
 from fl_core.errors import ConfigError, PrivacyError, StonecropError, TrainerError
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 SOCKET_MODE = 0o660
 _FOLDER_MODE = 0o750
-_LONGEST_PATH_BYTES = 107
-"""Of a Unix socket on Linux."""
 _CALLS = 16
 """Threads that take calls; each delivery that waits for a running task holds one."""
 
@@ -111,10 +109,8 @@ def listen(service: Service, socket: Path, group: str | None = None) -> grpc.Ser
         group: the group whose members may ask, beside the trainer's own user; the process's own group by default.
 
     Raises:
-        ConfigError: the path is too long for a socket, cannot be used, or there is no such group.
+        ConfigError: the path cannot be used, or there is no such group.
     """
-    if len(os.fsencode(socket)) > _LONGEST_PATH_BYTES:
-        raise ConfigError(f"trainer socket: expected a path of at most {_LONGEST_PATH_BYTES} bytes, got {socket}")
     server = grpc.server(ThreadPoolExecutor(_CALLS, thread_name_prefix="call"))
     server.add_generic_rpc_handlers((service.handlers(),))
     try:
@@ -123,7 +119,7 @@ def listen(service: Service, socket: Path, group: str | None = None) -> grpc.Ser
             _give(socket.parent, group)
         before = os.umask(0o777 & ~SOCKET_MODE)  # the socket is never open wider, not for a moment
         try:
-            server.add_insecure_port(f"unix:{socket}")
+            server.add_insecure_port(address(socket))
         finally:
             os.umask(before)
         _give(socket, group)

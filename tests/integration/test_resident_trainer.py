@@ -80,6 +80,12 @@ def test_a_task_over_the_socket_gives_the_bytes_of_a_trainer_in_this_process(tmp
         assert there.status()["privacy"]["simulated"] is True
 
 
+def test_a_home_in_a_folder_deeper_than_a_socket_may_be_is_reached_all_the_same(tmp_path):
+    home = make_home(tmp_path / ("deep" * 40))
+    with trainer_process(home):
+        assert reach(home).info().client_id == CLIENT
+
+
 def test_two_deliveries_of_a_running_task_spend_once_and_get_the_same_bytes(running, ask):
     trainer = reach(running)
     trainer.info()
