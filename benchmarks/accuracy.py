@@ -39,6 +39,8 @@ CONFIG_OF: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "mnist_dirichlet.yaml",
         ("privacy=null", "clients.sample_rate=null", "clients.batch_size=5000"),
     ),
+    "mnist_async": ("mnist_async.yaml", ()),
+    "fleet": ("fleet.yaml", ()),
     "quickstart_no_dp_float": ("quickstart_no_dp.yaml", ("quant.enabled=false",)),
     "mnist_no_dp_float": ("mnist_no_dp.yaml", ("quant.enabled=false",)),
 }

@@ -18,7 +18,10 @@ from fl_core.types import ClientInfo
 from fl_server.exchange import Mailbox
 
 Nodes = Mapping[int, ClientInfo]
-QUERY_DEADLINE_S = 60.0
+QUERY_DEADLINE_S = 180.0
+PATIENCE_S = 600.0
+"""How much longer a start waits that has too few clients while somebody it has asked is still connected: ending it
+would only ask the same slow devices once more."""
 
 
 class Roster:
@@ -34,14 +37,18 @@ class Roster:
     def gather(self, deadline_s: float, at_least: int) -> Nodes:
         """At the start of a run: everyone who answers before the deadline; ends early when all have, and are enough.
 
+        Where they are too few, whoever was asked is waited for ``PATIENCE_S`` longer.
+
         Raises:
             RoundError: fewer than ``at_least`` have.
         """
         ends_s = self._mail.clock.now_s() + deadline_s
-        nodes = self.look()
-        while (self._mail.open_nodes or len(nodes) < at_least) and self._mail.clock.now_s() < ends_s:
-            self._mail.wait(ends_s)
-            nodes = self.look()
+        while True:
+            nodes, asked = self.look(), bool(self._mail.open_nodes)
+            enough, late_s = len(nodes) >= at_least, self._mail.clock.now_s() - ends_s
+            if (enough and not asked) or late_s >= (PATIENCE_S if asked and not enough else 0.0):
+                break
+            self._mail.wait(ends_s if late_s < 0 else ends_s + PATIENCE_S)
         return _enough(nodes, at_least, deadline_s)
 
     def wait_for(self, at_least: int, deadline_s: float) -> Nodes:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 import toy
 
 from fl_core.errors import ConfigError, RoundError
-from fl_core.runlog import read_events
+from fl_core.runlog import RunLog, read_events
+from fl_server.rounds import run_rounds
+from fl_server.setup import Setup
+from simulation.clock import TRAIN, VirtualClock
+from simulation.grid import InProcessGrid, nodes_of, run_app
 from simulation.run import run
+from simulation.world import build_trainer, client_app
 
 ASYNCHRONOUS = {"strategy": {"name": "fedbuff", "args": {"buffer_size": 2}}}
 
@@ -25,6 +32,23 @@ def test_no_round_starts_with_fewer_clients_than_it_asks_for(tmp_path: Path, sec
 def test_enough_clients_make_a_round(tmp_path: Path) -> None:
     config = toy.config(tmp_path, round={"min_clients": 4}, run={"rounds": 1}, export={"formats": []})
     ended = [event for event in read_events(run(config)) if event["kind"] == "round_finished"]
+    assert [event["accepted"] for event in ended] == [4]
+
+
+class SlowToAnswer(VirtualClock):
+    """Saying who one is takes as long as training does."""
+
+    def start(self, message_id: str, message_type: str, group_id: str, client_id: str) -> None:
+        super().start(message_id, TRAIN, group_id, client_id)
+
+
+def test_a_start_waits_for_the_clients_that_it_needs_and_has_asked(tmp_path: Path) -> None:
+    config = toy.config(tmp_path, round={"min_clients": 4}, run={"rounds": 1}, export={"formats": []})
+    app = client_app(build_trainer(config, toy.data(), tmp_path))
+    grid = InProcessGrid(nodes_of(toy.data().clients), partial(run_app, app), clock=SlowToAnswer(100.0))
+    with closing(RunLog(tmp_path, config.run.name)) as log:
+        run_rounds(grid, Setup.of(config, toy.data()), tmp_path, log)
+    ended = [event for event in read_events(tmp_path) if event["kind"] == "round_finished"]
     assert [event["accepted"] for event in ended] == [4]
 
 
