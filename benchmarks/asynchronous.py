@@ -22,13 +22,13 @@ from rich.console import Console
 
 from fl_core.config.schema import StrategySection
 from fl_core.runlog import read_events
-from fl_server.report import series
+from fl_server.report.timeline import accuracy_over_time
 
 TARGETS = (0.80, 0.85, 0.90)
 SYNCHRONOUS = "FedAvg, waits for all"
 ROWS: Mapping[str, tuple[StrategySection, tuple[str, ...]]] = {
     SYNCHRONOUS: (StrategySection("fedavg"), ("run.rounds=8",)),
-    "FedAvg, deadline 20 s": (StrategySection("fedavg"), ("run.rounds=24", "round.deadline_s=20")),
+    "FedAvg, deadline 25 s": (StrategySection("fedavg"), ("run.rounds=19", "round.deadline_s=25")),
     "FedBuff, buffer 4": (StrategySection("fedbuff", args={"buffer_size": 4}), ("run.rounds=70",)),
 }
 """Strategy and overrides; the rounds are those of about 480 virtual seconds."""
@@ -36,18 +36,22 @@ ROWS: Mapping[str, tuple[StrategySection, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """Accuracy of one run over virtual time: (seconds, share) of each round, in order."""
+    """Accuracy of one run over time: (seconds, share) of each round, in order."""
 
     points: tuple[tuple[float, float], ...]
 
     def reaches(self, target: float) -> float | None:
-        """Virtual seconds until the accuracy is at the target and stays there; None where it never does."""
+        """Seconds until the accuracy is at the target and stays there; None where it never does."""
         found = None
         for at_s, accuracy in reversed(self.points):
             if accuracy < target:
                 break
             found = at_s
         return found
+
+    def until(self, end_s: float) -> Line:
+        """The part up to ``end_s``: a run goes on while it is being stopped."""
+        return Line(tuple(point for point in self.points if point[0] <= end_s))
 
 
 def main() -> None:
@@ -61,8 +65,8 @@ def main() -> None:
     seeds = range(1, args.seeds + 1)
     runs = {(row, seed): planned(row, seed) for row in ROWS for seed in seeds}
     run_all(list(runs.values()), args.out, args.workers, Console(stderr=True))
-    lines = {key: read_line(each, args.out) for key, each in runs.items()}
-    show([figures(lines, seeds)], args.markdown)
+    lines = {key: read_line(each.folder(args.out)) for key, each in runs.items()}
+    show([figures(lines, "virtual")], args.markdown)
 
 
 def planned(row: str, seed: int) -> Experiment:
@@ -77,34 +81,47 @@ def slug(row: str) -> str:
     return row.lower().replace(",", "").replace(" ", "-")
 
 
-def read_line(each: Experiment, out: Path) -> Line:
-    """What the events of a finished run say."""
-    events = list(read_events(each.folder(out)))
-    at_s = {event["round"]: float(event["virtual_s"]) for event in series.of_kind(events, "round_timed")}
-    rounds = series.of_kind(events, "round_finished")
-    return Line(tuple((at_s[event["round"]], float(event["evaluation"]["accuracy_float"])) for event in rounds))
+def read_line(run_dir: Path) -> Line:
+    """What the events of a run say of its float weights, the untrained model first."""
+    return Line(accuracy_over_time(list(read_events(run_dir)))[0].points)
 
 
-def figures(lines: Mapping[tuple[str, int], Line], seeds: Sequence[int]) -> Figures:
-    """One row a kind of run: final accuracy, seconds to each target, and how often quicker than synchronous."""
+def figures(lines: Mapping[tuple[str, int], Line], kind: str) -> Figures:
+    """One row a kind of run: final accuracy, seconds to each target, and how often quicker than the first kind.
+
+    Args:
+        lines: by kind and seed, the synchronous kind first.
+        kind: of the seconds, for the note.
+    """
+    kinds, seeds = list(dict.fromkeys(row for row, _ in lines)), sorted({seed for _, seed in lines})
     rows = []
-    for row in ROWS:
-        cells = [row, as_points([lines[row, seed].points[-1][1] for seed in seeds])]
+    for row in kinds:
+        last = [lines[row, seed].points[-1][1] for seed in seeds]
+        cells = [row, as_points(last) if len(last) > 1 else f"{100 * last[0]:.1f}"]
         for target in TARGETS:
             own = [lines[row, seed].reaches(target) for seed in seeds]
-            theirs = [lines[SYNCHRONOUS, seed].reaches(target) for seed in seeds]
-            pairs = [(a, b) for a, b in zip(own, theirs, strict=True) if a is not None and b is not None]
-            if len(pairs) < len(own):
-                cells.append(f"reached by {sum(a is not None for a in own)} of {len(own)}")
-                continue
-            ratios = [b / a for a, b in pairs]
-            cells.append(
-                f"{mean(a for a, _ in pairs):.0f} s, {mean(ratios):.1f}x ({min(ratios):.1f}-{max(ratios):.1f})"
-            )
+            theirs = [lines[kinds[0], seed].reaches(target) for seed in seeds]
+            cells.append(_cell(own, theirs))
         rows.append(tuple(cells))
     columns = ("8 clients, one 6 times slower", "accuracy at the end", *(f"to {t:.0%}" for t in TARGETS))
-    notes = ("virtual seconds, and how many times as long the synchronous run took: mean and range over the seeds",)
+    notes = (f"{kind} seconds, and how many times as long the synchronous run took{_over(len(seeds))}",)
     return Figures("Time to the same accuracy", columns, tuple(rows), notes)
+
+
+def _cell(own: Sequence[float | None], theirs: Sequence[float | None]) -> str:
+    """Mean seconds and, where both reached the target with every seed, the ratios."""
+    reached = [at_s for at_s in own if at_s is not None]
+    if len(reached) < len(own):
+        return f"reached by {len(reached)} of {len(own)}"
+    ratios = [b / a for a, b in zip(reached, theirs, strict=True) if b is not None]
+    if len(ratios) < len(own):
+        return f"{mean(reached):.0f} s"
+    spread = f" ({min(ratios):.1f}-{max(ratios):.1f})" if len(ratios) > 1 else ""
+    return f"{mean(reached):.0f} s, {mean(ratios):.1f}x{spread}"
+
+
+def _over(seeds: int) -> str:
+    return f": mean and range over {seeds} seeds" if seeds > 1 else ""
 
 
 if __name__ == "__main__":

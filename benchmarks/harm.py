@@ -94,7 +94,8 @@ Harm = Callable[[Scene, str], float]
 def runs(pid: int, program: str) -> bool:
     """Whether a process runs the program, or the module, of that name."""
     with suppress(psutil.Error):
-        words = " ".join(psutil.Process(pid).cmdline()[:3]).split()
+        process = psutil.Process(pid)
+        words = [process.name(), *" ".join(process.cmdline()[:3]).split()]
         return any(Path(word).name.rstrip(":") == program for word in words)
     return False
 
@@ -189,7 +190,7 @@ KILLS: Mapping[str, Harm] = {
     "enrolment": kill_of_server("fl_server.gateway.service"),
     "up": kill_up,
     "SuperNode": kill_of_board("fl_client.resident.supernode"),
-    "SuperExec": kill_of_board("flower-superexec"),
+    "SuperExec": kill_of_board("fl_client.resident.superexec"),
     "trainer": kill_of_board("fl_client.resident"),
     "shell": kill_of_board("flwr-clientapp"),
     "forwarder": kill_of_board("nginx"),

@@ -14,7 +14,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_client.answers import Answers
-from fl_client.resident.client import SOCKET_KEY, SocketTrainer
+from fl_client.resident import SOCKET_KEY
+from fl_client.resident.client import SocketTrainer
 from fl_core import __version__, wire
 from fl_core.errors import ConfigError, PrivacyError, StonecropError
 from fl_core.types import RoundPlan, Tensors

@@ -12,12 +12,12 @@ import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fl_core.command import EXIT_CODES, errors_as_lines
-from fl_core.errors import ConfigError, TrainerError
+from fl_core.errors import ConfigError
 
 app = typer.Typer(
     name="fl-client",
@@ -139,45 +139,12 @@ def ledger(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example:\n\nfl-client status --home /srv/board --json")
 def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """What runs now: trainer, processes, memory."""
+    """What runs now: trainer, services, processes, memory."""
     with errors_as_lines():
-        from fl_client.device.home import open_home
+        from fl_client.device.now import in_words, status_of_board
 
-        found = _status(open_home(home.expanduser()))
-        if as_json:
-            typer.echo(json.dumps(found))
-            return
-        trainer = found["trainer"]
-        typer.echo("trainer: not running" if trainer is None else _trainer_words(trainer))
-        for process in found["processes"]:
-            size, part = f"{process['pss_bytes'] / 1e6:7.1f} MB", process["part"] or "-"
-            typer.echo(f"{process['pid']:>8}  {size}  {part:10} {process['name']}")
-        typer.echo(f"memory: {found['pss_bytes'] / 1e6:.1f} MB in all (summed PSS)")
-
-
-def _status(home: Any) -> dict[str, Any]:
-    from fl_client.resident.client import SocketTrainer
-    from fl_core.processes import processes_of, pss_bytes
-    from fl_core.supervise import parts_running
-
-    try:
-        trainer = dict(SocketTrainer(home.socket, patience_s=1.0).status())
-    except TrainerError:
-        trainer = None
-    processes = [
-        {**asdict(found), "pss_bytes": pss_bytes([found.pid])}
-        for found in processes_of(home.folder, parts_running(home.run_folder))
-    ]
-    total = sum(process["pss_bytes"] for process in processes)
-    return {"client_id": home.device.client_id, "trainer": trainer, "processes": processes, "pss_bytes": total}
-
-
-def _trainer_words(trainer: dict[str, Any]) -> str:
-    privacy = trainer["privacy"]
-    return (
-        f"trainer: up {trainer['uptime_s']:.0f} s, {trainer['starts'] - 1} restarts, {trainer['tasks']} tasks, last "
-        f"round {trainer['last_round']}, epsilon {privacy['epsilon']:.2f} of {privacy['cap']:g}"
-    )
+        found = status_of_board(home.expanduser())
+        typer.echo(json.dumps(found) if as_json else "\n".join(in_words(found)))
 
 
 @service_app.command(epilog="Example:\n\nsudo fl-client service install --start")

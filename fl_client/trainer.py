@@ -69,6 +69,8 @@ class Trainer:
         noise: the source of noise and sampling for a plan: named seeds in simulation, secret entropy on a board.
         artifacts: folder for the clients' own artefacts, where ``export.clients_export`` asks for them.
         simulated: whether figures that only a simulator may see go into the updates.
+        tells_epsilon: whether it says what its ledger has spent. A board whose noise anyone can draw again does not,
+            for the figure would promise what nothing keeps.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Trainer:
         noise: Callable[[RoundPlan], NoiseSource],
         artifacts: Path,
         simulated: bool,
+        tells_epsilon: bool = True,
     ) -> None:
         self._clients = clients
         self._ledger = ledger
@@ -86,6 +89,7 @@ class Trainer:
         self._noise = noise
         self._artifacts = artifacts
         self._simulated = simulated
+        self._tells_epsilon = tells_epsilon
         self._built: dict[int, tuple[str, FrozenCache]] = {}
 
     def info(self, client_id: str) -> ClientInfo:
@@ -208,7 +212,7 @@ class Trainer:
         return encoded
 
     def _reserve(self, plan: RoundPlan, spec: TrainingSpec, strategy: Strategy | None) -> float | None:
-        """Set the budget of a plan aside; gives epsilon so far, None for a plan without DP where none is asked for.
+        """Set the budget of a plan aside; gives epsilon so far, None where there is none or it is not to be told.
 
         A server is not trusted to have checked this: whatever a plan says, the device's own rules hold.
         """
@@ -224,7 +228,8 @@ class Trainer:
             raise PolicyError(f"{who}: running ranges of private examples do not leave a device under DP, got ema")
         for trait in sorted(strategy.traits & REFUSED_UNDER_DP.keys() if strategy else ()):
             raise PolicyError(f"{who}: {type(strategy).__name__} under DP: {REFUSED_UNDER_DP[trait]}")
-        return self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
+        epsilon = self._ledger.reserve(plan.client_id, plan.task_id, plan.dp, self._policy).epsilon
+        return epsilon if self._tells_epsilon else None
 
     def _export(
         self, model: QatModel, plan: RoundPlan, data: ClientData, learning: LearningTask, epsilon: float | None

@@ -2,21 +2,35 @@
 
 ``Message()`` asks ``TaskIdentity`` who is sending, which Flower's own processes set before an app runs; an in-process
 Grid has to set it itself. A message gets its id from the SuperLink, so an in-process Grid gives it one. A SuperNode
-that has nothing to do sleeps for 3 s before it asks again, which no option changes; ``run_supernode`` does. Flower's
-command starts for 2 s before each call of the Control API; ``ControlApi`` makes the short ones from this process.
+that has nothing to do sleeps for 3 s before it asks again, which no option changes; ``run_supernode`` does. A SuperExec
+starts a process for every message, which imports Flower for more than a second; ``run_superexec`` forks it from one
+that has. Flower waits for the parts of one reply before it looks at the next; ``pull_side_by_side`` does not. Flower's
+command starts for 2 s before each call of the Control API; ``ControlApi`` makes the short ones from
+this process.
 """
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import subprocess
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from logging import INFO
+from multiprocessing import forkserver
+from pathlib import Path
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_core.errors import RoundError
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
 
 TESTED_FLWR = "1.41"
 """The release whose private names these are; a test fails when another one is installed."""
@@ -75,13 +89,150 @@ class _PollingTime:
             time.sleep(BUSY_POLL_S if now < self._busy_until else IDLE_POLL_S)
 
 
-def run_supernode() -> None:
-    """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way."""
+class _OwnSuperExec:
+    """Stands for the module ``subprocess`` where a SuperNode starts its SuperExec."""
+
+    def __init__(self, instead: Sequence[str]) -> None:
+        self._instead = instead
+
+    def Popen(self, command: Sequence[str]) -> subprocess.Popen[bytes]:  # noqa: N802
+        """Start it, by our command in place of Flower's."""
+        return subprocess.Popen([*self._instead, *command[1:]])
+
+
+def run_supernode(superexec: Sequence[str]) -> None:
+    """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
+
+    ``superexec`` is the command that it starts in place of ``flower-superexec``.
+    """
     from flwr.supernode import start_client_internal
     from flwr.supernode.cli import flower_supernode
 
-    vars(start_client_internal)["time"] = _PollingTime()
+    vars(start_client_internal).update(time=_PollingTime(), subprocess=_OwnSuperExec(superexec))
     flower_supernode()
+
+
+CLIENT_APP = "flwr-clientapp"
+"""Flower's command for one message of a ClientApp, and the name of the process that is forked in its place."""
+
+
+def _client_app(spec: Any) -> None:
+    """What ``flwr-clientapp`` does, in a process that was forked for it."""
+    from flwr.supercore import log
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+    from flwr.supernode.runtime.run_clientapp import run_clientapp
+
+    look_again_soon()
+    Path("/proc/self/comm").write_text(CLIENT_APP)
+    log(INFO, "Start `%s` process", CLIENT_APP)
+    run_clientapp(
+        runtime_api_address=spec.runtime_api_address,
+        token=spec.token,
+        insecure=spec.insecure,
+        certificates=validate_and_resolve_root_certificates(spec.root_certificates_path, spec.insecure),
+        parent_pid=spec.parent_pid,
+        runtime_dependency_install=spec.runtime_dependency_install,
+    )
+
+
+def _forking_executor(preload: Sequence[str]) -> Any:
+    """A SuperExec's executor that forks a ClientApp's process from one that has seen no message.
+
+    That one has ``preload`` imported and nothing else done, so each fork begins as clean as a process of its own.
+    """
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+    from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "flwr.supernode.runtime.run_clientapp", *preload])
+    forkserver.ensure_running()
+
+    class ForkingExecutor(SubprocessExecutor):
+        def launch(self, spec: ExecutionSpec) -> LaunchResult:
+            if spec.task_type != TaskType.CLIENT_APP:
+                return super().launch(spec)
+            try:
+                context.Process(target=_client_app, args=(spec,), daemon=True).start()
+            except (OSError, EOFError):  # that process has died this very moment; the next message finds a new one
+                return super().launch(spec)
+            return LaunchResult.accepted()
+
+    return ForkingExecutor()
+
+
+def run_superexec(preload: Sequence[str]) -> None:
+    """``flower-superexec``, with this process's arguments, whose ClientApps start with ``preload`` imported."""
+    from flwr.supercore.cli import flower_superexec
+    from flwr.supercore.superexec.run_superexec import run_superexec as loop
+
+    loop.__globals__["get_executor"] = lambda *_, **__: _forking_executor(preload)
+    flower_superexec()
+
+
+FIRST_LOOK_S = 0.05
+"""How long to wait for a part of a message that has not come yet, before the second look; then twice as long."""
+
+
+def look_again_soon() -> None:
+    """Let this process wait ``FIRST_LOOK_S`` for parts of a message that are under way, where Flower waits for 1 s.
+
+    A message is announced before its parts are there, so whoever is quick to ask would lose that second in each round.
+    """
+    from flwr.supercore.inflatable import inflatable_utils
+
+    for function in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
+        function.__kwdefaults__["initial_backoff"] = FIRST_LOOK_S
+
+
+class _OneReply:
+    """A client of the Runtime API to which one reply has been announced."""
+
+    def __init__(self, client: Any, announced: Any) -> None:
+        self._client = client
+        self._announced = announced
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def PullMessages(self, request: Any) -> Any:  # noqa: N802
+        return self._announced
+
+
+def pull_side_by_side(grid: Grid) -> None:
+    """Let ``grid.pull_messages`` hand out what is there while other replies are still being uploaded.
+
+    A reply is announced before its parts are there, and Flower waits for them one reply after the other: a node that
+    dies while it uploads would keep everybody else's updates, and the round, waiting for minutes.
+    """
+    from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+    from flwr.superlink.grid.http_grid import HttpGrid
+
+    if not isinstance(grid, HttpGrid):
+        return
+    client, underway, there = grid._runtime_client, set[str](), Queue[list[Message]]()
+
+    def take(announced: Any) -> None:
+        single = copy.copy(grid)
+        single._client = _OneReply(client, announced)
+        there.put(list(HttpGrid.pull_messages(single, [])))
+
+    def pull(message_ids: Iterable[str]) -> list[Message]:
+        wanted = set(message_ids) - underway
+        if wanted:
+            response = client.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
+            for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
+                underway.add(message.metadata.reply_to_message_id)
+                announced = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
+                threading.Thread(target=take, args=(announced,), daemon=True).start()
+        found: list[Message] = []
+        with suppress(Empty):
+            while True:
+                found += there.get_nowait()
+        underway.difference_update(message.metadata.reply_to_message_id for message in found)
+        return found
+
+    vars(grid)["pull_messages"] = pull
 
 
 class ControlApi:

@@ -49,11 +49,11 @@ def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[F
         with suppress(OSError):
             variables = _environment(pid)
             if variables.get(HOME_VARIABLE) == wanted:
-                found.append(Found(pid, variables.get(PART_VARIABLE, ""), _name(pid)))
+                found.append(Found(pid, variables.get(PART_VARIABLE, ""), name_of(pid)))
             elif pid in known and is_alive(pid):
-                found.append(Found(pid, known[pid], _name(pid)))
+                found.append(Found(pid, known[pid], name_of(pid)))
             elif not variables and (leader := os.getpgid(pid)) in known and is_alive(pid):
-                found.append(Found(pid, known[leader], _name(pid)))
+                found.append(Found(pid, known[leader], name_of(pid)))
     return found
 
 
@@ -127,7 +127,7 @@ def _stat(pid: int) -> list[str]:
     return []
 
 
-def _name(pid: int) -> str:
+def name_of(pid: int) -> str:
     """The program's own words, of which the first two say enough."""
     words = (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     return " ".join(Path(word).name if number == 0 else word for number, word in enumerate(words[:2])).strip()

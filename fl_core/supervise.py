@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fl_core.processes import HOME_VARIABLE, PART_VARIABLE, ask_to_end, birth_of, end, has_child, processes_of
 from fl_core.runlog import write_json
@@ -270,6 +271,15 @@ def parts_running(folder: Path) -> dict[int, str]:
     return {pid: name for pid, (name, _) in _table(folder).items()}
 
 
+def health_by_part(folder: Path) -> dict[str, tuple[bool, int]]:
+    """By part of the supervisor with that folder, whether it runs now and how often it was started again."""
+    return {
+        name: (entry["pid"] is not None and birth_of(int(entry["pid"])) == entry["born"], int(entry["restarts"]))
+        for name, entry in _read_table(folder).items()
+        if name != SUPERVISOR
+    }
+
+
 def leaders_of(folder: Path) -> dict[int, str]:
     """Of these, the parts whose numbers have not been given to other processes since."""
     return {
@@ -280,10 +290,15 @@ def leaders_of(folder: Path) -> dict[int, str]:
 
 
 def _table(folder: Path) -> dict[int, tuple[str, int | None]]:
+    return {int(entry["pid"]): (name, entry["born"]) for name, entry in _read_table(folder).items() if entry["pid"]}
+
+
+def _read_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the supervisor wrote; nothing where there is no whole table."""
     try:
         table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
-        return {int(entry["pid"]): (name, entry["born"]) for name, entry in table.items() if entry["pid"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {name: entry for name, entry in table.items() if {"pid", "born", "restarts"} <= entry.keys()}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 

@@ -8,6 +8,7 @@ replies, with the same result.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -74,7 +75,7 @@ class Progress:
     """The task_id of every client's last update that was summed."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
     epsilon_max: float | None = None
-    """The largest that any client had spent when its update was summed; None without DP."""
+    """The largest that any client had spent when its update was summed; None without DP, see ``Tally``."""
     outstanding: tuple[Mapping[str, Any], ...] = ()
     """Tasks that are under way between two versions of an asynchronous run, as plain values."""
 
@@ -127,7 +128,7 @@ def close_round(
         load_tensors(setup.model, state.model)
     # A client of an earlier cohort may have spent more than any of this one, and the model is of both.
     spent = max((e for e in (before.epsilon_max, tally.epsilon_max) if e is not None), default=None)
-    published = publish(setup, place.run_dir, round, spent, place.log)
+    published = publish(setup, place.run_dir, round, _told(spent), place.log)
     evaluation = _evaluate(place.grid, setup, nodes, state, round, published)
     if place.observe is not None:
         place.observe(RoundView(setup, round, published, place.log))
@@ -143,12 +144,17 @@ def close_round(
         uplink_bytes=tally.uplink_bytes,
         downlink_bytes=tally.downlink_bytes,
         seconds=time.monotonic() - started,
-        epsilon_max=tally.epsilon_max,
+        epsilon_max=_told(tally.epsilon_max),
         user_epsilon=user_epsilon(setup),
         staleness={str(versions): count for versions, count in sorted(tally.staleness.items())},
         evaluation=evaluation,
     )
     return Progress(setup, state, {**before.accepted, **tally.summed}, seen, spent)
+
+
+def _told(epsilon: float | None) -> float | None:
+    """An epsilon as events and artefacts have it: None where there is none, or none holds."""
+    return None if epsilon is None or math.isinf(epsilon) else epsilon
 
 
 def _evaluate(

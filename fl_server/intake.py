@@ -6,6 +6,7 @@ however many nodes answer in its name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +32,7 @@ class Tally:
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     epsilon_max: float | None = None
+    """Largest that a summed update has told; infinite once one under DP told none, None where none is under DP."""
     summed: dict[str, str] = field(default_factory=dict)
     """Task_ids by client."""
     staleness: dict[int, int] = field(default_factory=dict)
@@ -89,8 +91,9 @@ class Intake:
         tally.summed[client] = plan.task_id
         tally.uplink_bytes += uplink_bytes
         tally.staleness[staleness] = tally.staleness.get(staleness, 0) + 1
-        if update.epsilon is not None:
-            tally.epsilon_max = max(tally.epsilon_max or 0.0, update.epsilon)
+        if plan.dp is not None:
+            told = math.inf if update.epsilon is None else update.epsilon  # a board with named seeds tells none
+            tally.epsilon_max = max(tally.epsilon_max or 0.0, told)
         self.log.append(
             "client_finished",
             self.round,

@@ -179,7 +179,10 @@ class Setup:
         }
 
     def describe_privacy(self, clients: Iterable[ClientInfo]) -> dict[str, Any] | None:
-        """What the events say of the guarantee; None without one."""
+        """What the events say of the guarantee; None without one.
+
+        ``named_seeds`` has the boards whose noise anyone can draw again; no epsilon holds for a run with such a one.
+        """
         privacy = self.config.privacy
         if privacy is None:
             return None
@@ -188,7 +191,9 @@ class Setup:
         fields = ("noise_multiplier", "sample_rate", "steps")
         each = {name: {client: getattr(term, name) for client, term in sorted(terms.items())} for name in fields}
         words = {"unit_text": self.unit, "not_hidden": self.not_hidden}
-        return to_plain(privacy) | words | each | {"simulated": any(info.simulated for info in infos)}
+        simulated = sorted(info.client_id for info in infos if info.simulated)
+        marks = {"simulated": bool(simulated), "named_seeds": [] if self.simulated else simulated}
+        return to_plain(privacy) | words | each | marks
 
     def plan(
         self, info: ClientInfo, round: int, base_version: int, sent: str = "", accepted: str | None = None

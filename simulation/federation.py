@@ -45,6 +45,8 @@ class Federation:
     overrides: Sequence[str]
     device: Mapping[str, Any] = field(default_factory=lambda: {"data": {"name": "smartwatch"}})
     """What every ``device.yaml`` says besides the client_id."""
+    flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By person, words that follow their ``fl-client run``."""
 
     @property
     def server(self) -> Path:
@@ -86,9 +88,10 @@ class Live:
         _wait(lambda: _health(server), UP_S, "the server", log)
 
     def start_board(self, person: str, before: Sequence[str] = (), flags: Sequence[str] = ()) -> None:
-        """``fl-client run``; ``before`` stands before the command, ``flags`` after it."""
+        """``fl-client run``; ``before`` stands before the command, ``flags`` after the person's own."""
         ports = [word for pair in zip(_PORTS, self._board_ports[person], strict=True) for word in pair]
-        words = ("fl-client", "run", "--home", self.federation.home(person), *ports, *flags)
+        own = self.federation.flags.get(person, ())
+        words = ("fl-client", "run", "--home", self.federation.home(person), *ports, *own, *flags)
         self.boards[person] = self._start(self.board_log(person), *words, before=before)
 
     def board_log(self, person: str) -> Path:

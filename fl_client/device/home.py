@@ -128,10 +128,12 @@ def open_home(folder: Path) -> Home:
         ConfigError: there is no readable ``device.yaml``, or a field in it is wrong; the message names the field.
     """
     path = folder / DEVICE_FILE
-    if not path.is_file():
-        raise ConfigError(f"{folder}: expected the home of a device with {DEVICE_FILE}, found none")
     try:
+        if not path.is_file():
+            raise ConfigError(f"{folder}: expected the home of a device with {DEVICE_FILE}, found none")
         return Home(folder.resolve(), TypeAdapter(Device).validate_python(_plain(path)))
+    except PermissionError:
+        raise ConfigError(f"{folder}: the home belongs to another user; try with sudo") from None
     except ValidationError as wrong:
         raise ConfigError([f"{path}: {_describe(problem)}" for problem in wrong.errors()]) from None
 

@@ -126,7 +126,7 @@ LoadCredential=superexec:{secret}
 Environment=FLWR_HOME=/run/stonecrop-app HOME=/run/stonecrop-app
 Environment=FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 Environment=PATH={programs}:/usr/bin:/bin
-ExecStart={superexec} --insecure --runtime-api-address 127.0.0.1:{supernode_port} \
+ExecStart={own_python} -m fl_client.resident.superexec --insecure --runtime-api-address 127.0.0.1:{supernode_port} \
 --superexec-auth-secret-file ${{CREDENTIALS_DIRECTORY}}/superexec
 Restart=always
 RestartSec=5
@@ -174,7 +174,6 @@ def units(where: Installation) -> dict[str, str]:
         "secret": SECRET,
         "programs": programs,
         "own_python": sys.executable,
-        "superexec": programs / "flower-superexec",
         "hardening": _HARDENING,
     }
     return {name: text.format(**words) for name, text in zip(UNITS, (_TRAINER, _NODE, _APP), strict=True)}

@@ -9,13 +9,17 @@ from fl_client.device.home import Home
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 
+NOT_PRIVATE = "Not private: named seeds"
+"""What stands in place of an epsilon where ``device.yaml`` says ``simulated: true``."""
+
 
 @dataclass(frozen=True)
 class Account:
     """The state of a device's ledger; epsilon and cap at ``delta``."""
 
     client_id: str
-    epsilon: float
+    epsilon: float | None
+    """None where noise comes from named seeds: nothing is private then, whatever the ledger counts."""
     cap: float
     delta: float
     begun: int
@@ -23,6 +27,7 @@ class Account:
     finished: int
     """Tasks whose result was kept, to be sent."""
     simulated: bool
+    """True where noise comes from named seeds."""
 
 
 def account_of(home: Home) -> Account:
@@ -35,11 +40,12 @@ def account_of(home: Home) -> Account:
     policy = DevicePolicy.load(home.policy_file)
     device = home.device
     if not home.ledger_file.exists():  # looking must not make one
-        return Account(device.client_id, 0.0, policy.epsilon_cap, policy.delta, 0, 0, device.simulated)
+        nothing = None if device.simulated else 0.0
+        return Account(device.client_id, nothing, policy.epsilon_cap, policy.delta, 0, 0, device.simulated)
     ledger = Ledger(home.ledger_file, simulated=device.simulated)
     try:
         kinds = [entry.kind for entry in ledger.history(device.client_id)]
-        spent = ledger.spent(device.client_id, policy.delta)
+        spent = None if device.simulated else ledger.spent(device.client_id, policy.delta)
     finally:
         ledger.close()
     begun, finished = kinds.count("reserve"), kinds.count("settle")
@@ -49,8 +55,11 @@ def account_of(home: Home) -> Account:
 def in_words(account: Account) -> str:
     """The account for a person: what was given away, what is left, what it means."""
     lines = [f"Device {account.client_id}: {account.begun} tasks begun, {account.finished} finished."]
-    if account.simulated:
-        lines.append("This device draws its noise from named seeds, for tests. Nothing of the below protects anybody.")
+    if account.epsilon is None:
+        lines.append(
+            f"{NOT_PRIVATE}: it draws its noise from them, for tests, and so can anyone. No epsilon holds for it."
+        )
+        return "\n".join(lines)
     lines.append(
         f"Spent: epsilon {account.epsilon:.2f} of at most {account.cap:g} (at delta {account.delta:g}), "
         f"{account.epsilon / account.cap:.0%} of what its policy allows, over all runs."

@@ -16,7 +16,7 @@ from pathlib import Path
 from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.device.home import Home
 from fl_client.device.identity import Identity, clock_error_s, load_identity, renew_if_due
-from fl_client.resident.client import SOCKET_KEY
+from fl_client.resident import SOCKET_KEY
 from fl_client.resident.explain import explain_end, with_clock
 from fl_core.errors import IdentityError, PolicyError, ServerAwayError
 from fl_core.supervise import End, Part, Supervisor
@@ -27,7 +27,7 @@ _STEP_S = 0.5
 _TRAINER_STOP_S = 35.0
 """The trainer lets a running task finish."""
 _LONGEST_WAIT_S = 60.0
-_SUPEREXEC = "flower-superexec"
+_SUPEREXEC = "fl_client.resident.superexec"
 """A SuperNode starts it once; without it the node stays online and answers nothing."""
 _RENEW_EVERY_S = 600.0
 _QUIET = {

@@ -22,8 +22,6 @@ from fl_client.resident.protocol import (
 from fl_core.errors import TrainerError
 from fl_core.types import ClientInfo, RoundPlan, Tensors
 
-SOCKET_KEY = "trainer-socket"
-"""In the node's config of Flower, which a board alone decides: where its shells find the trainer's socket."""
 PATIENCE_S = 30.0
 """How long a call waits for a trainer that is not there yet: one that has just been restarted loads torch first."""
 _OPTIONS = (

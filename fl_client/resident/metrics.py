@@ -47,16 +47,34 @@ class _StatusCollector(Collector):
             yield CounterMetricFamily(f"stonecrop_trainer_{key}", words, value=found[key])
         for key, (name, words) in _GAUGES.items():
             yield GaugeMetricFamily(f"stonecrop_trainer_{name}", words, value=found[key])
-        privacy = found["privacy"]
-        labels = ["delta", "simulated"]
-        values = [f"{privacy['delta']:g}", str(privacy["simulated"]).lower()]
-        for key, name, words in (
-            ("epsilon", "epsilon_spent", "Epsilon that the device's data has spent, over all runs."),
-            ("cap", "epsilon_cap", "Most that its policy lets it ever spend."),
-        ):
-            family = GaugeMetricFamily(f"stonecrop_{name}", words, labels=labels)
-            family.add_metric(values, privacy[key])
+        yield from _privacy_metrics(found["privacy"])
+        yield from _process_metrics(found["processes"])
+
+
+def _privacy_metrics(privacy: Mapping[str, Any]) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "stonecrop_noise_is_secret",
+        "0 where noise comes from named seeds: the device is not private, and no epsilon is given.",
+        value=float(not privacy["simulated"]),
+    )
+    for key, name, words in (
+        ("epsilon", "epsilon_spent", "Epsilon that the device's data has spent, over all runs."),
+        ("cap", "epsilon_cap", "Most that its policy lets it ever spend."),
+    ):
+        if privacy[key] is not None:
+            family = GaugeMetricFamily(f"stonecrop_{name}", words, labels=["delta", "simulated"])
+            family.add_metric([f"{privacy['delta']:g}", str(privacy["simulated"]).lower()], privacy[key])
             yield family
+
+
+def _process_metrics(processes: Mapping[str, tuple[bool, int]]) -> Iterator[Metric]:
+    """The names are those of a server's own metrics."""
+    up = GaugeMetricFamily("stonecrop_process_up", "1 where the process runs.", labels=["process"])
+    restarts = CounterMetricFamily("stonecrop_process_restarts", "Starts after a death.", labels=["process"])
+    for name, (runs, count) in processes.items():
+        up.add_metric([name], float(runs))
+        restarts.add_metric([name], float(count))
+    yield from (up, restarts)
 
 
 def metrics_text(status: Status) -> bytes:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from fl_client.answers import Answers
@@ -30,6 +29,7 @@ from fl_core.errors import ConfigError, DataError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
+from fl_core.supervise import health_by_part
 from fl_core.types import RoundPlan
 
 logger = logging.getLogger(__name__)
@@ -49,8 +49,9 @@ class OpenTrainer:
 
     def spending(self) -> Spending:
         """What the device's data has spent, at its policy's delta."""
-        spent = self.ledger.spent(self.home.device.client_id, self.policy.delta)
-        return Spending(spent, self.policy.epsilon_cap, self.policy.delta, self.home.device.simulated)
+        device, policy = self.home.device, self.policy
+        spent = None if device.simulated else self.ledger.spent(device.client_id, policy.delta)
+        return Spending(spent, policy.epsilon_cap, policy.delta, device.simulated)
 
 
 def open_trainer(home: Home) -> OpenTrainer:
@@ -72,7 +73,8 @@ def open_trainer(home: Home) -> OpenTrainer:
     ledger = Ledger(home.ledger_file, simulated=device.simulated)
     noise = seeded_noise if device.simulated else secret_noise
     clients = {device.client_id: data}
-    trainer = Trainer(clients, ledger, policy, noise, home.artifacts, simulated=device.simulated)
+    named = device.simulated
+    trainer = Trainer(clients, ledger, policy, noise, home.artifacts, simulated=named, tells_epsilon=not named)
     return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), device), ledger, policy, home)
 
 
@@ -139,8 +141,11 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
         opened = open_trainer(home)
         service = Service(opened.answers, opened.spending, Tally(home.run_folder / "counts.json"))
         server = listen(service, socket or home.socket, group)
-        metrics = partial(service.status)
-        with serve_metrics(metrics_port, metrics):
+
+        def figures() -> dict[str, object]:
+            return {**service.status(), "processes": health_by_part(home.run_folder)}
+
+        with serve_metrics(metrics_port, figures):
             logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)
             stop.wait()
             server.stop(GRACE_S).wait()

@@ -20,11 +20,12 @@ from fl_core.runlog import write_json
 class Spending:
     """What a device's data set has spent, and the most that it may ever spend; both at ``delta``."""
 
-    epsilon: float
+    epsilon: float | None
+    """None where noise comes from named seeds: nothing is private then, whatever the ledger counts."""
     cap: float
     delta: float
     simulated: bool
-    """True where noise comes from named seeds: the figure protects nobody."""
+    """True where noise comes from named seeds."""
 
 
 @dataclass

@@ -1,11 +1,14 @@
 """``python -m fl_client.resident.supernode``: Flower's SuperNode, asking oftener while a run is under way.
 
-It takes the arguments of ``flower-supernode``; a board that is idle polls as rarely as that does.
+It takes the arguments of ``flower-supernode``; a board that is idle polls as rarely as that does. Its SuperExec is the
+module ``superexec`` beside this one.
 """
 
 from __future__ import annotations
 
+import sys
+
 from fl_core.flower_private import run_supernode
 
 if __name__ == "__main__":
-    run_supernode()
+    run_supernode([sys.executable, "-m", "fl_client.resident.superexec"])

@@ -18,6 +18,7 @@ from torch import nn
 
 from fl_core.errors import ModelError, PrivacyError
 from fl_core.privacy.grad_samplers import register_grad_samplers
+from fl_core.privacy.opacus_part import opacus_grad_sample
 from fl_core.rng import NoiseSource
 from fl_core.types import DpTerms
 
@@ -70,8 +71,6 @@ class PrivateStep:
         max_physical_batch: int = 128,
         augmentation: Augmentation | None = None,
     ) -> None:
-        from opacus.grad_sample import GradSampleModule
-
         register_grad_samplers()
         _refuse_mixing_layers(model)
         if not model.training:
@@ -84,7 +83,7 @@ class PrivateStep:
         self._augmentation = augmentation
         self._chunk = max(1, max_physical_batch // self._views)
         # Not strict: that would refuse every buffer, while here only one that changes is refused (see _clipped_sum).
-        self._wrapped = GradSampleModule(model, loss_reduction="sum", strict=False)
+        self._wrapped = opacus_grad_sample().GradSampleModule(model, loss_reduction="sum", strict=False)
 
     def __enter__(self) -> PrivateStep:
         return self

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fl_core.privacy.opacus_part import opacus_grad_sample
 from fl_core.quant.fake_quant import LearnedRange
 from fl_core.quant.layers import QConv1d, QConv2d, QLayer, QLinear
 
@@ -56,10 +57,9 @@ SAMPLERS: Mapping[type[nn.Module], Callable[[Any, list[Tensor], Tensor], GradSam
 
 def register_grad_samplers() -> None:
     """Make Opacus use these samplers, whatever it had before. Call it before a model is wrapped."""
-    from opacus.grad_sample import register_grad_sampler
-
+    register = opacus_grad_sample().register_grad_sampler
     for layer_type, sampler in SAMPLERS.items():
-        register_grad_sampler(layer_type)(sampler)
+        register(layer_type)(sampler)
 
 
 def _samples(layer: QLayer, weight: Callable[[], Tensor], bias: Callable[[], Tensor]) -> GradSamples:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
+from torch import Tensor, fx, nn
 
 from fl_core.errors import ModelError, UnsupportedLayerError
 from fl_core.quant.fake_quant import Range
@@ -50,11 +49,22 @@ def trace_float(model: nn.Module, input_shape: tuple[int, ...]) -> FloatGraph:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a trial run: what it warns of is either refused below or harmless
-            ShapeProp(traced).propagate(torch.zeros(2, *input_shape))
+            _Shapes(traced).run(torch.zeros(2, *input_shape))
     except Exception as error:
         name = type(model).__name__
         raise ModelError(f"model {name}: does not run on inputs of shape {input_shape}: {error}") from error
     return _read_graph(traced, readers)
+
+
+class _Shapes(fx.Interpreter):
+    """Leaves shape and type of each result with its node, as torch's ShapeProp does, which loads 45 MB of sympy."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """See fx.Interpreter."""
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["tensor_meta"] = result.to("meta")
+        return result
 
 
 def _reader(node: fx.Node, traced: fx.GraphModule) -> Reader | None:
@@ -126,7 +136,7 @@ def _tensor_arguments(node: fx.Node) -> list[fx.Node]:
 
 
 def _is_tensor(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("tensor_meta"), TensorMetadata)
+    return isinstance(node.meta.get("tensor_meta"), Tensor)
 
 
 def _hint(name: str, module: nn.Module | None) -> Range | None:

@@ -23,6 +23,12 @@ from fl_server.gateway.layout import GatewayFiles
 
 CONNECTION = "loopback"
 COMMAND_TIMEOUT_S = 60.0
+MAPPED_FROM_BYTES, HEAPS = 1 << 20, 2
+"""What glibc is told: freed blocks of this size or more go back to the system, and threads share so many heaps.
+
+By itself it raises the limit as soon as a larger block was freed, and each of a SuperLink's many threads then keeps
+models in a heap of its own: its memory grows with the rounds until each thread has held one.
+"""
 UNDER_WAY = frozenset({"pending", "starting", "running"})
 
 
@@ -36,6 +42,8 @@ def environment(home: Home) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "MALLOC_ARENA_MAX": str(HEAPS),
+        "MALLOC_MMAP_THRESHOLD_": str(MAPPED_FROM_BYTES),
         "OMP_NUM_THREADS": "1",
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
     }

@@ -14,6 +14,7 @@ from rich.table import Table
 from fl_server.deploy.home import Failure, Home
 from fl_server.deploy.orders import is_up
 from fl_server.deploy.status import status_of
+from fl_server.report.privacy_words import NOT_PRIVATE
 from fl_server.report.show import ABSENT, as_bytes, as_seconds
 
 ENDPOINT_TIMEOUT_S = 5.0
@@ -57,6 +58,7 @@ def _run_table(run: Mapping[str, Any], described: Mapping[str, Any]) -> Table:
     table = Table(title=f"run {run['name']}: {state}", title_justify="left", show_header=False)
     why = described["trouble"] or (described["failure"] or {}).get("reason")
     epsilon = ABSENT if run["epsilon_max"] is None else f"{run['epsilon_max']:.3f}"
+    epsilon = NOT_PRIVATE if run["named_seeds"] else epsilon
     rows = {
         "rounds": f"{run['rounds_done']} of {run['rounds']}",
         "newest round": ABSENT if run["round_seconds"] is None else as_seconds(run["round_seconds"]),

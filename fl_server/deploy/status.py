@@ -43,6 +43,10 @@ class RunStatus:
     finished: bool = False
     resumed: int = 0
     epsilon_max: float | None = None
+    private: bool = False
+    """Whether devices train under DP."""
+    named_seeds: bool = False
+    """Whether a board's noise comes from named seeds; no epsilon of the run holds then."""
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     round_seconds: float | None = None
@@ -62,6 +66,8 @@ class RunStatus:
         match kind:
             case "run_started":
                 self.rounds = event["rounds"]
+                self.private = event["privacy"] is not None
+                self.named_seeds = bool((event["privacy"] or {}).get("named_seeds"))
                 for client_id in event["clients"]:
                     self.clients.setdefault(client_id, ClientStatus(last_seen=event["time"]))
             case "run_resumed":
@@ -82,6 +88,7 @@ class RunStatus:
         if kind == "client_finished":
             client.updates += 1
             client.epsilon = event["epsilon"]
+            self.named_seeds |= self.private and client.epsilon is None
         elif kind in LEFT_OUT:
             client.left_out += 1
             self.left_out = dict(Counter(self.left_out) + Counter([kind]))
@@ -95,6 +102,8 @@ class RunStatus:
         self.downlink_bytes += event["downlink_bytes"]
         if event["epsilon_max"] is not None:
             self.epsilon_max = max(self.epsilon_max or 0.0, event["epsilon_max"])
+        if self.named_seeds:
+            self.epsilon_max = None
         scores: Mapping[str, Any] = event["evaluation"] or {}
         keys = ("accuracy_int8", "accuracy_fake_quant", "accuracy_float")
         self.accuracy = next((scores[key] for key in keys if scores.get(key) is not None), self.accuracy)

@@ -16,8 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fl_core.runlog import Event, read_events, write_atomic
-from fl_server.report import privacy_words, series
-from fl_server.report.charts import Bar, Format, Style, bar_chart, column_chart, line_chart
+from fl_server.report import privacy_words, series, timeline
+from fl_server.report.charts import Bar, Format, Style, bar_chart, column_chart, line_chart, time_axis
 from fl_server.report.show import as_bytes, as_metric, as_plain, as_seconds, as_share
 from fl_server.report.summary import beside_folders, summarize
 
@@ -71,6 +71,8 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "other_model": privacy_words.model_sentence(run["model"] for run in runs),
         "pooled": not start.get("initial"),
         "accuracy": accuracy_figure(events, beside, show),
+        "over_time": over_time_figure(events, show),
+        "virtual_time": timeline.is_virtual(events),
         "epsilon": epsilon_figure(events, start.get("privacy")),
         "epsilon_rows": [(line.name, line.points[-1][1]) for line in series.epsilon_lines(events)],
         "clients": clients,
@@ -84,7 +86,11 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "mishaps": series.mishaps(events),
         "resumed": len(series.of_kind(events, "run_resumed")),
         "privacy": privacy_words.describe(
-            start.get("privacy"), start.get("data") or {}, series.epsilon_max(events), bool(start.get("user_privacy"))
+            start.get("privacy"),
+            start.get("data") or {},
+            series.epsilon_max(events),
+            whole_clients=bool(start.get("user_privacy")),
+            named_seeds=series.named_seeds(events),
         ),
         "user_privacy": privacy_words.describe_user(start.get("user_privacy"), series.user_epsilon(events)),
         "simulation_only": privacy_words.SIMULATION_ONLY,
@@ -106,6 +112,18 @@ def accuracy_figure(events: Sequence[Event], beside: Mapping[str, Sequence[Event
     metric = series.metric_name(events)
     top = 1.0 if metric == "accuracy" else None
     return _figure(line_chart(f"{metric.capitalize()} per round", lines, show, top=top), lines)
+
+
+def over_time_figure(events: Sequence[Event], show: Format) -> Mapping[str, Any]:
+    """Accuracy over virtual or wall time; {} before the first round has ended, or where nothing is known."""
+    lines = [(line, ACCURACY_STYLES[line.name]) for line in timeline.accuracy_over_time(events)]
+    last_s = max((line.points[-1][0] for line, _ in lines), default=0.0)
+    if last_s == 0:
+        return {}
+    metric = series.metric_name(events)
+    axis = time_axis("virtual" if timeline.is_virtual(events) else "wall", last_s)
+    top = 1.0 if metric == "accuracy" else None
+    return _figure(line_chart(f"{metric.capitalize()} over time", lines, show, top=top, axis=axis), lines)
 
 
 def epsilon_figure(events: Sequence[Event], privacy: Mapping[str, Any] | None) -> Mapping[str, Any]:

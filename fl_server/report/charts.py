@@ -20,6 +20,8 @@ WIDTH, HEIGHT = 640, 300  # user units of the viewBox; the page scales them
 LEFT, RIGHT, TOP, BOTTOM = 72, 14, 14, 44  # margins around the plot
 MARKERS = ("circle", "square", "diamond")
 MARKED_POINTS = 40  # a line with more points is drawn without markers
+_UNITS = (("h", "hours", 3600.0), ("min", "minutes", 60.0), ("s", "seconds", 1.0))
+_FEWEST_UNITS = 10.0  # a time of fewer hours is shown in minutes, one of fewer minutes in seconds
 
 Format = Callable[[float], str]
 
@@ -35,6 +37,22 @@ class Style:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """What a line runs over. Rounds are whole; time is shown in a ``unit`` of some ``scale`` seconds."""
+
+    name: str = "round"
+    unit: str = ""
+    scale: float = 1.0
+
+    def at(self, x: float) -> str:
+        """A place on it in words."""
+        return f"{x / self.scale:.3g} {self.unit}" if self.unit else f"{self.name} {x:g}"
+
+
+ROUNDS = Axis()
+
+
+@dataclass(frozen=True)
 class Bar:
     """One bar; ``note`` marks it in words ("worst"), ``css`` in colour."""
 
@@ -45,9 +63,15 @@ class Bar:
 
 
 def line_chart(
-    title: str, lines: Sequence[tuple[Line, Style]], show: Format, *, zero: bool = False, top: float | None = None
+    title: str,
+    lines: Sequence[tuple[Line, Style]],
+    show: Format,
+    *,
+    zero: bool = False,
+    top: float | None = None,
+    axis: Axis = ROUNDS,
 ) -> Markup:
-    """Lines over rounds. ``show`` prints a value; ``zero`` puts 0 on the axis; ``top`` is never exceeded by it."""
+    """Lines over rounds or time. ``show`` prints a value; ``zero`` puts 0 on the axis, which never exceeds ``top``."""
     xs = [x for line, _ in lines for x, _ in line.points]
     ys = [y for line, _ in lines for _, y in line.points]
     ticks_y = nice_ticks(0.0 if zero else min(ys), max(ys), top)
@@ -64,11 +88,11 @@ def line_chart(
     summary = "; ".join(f"{line.name}: {show(line.points[-1][1])} at the end" for line, _ in lines[:12])
     svg = _svg(title, f"{title}. {summary}.", HEIGHT)
     _y_axis(svg, [(y_of(tick), show(tick)) for tick in ticks_y])
-    for tick in round_ticks(first, last):
-        _text(svg, x_of(tick), HEIGHT - BOTTOM + 17, str(tick), "middle")
-    _text(svg, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "round", "middle", "axis-name")
+    for tick in ticks_of(axis, first, last):
+        _text(svg, x_of(tick), HEIGHT - BOTTOM + 17, f"{tick / axis.scale:g}", "middle")
+    _text(svg, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, axis.name, "middle", "axis-name")
     for line, style in lines:
-        _draw_line(svg, line, style, x_of, y_of, show)
+        _draw_line(svg, line, style, x_of, y_of, show, axis)
     return _markup(svg)
 
 
@@ -133,6 +157,21 @@ def nice_ticks(low: float, high: float, top: float | None = None) -> list[float]
     return ticks
 
 
+def time_axis(kind: str, last_s: float) -> Axis:
+    """The axis of time that reaches to ``last_s`` seconds, of the ``kind`` "wall" or "virtual"."""
+    unit, name, scale = next((each for each in _UNITS if last_s >= _FEWEST_UNITS * each[2]), _UNITS[-1])
+    return Axis(f"{name} of {kind} time", unit, scale)
+
+
+def ticks_of(axis: Axis, first: float, last: float) -> list[float]:
+    """Where the ticks of an axis from ``first`` to ``last`` stand."""
+    if not axis.unit:
+        return [float(tick) for tick in round_ticks(round(first), round(last))]
+    return [
+        tick * axis.scale for tick in nice_ticks(first / axis.scale, last / axis.scale) if tick * axis.scale <= last
+    ]
+
+
 def round_ticks(first: int, last: int) -> list[int]:
     """At most nine whole rounds between ``first`` and ``last``."""
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if (last - first) / step <= 8)
@@ -152,6 +191,7 @@ def _draw_line(
     x_of: Callable[[float], float],
     y_of: Callable[[float], float],
     show: Format,
+    axis: Axis,
 ) -> None:
     group = ET.SubElement(svg, "g", {"class": style.css})
     ET.SubElement(group, "title").text = line.name
@@ -166,9 +206,9 @@ def _draw_line(
     ET.SubElement(group, "polyline", attributes)
     if len(places) > MARKED_POINTS or (style.width < 1.5 and len(places) > 1):
         return
-    for (x, y), (number, value) in zip(places, line.points, strict=True):
+    for (x, y), (at, value) in zip(places, line.points, strict=True):
         mark = ET.SubElement(group, *marker(style.marker, x, y, size=2 + style.width / 2))
-        ET.SubElement(mark, "title").text = f"{line.name}, round {number}: {show(value)}"
+        ET.SubElement(mark, "title").text = f"{line.name}, {axis.at(at)}: {show(value)}"
 
 
 def marker(kind: str, x: float, y: float, size: float) -> tuple[str, dict[str, str]]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fl_core.runlog import Event
+from fl_server.report.privacy_words import NOT_PRIVATE
 from fl_server.report.show import as_metric, as_seconds
 
 LEFT_OUT = ("client_failed", "client_refused", "client_rejected", "client_missing")
@@ -32,6 +33,7 @@ class RunProgress:
         self.metric = "accuracy"
         self.accuracy: float | None = None
         self.epsilon: float | None = None
+        self.named_seeds = False
         self._round_seconds: list[float] = []
 
     def update(self, event: Event) -> None:
@@ -39,6 +41,7 @@ class RunProgress:
         match event["kind"]:
             case "run_started":
                 self.rounds = event["rounds"]
+                self.named_seeds = bool((event["privacy"] or {}).get("named_seeds"))
                 self.metric = (event["data"] or {}).get("metric") or "accuracy"
             case "run_resumed":
                 self.rounds_done = event["rounds_done"]
@@ -68,6 +71,7 @@ class RunProgress:
             clients += f" ({self.left_out} left out)"
         accuracy = "" if self.accuracy is None else f"{self.metric} {as_metric(self.metric)(self.accuracy)}"
         epsilon = "" if self.epsilon is None else f"epsilon {self.epsilon:.2f}"
+        epsilon = NOT_PRIVATE if self.named_seeds else epsilon
         left = "" if self.seconds_left is None else f"{as_seconds(self.seconds_left)} left"
         return ", ".join(part for part in (clients, accuracy, epsilon, left) if part)
 

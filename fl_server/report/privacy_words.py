@@ -19,6 +19,13 @@ SIMULATED_NOISE = (
     "Simulated noise: it is drawn from named seeds, which anyone can repeat, so this run protects nobody. It shows "
     "what the same run costs in accuracy where clients keep their noise secret."
 )
+NOT_PRIVATE = "not private: named seeds"
+"""What stands in place of an epsilon where a board draws its noise from named seeds."""
+NAMED_SEEDS = (
+    "At least one device of this run draws its noise from named seeds, which anyone can repeat: its device.yaml says "
+    "simulated: true. What it sends, and every model made of it, may reveal single training examples; no epsilon "
+    "holds, so none is given."
+)
 TUNING = (
     "Tuning is not accounted: choosing a learning rate, a model or a clip norm by looking at runs on the same private "
     "data spends privacy that no figure here includes."
@@ -63,6 +70,13 @@ def model_sentence(models: Iterable[str | None]) -> str:
     return OTHER_MODEL.format(models=", ".join(different)) if len(different) > 1 else ""
 
 
+def noise_sentence(simulated: bool, named_seeds: bool) -> str:
+    """What to know of noise that anyone can draw again, in a simulation or on boards; empty where it is secret."""
+    if named_seeds:
+        return NAMED_SEEDS
+    return SIMULATED_NOISE if simulated else ""
+
+
 def describe_user(user: Mapping[str, Any] | None, epsilon_spent: float | None) -> PrivacyWords | None:
     """The plain words for noise at the server; None without it."""
     if user is None:
@@ -105,11 +119,15 @@ def user_sentence(user: Mapping[str, Any] | None) -> str:
 
 
 def describe(
-    privacy: Mapping[str, Any] | None, data: Mapping[str, Any], epsilon_spent: float | None, whole_clients: bool = False
+    privacy: Mapping[str, Any] | None,
+    data: Mapping[str, Any],
+    epsilon_spent: float | None,
+    whole_clients: bool = False,
+    named_seeds: bool = False,
 ) -> PrivacyWords:
     """The plain words for one run's devices; ``epsilon_spent`` is the largest of any client so far.
 
-    ``whole_clients``: the server adds noise of its own.
+    ``whole_clients``: the server adds noise of its own. ``named_seeds``: noise of a board is anyone's to draw again.
     """
     if privacy is None and whole_clients:
         return PrivacyWords("No differential privacy on the devices", NO_DEVICE_DP, "", (), (), ())
@@ -124,6 +142,9 @@ def describe(
             facts=(),
         )
     unit = _bare(str(privacy.get("unit_text") or data.get("unit") or "example"))
+    if named_seeds:
+        nothing = f"Nothing is hidden by noise: not even one {unit}."
+        return PrivacyWords(NOT_PRIVATE.capitalize(), NAMED_SEEDS, nothing, (), (), (("epsilon", NOT_PRIVATE),))
     epsilon = privacy["epsilon"] if epsilon_spent is None else epsilon_spent
     promise = (
         f"For every client alone: whoever sees all that it sends in the whole run, the server included, and every "

@@ -31,10 +31,10 @@ MISHAPS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One named series over rounds; round 0 is the untrained model."""
+    """One named series over rounds, where round 0 is the untrained model, or over seconds."""
 
     name: str
-    points: tuple[tuple[int, float], ...]
+    points: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def accuracy_lines(events: Sequence[Event]) -> tuple[Line, ...]:
 
 def epsilon_lines(events: Sequence[Event]) -> tuple[Line, ...]:
     """Cumulative epsilon of every client after each round in which it spent; sorted by client."""
-    points: dict[str, list[tuple[int, float]]] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
     for event in of_kind(events, "client_finished"):
         if event["epsilon"] is not None:
             points.setdefault(event["client_id"], []).append((event["round"], event["epsilon"]))
@@ -140,7 +140,7 @@ def epsilon_lines(events: Sequence[Event]) -> tuple[Line, ...]:
 
 def merge_alike(lines: Sequence[Line]) -> tuple[Line, ...]:
     """One line for all that lie on each other, named by how many they are."""
-    names: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    names: dict[tuple[tuple[float, float], ...], list[str]] = {}
     for line in lines:
         names.setdefault(line.points, []).append(line.name)
     if len(names) == 1 < len(lines):
@@ -266,8 +266,19 @@ def user_epsilon(events: Sequence[Event]) -> float | None:
     return max((float(epsilon) for epsilon in spent if epsilon is not None), default=None)
 
 
+def named_seeds(events: Sequence[Event]) -> bool:
+    """Whether a board drew its noise from named seeds, in a run under DP that is no simulation: no epsilon holds."""
+    privacy = start_of(events).get("privacy")
+    if privacy is None:
+        return False
+    untold = any(event["epsilon"] is None for event in of_kind(events, "client_finished"))
+    return untold or bool(privacy.get("named_seeds"))
+
+
 def epsilon_max(events: Sequence[Event]) -> float | None:
-    """The largest epsilon that any client has spent so far, or None without DP."""
+    """The largest epsilon that any client has spent so far, or None without DP and where none holds."""
+    if named_seeds(events):
+        return None
     spent = [event["epsilon_max"] for event in of_kind(events, "round_finished")]
     spent += [event["epsilon"] for event in of_kind(events, "client_finished")]
     return max((float(epsilon) for epsilon in spent if epsilon is not None), default=None)

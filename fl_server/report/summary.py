@@ -178,4 +178,5 @@ def _privacy(events: Sequence[Event]) -> dict[str, Any] | None:
         "delta": privacy["delta"],
         "accountant": privacy["accountant"],
         "simulated": bool(privacy.get("simulated", False)),
+        "named_seeds": series.named_seeds(events),
     }

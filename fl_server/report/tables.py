@@ -7,7 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
-from fl_server.report.privacy_words import SIMULATED_NOISE, model_sentence, unit_sentence, user_sentence
+from fl_server.report.privacy_words import (
+    NOT_PRIVATE,
+    model_sentence,
+    noise_sentence,
+    unit_sentence,
+    user_sentence,
+)
 from fl_server.report.show import ABSENT, as_bytes, as_metric, as_seconds, as_share
 
 Summary = Mapping[str, Any]
@@ -34,7 +40,7 @@ def privacy_lines(summaries: Sequence[Summary]) -> list[str]:
     lines = []
     for privacy in (summary["privacy"] for summary in summaries if summary["privacy"]):
         lines.append(unit_sentence(privacy.get("unit_text") or privacy["unit"], privacy.get("not_hidden") or ""))
-        lines += [SIMULATED_NOISE] if privacy["simulated"] else []
+        lines.append(noise_sentence(privacy["simulated"], privacy.get("named_seeds", False)))
     lines += [user_sentence(summary.get("user_privacy")) for summary in summaries]
     return list(dict.fromkeys(line for line in lines if line))
 
@@ -102,6 +108,8 @@ def _epsilon(summary: Summary) -> str:
     privacy = summary["privacy"]
     if privacy is None:
         return "no DP"
+    if privacy.get("named_seeds"):
+        return NOT_PRIVATE
     spent = ABSENT if privacy["epsilon_max"] is None else f"{privacy['epsilon_max']:.3f}"
     return f"{spent} at delta {privacy['delta']:g}"
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import socket
+import subprocess
+import sys
+import time
 from datetime import datetime, timezone
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import flwr.app
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import PullObjectResponse
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.run import Run
+from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.supernode import start_client_internal
 
 from fl_core import flower_private
@@ -23,6 +35,7 @@ from fl_core.flower_private import (
     TESTED_FLWR,
     ControlApi,
     identify_process,
+    pull_side_by_side,
     set_message_id,
 )
 from fl_server.gateway.authority import init_authority
@@ -56,6 +69,94 @@ def test_a_supernode_asks_oftener_only_while_it_gets_messages(monkeypatch):
     assert slept == [IDLE_POLL_S, REPLY_POLL_S, BUSY_POLL_S, IDLE_POLL_S]
 
 
+FORKS = """
+import http.server, os, queue, signal, threading
+from multiprocessing import forkserver
+from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec.executor.types import ExecutionSpec
+from fl_core.flower_private import _forking_executor
+
+asked = queue.Queue()
+
+class SuperNode(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked.put(dict(self.headers))
+        self.send_error(403)
+
+    def log_message(self, *words):
+        pass
+
+if __name__ == "__main__":
+    node = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SuperNode)
+    threading.Thread(target=node.serve_forever, daemon=True).start()
+    executor = _forking_executor(["fl_client.app"])
+    for token in ("first", "second"):
+        executor.launch(ExecutionSpec(
+            task_type=TaskType.CLIENT_APP, runtime_api_address=f"127.0.0.1:{node.server_port}", token=token,
+            insecure=True, root_certificates_path=None, runtime_dependency_install=False, parent_pid=os.getpid(),
+            suppress_output=False, task_id=1, fab_hash=None,
+        ))
+        while token not in asked.get(timeout=60).values():
+            pass
+        print("a ClientApp asked with", token, flush=True)
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    os._exit(0)
+"""
+
+
+def test_a_forked_client_app_asks_for_its_message_and_comes_back_after_a_kill(tmp_path):
+    script = tmp_path / "forks.py"
+    script.write_text(FORKS)
+    path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=150, env=path)
+    assert done.stdout.splitlines() == [f"a ClientApp asked with {word}" for word in ("first", "second")], done.stderr
+
+
+class TwoReplies:
+    """A SuperLink that announces two replies, of which one is never uploaded whole."""
+
+    def __init__(self, whole: Message, broken: Message) -> None:
+        self._whole = get_all_nested_objects(whole)
+        self._replies = {"message-1": broken, "message-2": whole}
+
+    def PullMessages(self, request: Any) -> PullAppMessagesResponse:  # noqa: N802
+        found = [self._replies.pop(key) for key in request.message_ids if key in self._replies]
+        return PullAppMessagesResponse(
+            messages_list=[message_to_proto(message) for message in found],
+            message_object_trees=[get_object_tree(message) for message in found],
+        )
+
+    def PullObject(self, request: Any) -> PullObjectResponse:  # noqa: N802
+        if request.object_id not in self._whole:
+            return PullObjectResponse(object_found=True, object_available=False)
+        content = self._whole[request.object_id].deflate()
+        return PullObjectResponse(object_found=True, object_available=True, object_content=content)
+
+    def ConfirmMessageReceived(self, request: Any) -> None:  # noqa: N802
+        """Nothing is left to do."""
+
+
+def test_a_reply_that_is_never_uploaded_whole_holds_up_no_other():
+    identify_process(5)
+    replies = []
+    for number in (1, 2):
+        asked = Message(RecordDict({"a": ConfigRecord({"b": number})}), 9, "train")
+        set_message_id(asked, f"message-{number}")
+        replies.append(Message(RecordDict({"a": ConfigRecord({"b": number})}), reply_to=asked))
+        set_message_id(replies[-1], replies[-1].object_id)
+    grid = HttpGrid(token="none")
+    grid._client = TwoReplies(whole=replies[1], broken=replies[0])
+    grid.set_run(Run.create_empty(5))
+    pull_side_by_side(grid)
+    ends = time.monotonic() + 20
+    found: list[Message] = []
+    while not found and time.monotonic() < ends:
+        found = list(grid.pull_messages(["message-1", "message-2"]))
+        time.sleep(0.01)
+    assert [message.content["a"]["b"] for message in found] == [2]
+    assert list(grid.pull_messages(["message-1"])) == []
+
+
 def test_the_supernodes_loop_still_sleeps_as_expected():
     tree = ast.parse(inspect.getsource(start_client_internal))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep"]
@@ -74,3 +175,26 @@ def test_a_superlink_that_is_not_there_is_said_in_one_line(tmp_path):
             call()
     with pytest.raises(RoundError, match="RegisterNode: no answer"):
         api.register_node(b"key", "board")
+
+
+def test_a_part_of_a_message_that_comes_a_moment_later_costs_no_second():
+    code = """
+import time
+from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError, pull_objects
+from fl_core.flower_private import look_again_soon
+
+asked = []
+
+def pull(object_id):
+    asked.append(time.monotonic())
+    if len(asked) < 3:
+        raise ObjectUnavailableError(object_id)
+    return b"part"
+
+look_again_soon()
+assert pull_objects(["a"], pull) == {"a": b"part"}
+print(asked[-1] - asked[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_core.processes import is_alive, processes_of, pss_bytes
-from fl_core.supervise import SUPERVISOR, End, Part, Supervisor, parts_running
+from fl_core.supervise import SUPERVISOR, End, Part, Supervisor, health_by_part, parts_running
 
 SLEEP = "import time; time.sleep(60)"
 PARENT = f"import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); {SLEEP}"
@@ -70,6 +70,11 @@ def test_a_part_that_is_killed_comes_back_alone_and_its_orphan_is_gone(tmp_path)
             os.getpid(): SUPERVISOR, pid_of(supervisor): "part", other: "other",
         }  # fmt: skip
         assert supervisor.describe()["part"]["said"] == "was ended by SIGKILL"
+        assert health_by_part(tmp_path / "run") == {"part": (True, 1), "other": (True, 0)}
+        os.kill(other, signal.SIGKILL)
+        until(lambda: not is_alive(other))
+        supervisor.step()
+        assert health_by_part(tmp_path / "run")["other"] == (False, 1)
     assert parts_running(tmp_path / "run") == {}
 
 

@@ -32,8 +32,8 @@ def test_probe_gives_a_script_what_the_board_is():
     assert {"model", "accelerators", "runtimes", "power", "thermal", "problems"} <= found.keys()
 
 
-def spend(home: Path, tasks: int, unfinished: int = 0) -> None:
-    ledger = Ledger(home / "ledger.sqlite")
+def spend(home: Path, tasks: int, unfinished: int = 0, simulated: bool = False) -> None:
+    ledger = Ledger(home / "ledger.sqlite", simulated=simulated)
     policy = DevicePolicy.load(home / "policy.json")
     ledger.enrol(CLIENT, 64)
     for number in range(tasks + unfinished):
@@ -59,9 +59,16 @@ def test_looking_at_a_device_that_never_trained_makes_no_ledger(tmp_path):
     assert not (home / "ledger.sqlite").exists()
 
 
-def test_a_simulated_device_says_that_it_protects_nobody(tmp_path):
+@pytest.mark.parametrize("tasks", [0, 2])
+def test_a_device_with_named_seeds_gives_no_epsilon_and_says_that_it_is_not_private(tmp_path, tasks):
     home = make_home(tmp_path, simulated=True)
-    assert "Nothing of the below protects anybody" in call("ledger", "--home", home).stdout
+    spend(home, tasks, simulated=True)
+    words = call("ledger", "--home", home).stdout
+    figures = json.loads(call("ledger", "--home", home, "--json").stdout)
+    assert "Not private: named seeds" in words
+    assert "epsilon 0" not in words
+    assert "odds" not in words
+    assert (figures["epsilon"], figures["simulated"], figures["begun"]) == (None, True, tasks)
 
 
 def test_status_of_a_board_that_is_down_is_an_answer_and_no_error(tmp_path):

@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def figures(tally: Tally) -> dict[str, object]:
-    return {**tally.figures(), "open": 0, "privacy": PRIVACY}
+    return {**tally.figures(), "open": 0, "privacy": PRIVACY, "processes": {"forwarder": (False, 3)}}
 
 
 def test_metrics_say_tasks_round_restarts_and_epsilon(tmp_path: Path):
@@ -34,6 +34,16 @@ def test_metrics_say_tasks_round_restarts_and_epsilon(tmp_path: Path):
     assert "stonecrop_trainer_last_round 7.0" in lines
     assert "stonecrop_trainer_starts_total 2.0" in lines
     assert 'stonecrop_epsilon_spent{delta="1e-05",simulated="false"} 1.5' in lines
+    assert 'stonecrop_process_restarts_total{process="forwarder"} 3.0' in lines
+    assert 'stonecrop_process_up{process="forwarder"} 0.0' in lines
+
+
+def test_a_device_with_named_seeds_gives_no_epsilon(tmp_path: Path):
+    named = {**PRIVACY, "epsilon": None, "simulated": True}
+    text = metrics_text(lambda: {**figures(Tally(tmp_path / "counts.json")), "privacy": named}).decode()
+    assert "stonecrop_noise_is_secret 0.0" in text.splitlines()
+    assert "stonecrop_epsilon_spent" not in text
+    assert "stonecrop_noise_is_secret 1.0" in metrics_text(lambda: figures(Tally(tmp_path / "c"))).decode().splitlines()
 
 
 def test_pages_are_served_on_loopback_alone(tmp_path: Path):

@@ -14,9 +14,8 @@ def test_the_shell_of_a_board_loads_no_torch_and_nothing_private():
     assert result.stdout.strip() == "[]"
 
 
-def test_the_supervisor_of_a_board_loads_no_torch():
-    code = (
-        "import sys, fl_client.cli, fl_client.resident.board\nprint([n for n in ('torch', 'flwr') if n in sys.modules])"
-    )
+def test_the_supervisor_of_a_board_loads_neither_torch_nor_what_talks_to_a_trainer():
+    heavy = ("torch", "flwr", "grpc", "asyncio")
+    code = f"import sys, fl_client.cli, fl_client.resident.board\nprint([n for n in {heavy!r} if n in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "[]"

@@ -19,6 +19,8 @@ from fl_server.report.charts import (
     line_chart,
     nice_ticks,
     round_ticks,
+    ticks_of,
+    time_axis,
 )
 from fl_server.report.series import Line
 from fl_server.report.show import ABSENT, as_bytes, as_metric, as_percent, as_plain, as_seconds
@@ -99,3 +101,21 @@ def test_seconds_read_like_a_clock(value: float | None, shown: str) -> None:
 def test_only_accuracy_is_a_percentage() -> None:
     assert as_metric("accuracy")(0.5) == "50.0 %"
     assert as_metric("negative mean squared error")(-0.51234) == "-0.5123"
+
+
+@pytest.mark.parametrize(
+    ("last_s", "name", "at"),
+    [
+        (480.0, "seconds of virtual time", "480 s"),
+        (900.0, "minutes of virtual time", "15 min"),
+        (90_000.0, "hours of virtual time", "25 h"),
+    ],
+)
+def test_time_is_shown_in_a_unit_of_its_length(last_s: float, name: str, at: str) -> None:
+    axis = time_axis("virtual", last_s)
+    text = line_chart("t", [(Line("float", ((0.0, 0.1), (last_s, 0.5))), Style("s1"))], as_percent, axis=axis)
+    assert f">{name}<" in text
+    assert f"float, {at}: 50.0 %" in text
+    ticks = ticks_of(axis, 0.0, last_s)
+    assert 2 <= len(ticks) <= 8
+    assert all(0 <= tick <= last_s for tick in ticks)

@@ -1,0 +1,47 @@
+"""A trainer with changed code: a task takes it as many seconds as its first word says, and its plans need no privacy.
+
+    python benchmarks/slow_trainer.py SECONDS --home HOME ...
+
+Its data, its socket, its ledger and the training itself are real. Without the privacy that a board insists on it
+trains the very config that the virtual clock is shown with.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import fl_client.resident.serve
+from fl_client.resident.local import LocalTrainer
+from fl_client.trainer import Trainer
+from fl_core.types import RoundPlan, Tensors
+
+
+def unprotected(clients: Any, ledger: Any, policy: Any, *others: Any, **named: Any) -> Trainer:
+    """The trainer without the policy of its device."""
+    return Trainer(clients, ledger, None, *others, **named)
+
+
+def slowed(trainer: Trainer, client_id: str, seconds: float) -> LocalTrainer:
+    """The answers of a trainer whose tasks take ``seconds`` each, from question to answer."""
+    answers = LocalTrainer(trainer, client_id)
+    quick = answers.train
+
+    def train(plan: RoundPlan, model: Tensors) -> bytes:
+        began = time.monotonic()
+        reply = quick(plan, model)
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        return reply
+
+    vars(answers)["train"] = train
+    return answers
+
+
+if __name__ == "__main__":
+    from fl_client.resident.__main__ import main
+
+    seconds = float(sys.argv.pop(1))
+    vars(fl_client.resident.serve)["Trainer"] = unprotected
+    vars(fl_client.resident.serve)["LocalTrainer"] = lambda trainer, client_id: slowed(trainer, client_id, seconds)
+    sys.exit(main())

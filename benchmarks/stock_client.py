@@ -1,0 +1,44 @@
+"""A ClientApp as Flower's own examples have it: the process that Flower starts for a message holds torch and trains.
+
+It trains what a board trains, by the same functions: same model, data, noise and ledger. Where ``whole_opacus`` is in
+the run's config it imports Opacus as everybody does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fl_client.app import answer, task_of
+from fl_client.resident.local import LocalTrainer
+from fl_client.resident.serve import secret_noise
+from fl_client.trainer import Trainer
+from fl_core import wire
+from fl_core.assemble import federation_of
+from fl_core.config import load_config
+from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.policy import DevicePolicy
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """One round of one client."""
+    if context.run_config["whole_opacus"]:
+        importlib.import_module("opacus").PrivacyEngine  # noqa: B018  # runs its __init__, which loads all of it
+    plan, model = task_of(message)
+    data = federation_of(load_config(Path(str(context.run_config["config"])))).clients[plan.client_id]
+    policy = DevicePolicy(1e6, 1e-5, max_clip_norm=1.0, min_noise_multiplier=0.01, max_sample_rate=1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.sqlite")
+        trainer = Trainer({plan.client_id: data}, ledger, policy, secret_noise, Path(folder), simulated=False)
+        local = LocalTrainer(trainer, plan.client_id)
+        local.info()
+        reply = answer(message, lambda: wire.pack_update(local.train(plan, model)))
+        ledger.close()
+    return reply
