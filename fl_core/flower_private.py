@@ -12,6 +12,7 @@ this process.
 from __future__ import annotations
 
 import copy
+import importlib
 import multiprocessing
 import subprocess
 import threading
@@ -164,9 +165,9 @@ def _forking_executor(preload: Sequence[str]) -> Any:
 def run_superexec(preload: Sequence[str]) -> None:
     """``flower-superexec``, with this process's arguments, whose ClientApps start with ``preload`` imported."""
     from flwr.supercore.cli import flower_superexec
-    from flwr.supercore.superexec.run_superexec import run_superexec as loop
 
-    loop.__globals__["get_executor"] = lambda *_, **__: _forking_executor(preload)
+    loop = importlib.import_module("flwr.supercore.superexec.run_superexec")
+    vars(loop)["get_executor"] = lambda *_, **__: _forking_executor(preload)
     flower_superexec()
 
 
@@ -182,7 +183,8 @@ def look_again_soon() -> None:
     from flwr.supercore.inflatable import inflatable_utils
 
     for function in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
-        function.__kwdefaults__["initial_backoff"] = FIRST_LOOK_S
+        defaults: dict[str, Any] = function.__kwdefaults__ or {}
+        defaults["initial_backoff"] = FIRST_LOOK_S
 
 
 class _OneReply:
@@ -214,7 +216,7 @@ def pull_side_by_side(grid: Grid) -> None:
 
     def take(announced: Any) -> None:
         single = copy.copy(grid)
-        single._client = _OneReply(client, announced)
+        vars(single)["_client"] = _OneReply(client, announced)
         there.put(list(HttpGrid.pull_messages(single, [])))
 
     def pull(message_ids: Iterable[str]) -> list[Message]:
