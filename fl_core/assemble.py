@@ -123,7 +123,7 @@ def load_tensors(model: nn.Module, tensors: Tensors) -> None:
             param.copy_(torch.from_numpy(np.array(tensors[name], dtype=np.float32)))
 
 
-def outputs(model: nn.Module, x: FloatArray, *, fake_quant: bool, batch_size: int = 256) -> FloatArray:
+def outputs(model: nn.Module, x: FloatArray, *, fake_quant: bool, batch_size: int = 64) -> FloatArray:
     """Outputs for all rows of ``x`` in eval mode, and no trace of that left behind.
 
     With ``fake_quant`` off nothing is rounded, and activations are cut to their ranges all the same: clipping is part

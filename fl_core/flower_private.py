@@ -205,36 +205,52 @@ def pull_side_by_side(grid: Grid) -> None:
     """Let ``grid.pull_messages`` hand out what is there while other replies are still being uploaded.
 
     A reply is announced before its parts are there, and Flower waits for them one reply after the other: a node that
-    dies while it uploads would keep everybody else's updates, and the round, waiting for minutes.
+    dies while it uploads would keep everybody else's updates, and the round, waiting for minutes. The grid gets a
+    method ``leave(message_ids)``, too: nobody waits for these replies any more. They are still taken off the SuperLink,
+    which would keep them to the end of the run.
     """
     from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
     from flwr.superlink.grid.http_grid import HttpGrid
 
     if not isinstance(grid, HttpGrid):
         return
-    client, underway, there = grid._runtime_client, set[str](), Queue[list[Message]]()
+    client = grid._runtime_client
+    underway, left = set[str](), set[str]()
+    ready: dict[str, Message] = {}
+    taken = Queue[tuple[str, list[Message]]]()
 
-    def take(announced: Any) -> None:
+    def take(key: str, announced: Any) -> None:
+        found: list[Message] = []
         single = copy.copy(grid)
         vars(single)["_client"] = _OneReply(client, announced)
-        there.put(list(HttpGrid.pull_messages(single, [])))
+        try:
+            found = list(HttpGrid.pull_messages(single, []))
+        finally:
+            taken.put((key, found))
 
     def pull(message_ids: Iterable[str]) -> list[Message]:
-        wanted = set(message_ids) - underway
-        if wanted:
+        asked = list(message_ids)
+        if wanted := (left | set(asked)) - underway - ready.keys():
             response = client.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
             for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
-                underway.add(message.metadata.reply_to_message_id)
+                key = message.metadata.reply_to_message_id
+                underway.add(key)
                 announced = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
-                threading.Thread(target=take, args=(announced,), daemon=True).start()
-        found: list[Message] = []
+                threading.Thread(target=take, args=(key, announced), daemon=True).start()
         with suppress(Empty):
             while True:
-                found += there.get_nowait()
-        underway.difference_update(message.metadata.reply_to_message_id for message in found)
-        return found
+                key, found = taken.get_nowait()
+                underway.discard(key)
+                if found and key in left:
+                    left.remove(key)
+                elif found:
+                    ready[key] = found[0]
+        return [ready.pop(key) for key in asked if key in ready]
 
-    vars(grid)["pull_messages"] = pull
+    def leave(message_ids: Iterable[str]) -> None:
+        left.update(key for key in message_ids if ready.pop(key, None) is None)
+
+    vars(grid).update(pull_messages=pull, leave=leave)
 
 
 class ControlApi:

@@ -41,13 +41,18 @@ class Clock(Protocol):
 
 
 @runtime_checkable
-class TimedGrid(Protocol):
-    """A Grid with a time of its own, that works off what nobody waits for any more, as real nodes would."""
-
-    clock: Clock
+class LeavingGrid(Protocol):
+    """A Grid that wants to know what nobody waits for any more."""
 
     def leave(self, message_ids: Iterable[str]) -> None:
         """Nobody will ask for the replies to these messages."""
+
+
+@runtime_checkable
+class TimedGrid(LeavingGrid, Protocol):
+    """A Grid with a time of its own, that works off what nobody waits for any more, as real nodes would."""
+
+    clock: Clock
 
 
 class WallClock:
@@ -157,7 +162,7 @@ class Mailbox:
     def _leave(self, messages: Mapping[str, _Asked]) -> None:
         for key in messages:
             del self._open[key]
-        if isinstance(self._grid, TimedGrid):
+        if isinstance(self._grid, LeavingGrid):
             self._grid.leave(messages)
 
 

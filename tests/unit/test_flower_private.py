@@ -136,7 +136,9 @@ class TwoReplies:
         """Nothing is left to do."""
 
 
-def test_a_reply_that_is_never_uploaded_whole_holds_up_no_other():
+@pytest.fixture
+def half_uploaded() -> HttpGrid:
+    """A Grid whose first message has a reply that never comes whole, and the second one that is there."""
     identify_process(5)
     replies = []
     for number in (1, 2):
@@ -148,13 +150,35 @@ def test_a_reply_that_is_never_uploaded_whole_holds_up_no_other():
     grid._client = TwoReplies(whole=replies[1], broken=replies[0])
     grid.set_run(Run.create_empty(5))
     pull_side_by_side(grid)
-    ends = time.monotonic() + 20
+    return grid
+
+
+def pulled(grid: HttpGrid, message_ids: list[str], limit_s: float) -> list[int]:
+    """What the replies say that come within a time; it ends with the first."""
+    ends = time.monotonic() + limit_s
     found: list[Message] = []
     while not found and time.monotonic() < ends:
-        found = list(grid.pull_messages(["message-1", "message-2"]))
+        found = list(grid.pull_messages(message_ids))
         time.sleep(0.01)
-    assert [message.content["a"]["b"] for message in found] == [2]
-    assert list(grid.pull_messages(["message-1"])) == []
+    return [message.content["a"]["b"] for message in found]
+
+
+def test_a_reply_that_is_never_uploaded_whole_holds_up_no_other(half_uploaded):
+    assert pulled(half_uploaded, ["message-1", "message-2"], 20) == [2]
+    assert pulled(half_uploaded, ["message-1"], 0.2) == []
+
+
+def test_who_asks_for_one_reply_takes_no_other_away(half_uploaded):
+    at_once = list(half_uploaded.pull_messages(["message-1", "message-2"]))
+    assert pulled(half_uploaded, ["message-1"], 0.2) == []
+    assert at_once or pulled(half_uploaded, ["message-2"], 20) == [2]
+
+
+def test_a_reply_that_nobody_waits_for_is_taken_off_the_superlink_and_dropped(half_uploaded):
+    half_uploaded.leave(["message-2"])
+    assert pulled(half_uploaded, ["message-1"], 0.2) == []
+    assert "message-2" not in half_uploaded._client._replies
+    assert pulled(half_uploaded, ["message-2"], 0.2) == []
 
 
 def test_the_supernodes_loop_still_sleeps_as_expected():
