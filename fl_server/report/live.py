@@ -41,7 +41,7 @@ class RunProgress:
         match event["kind"]:
             case "run_started":
                 self.rounds = event["rounds"]
-                self.named_seeds = bool((event["privacy"] or {}).get("named_seeds"))
+                self.named_seeds = bool((event.get("privacy") or {}).get("named_seeds"))
                 self.metric = (event["data"] or {}).get("metric") or "accuracy"
             case "run_resumed":
                 self.rounds_done = event["rounds_done"]

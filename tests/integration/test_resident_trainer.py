@@ -68,7 +68,8 @@ def spends(home: Path) -> int:
 def test_a_task_over_the_socket_gives_the_bytes_of_a_trainer_in_this_process(tmp_path, ask):
     config = toy.config(tmp_path, privacy={"epsilon": 8.0})
     ledger = Ledger(tmp_path / "ledger.sqlite", simulated=True)
-    own = Trainer(toy.data().clients, ledger, simulated_policy(config), seeded_noise, tmp_path, simulated=True)
+    policy, named = simulated_policy(config), {"simulated": True, "tells_epsilon": False}
+    own = Trainer(toy.data().clients, ledger, policy, seeded_noise, tmp_path, **named)
     here = LocalTrainer(own, CLIENT)
     home = make_home(tmp_path / "b", simulated=True)
     with trainer_process(home):

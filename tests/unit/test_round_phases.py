@@ -26,7 +26,7 @@ RECORDS = [
 
 def test_the_parts_of_the_slowest_way_sum_to_the_round(tmp_path):
     path = tmp_path / "stamps"
-    path.write_text("".join(f"{at}\t/home/slow\t{born}\t{words}\n" for at, born, words in RECORDS))
+    path.write_text("".join(f"{at}\t/srv/slow\t{born}\t{words}\n" for at, born, words in RECORDS))
     found = ways(EVENTS, read_stamps(path), {"slow": [50.0, 101.5], "quick": []})
     assert found == [(100.0, 100.6, 100.8, 101.0, 101.3, 101.5, 102.5, 103.0, 103.4, 104.0, 104.5, 105.0)]
     rows = {row[0]: row[1] for row in table_of(found).rows}
@@ -37,5 +37,5 @@ def test_the_parts_of_the_slowest_way_sum_to_the_round(tmp_path):
 
 def test_a_round_with_a_record_missing_is_left_out(tmp_path):
     path = tmp_path / "stamps"
-    path.write_text("".join(f"{at}\t/home/slow\t{born}\t{words}\n" for at, born, words in RECORDS[:-1]))
+    path.write_text("".join(f"{at}\t/srv/slow\t{born}\t{words}\n" for at, born, words in RECORDS[:-1]))
     assert ways(EVENTS, read_stamps(path), {"slow": [101.5]}) == []
