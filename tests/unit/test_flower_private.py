@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -105,11 +107,19 @@ if __name__ == "__main__":
 
 
 def test_a_forked_client_app_asks_for_its_message_and_comes_back_after_a_kill(tmp_path):
-    script = tmp_path / "forks.py"
+    script, said = tmp_path / "forks.py", tmp_path / "said.txt"
     script.write_text(FORKS)
     path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=150, env=path)
-    assert done.stdout.splitlines() == [f"a ClientApp asked with {word}" for word in ("first", "second")], done.stderr
+    # Not through a pipe, which a ClientApp that looks for its SuperNode in vain would hold open.
+    with said.open("w") as file:
+        process = subprocess.Popen([sys.executable, script], stdout=file, stderr=file, env=path, start_new_session=True)
+    try:
+        assert process.wait(timeout=150) == 0, said.read_text()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    asked = [line for line in said.read_text().splitlines() if line.startswith("a ClientApp asked")]
+    assert asked == ["a ClientApp asked with first", "a ClientApp asked with second"]
 
 
 class TwoReplies:
