@@ -184,7 +184,7 @@ def send_nan(scene: Scene, person: str) -> float:
 
 KILLS: Mapping[str, Harm] = {
     "ServerApp": kill_of_server("flwr-serverapp"),
-    "SuperLink": kill_of_server("flower-superlink"),
+    "SuperLink": kill_of_server("fl_server.deploy.superlink"),
     "server-SuperExec": kill_of_server("flower-superexec"),
     "gateway": kill_of_server("nginx"),
     "enrolment": kill_of_server("fl_server.gateway.service"),

@@ -64,7 +64,8 @@ from fl_client.device.gateway_call import trusting
 from fl_client.device.identity import load_identity
 from fl_client.device.keys import node_key_of
 from fl_core import __version__, wire
-from fl_core.flower_private import BUSY_FOR_S, BUSY_POLL_S, IDLE_POLL_S, set_message_id
+from fl_core.flower_private import set_message_id
+from fl_core.flower_private.supernode import BUSY_FOR_S, pause_s
 from fl_core.supervise import STEADY_S
 from fl_core.types import ClientInfo, ClientUpdate, Part
 from fl_core.update import encode_update
@@ -187,9 +188,10 @@ class ProtocolNode:
                 self._call(client.SendNodeHeartbeat, beat)
                 share = HEARTBEAT_BASE_MULTIPLIER + random.uniform(*HEARTBEAT_RANDOM_RANGE)
                 beat_at = now + (HEARTBEAT_DEFAULT_INTERVAL - HEARTBEAT_CALL_TIMEOUT) * share
+            asked = time.monotonic()
             pulled = self._call(client.PullMessages, PullMessagesRequest(node=node))
             if not pulled.messages_list:
-                self._pause(BUSY_POLL_S if now < busy_until else IDLE_POLL_S)
+                self._pause(pause_s(busy=now < busy_until, answer_s=time.monotonic() - asked))
                 continue
             run_id = pulled.messages_list[0].metadata.run_id
             try:

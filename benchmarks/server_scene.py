@@ -66,7 +66,7 @@ class Scene:
     def weigh(self) -> Weight:
         """What it weighs now."""
         pids = [found.pid for found in processes_of_server(self.live.federation)]
-        superlink = [pid for pid in pids if runs(pid, "flower-superlink")]
+        superlink = [pid for pid in pids if runs(pid, "fl_server.deploy.superlink")]
         database = sum(path.stat().st_size for path in self.home.flower.glob("superlink.sqlite*"))
         cpu_s = 0.0
         for pid in superlink:

@@ -1,7 +1,9 @@
 """Records to Flower messages and back: the one place that knows how a plan, a model or an update travels.
 
-Model tensors travel as an ArrayRecord, so that Flower sends identical tensors once. Everything that is read is
-checked: a message that is not what it should be raises WireError and names who sent it.
+A model and an update travel as safetensors in pieces of at most ``PIECE_BYTES``, each a record. To Flower each record
+is an object, which costs a request to the SuperLink and is sent again alone where a connection breaks; an ArrayRecord
+would be two objects a tensor. Flower keeps identical objects once. Everything that is read is checked: a message that
+is not what it should be raises WireError and names who sent it.
 """
 
 from __future__ import annotations
@@ -11,34 +13,42 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
 
 from fl_core.errors import WireError
 from fl_core.types import ClientInfo, DpTerms, FloatArray, RoundPlan, Tensors, check_version
 
+PIECE_BYTES = 16 * 1024 * 1024
+"""A quarter of what the gateway takes in one body."""
 
-def pack_task(plan: RoundPlan, model: ArrayRecord) -> RecordDict:
-    """A plan and the packed global model as the content of a message; many plans may share one record."""
-    return RecordDict({"plan": ConfigRecord({"json": json.dumps(asdict(plan))}), "model": model})
+Pieces = Mapping[str, ConfigRecord]
 
 
-def pack_tensors(tensors: Tensors) -> ArrayRecord:
-    """Tensors as an ArrayRecord, in the order of their names."""
-    return ArrayRecord({name: Array(tensors[name]) for name in sorted(tensors)})
+def pack_task(plan: RoundPlan, model: Pieces) -> RecordDict:
+    """A plan and the packed global model as the content of a message; many plans may share one model."""
+    return RecordDict({"plan": ConfigRecord({"json": json.dumps(asdict(plan))}), **model})
+
+
+def pack_tensors(tensors: Tensors) -> Pieces:
+    """The tensors of a model; the same ones give the same bytes."""
+    from safetensors.numpy import save
+
+    return _pieces("model", save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}))
 
 
 def unpack_tensors(content: RecordDict, sender: str) -> dict[str, FloatArray]:
-    """The tensors of the record ``model``.
+    """The tensors of a message's model; they are not to be written to.
 
     Raises:
         WireError: there is none, or it cannot be read.
     """
-    record = content.get("model")
-    if not isinstance(record, ArrayRecord):
-        raise WireError(f"message from {sender}: expected an ArrayRecord 'model', got {type(record).__name__}")
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
-        return {name: array.numpy() for name, array in record.items()}
-    except (TypeError, ValueError) as error:
+        return load(_joined(content, "model", sender))
+    except (SafetensorError, TypeError, ValueError, KeyError) as error:
         raise WireError(f"message from {sender}: tensors cannot be read ({error})") from None
 
 
@@ -59,7 +69,7 @@ def unpack_plan(content: RecordDict, code_version: str) -> RoundPlan:
 
 def pack_update(encoded: bytes) -> RecordDict:
     """An encoded update as the content of a reply."""
-    return RecordDict({"update": ConfigRecord({"bytes": encoded})})
+    return RecordDict(dict(_pieces("update", encoded)))
 
 
 def unpack_update(content: RecordDict, sender: str) -> bytes:
@@ -68,11 +78,7 @@ def unpack_update(content: RecordDict, sender: str) -> bytes:
     Raises:
         WireError: the reply holds none.
     """
-    record = content.get("update")
-    data = record.get("bytes") if isinstance(record, ConfigRecord) else None
-    if not isinstance(data, bytes):
-        raise WireError(f"reply from {sender}: expected a record 'update' with bytes, got {sorted(content)}")
-    return data
+    return _joined(content, "update", sender)
 
 
 def pack_refusal(reason: str) -> RecordDict:
@@ -119,6 +125,22 @@ def unpack_figures(content: RecordDict, sender: str) -> dict[str, Any]:
         WireError: there are none.
     """
     return _json_record(content, "figures", sender)
+
+
+def _pieces(name: str, data: bytes) -> Pieces:
+    starts = range(0, max(len(data), 1), PIECE_BYTES)
+    return {f"{name}.{n}": ConfigRecord({"bytes": data[at : at + PIECE_BYTES]}) for n, at in enumerate(starts)}
+
+
+def _joined(content: RecordDict, name: str, sender: str) -> bytes:
+    pieces: list[bytes] = []
+    while (record := content.get(f"{name}.{len(pieces)}")) is not None or not pieces:
+        data = record.get("bytes") if isinstance(record, ConfigRecord) else None
+        if not isinstance(data, bytes):
+            wanted = f"a record '{name}.{len(pieces)}' with bytes"
+            raise WireError(f"message from {sender}: expected {wanted}, got {sorted(content)}")
+        pieces.append(data)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _json_record(content: RecordDict, name: str, sender: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from fl_core.assemble import federation_of
 from fl_core.config import load_config
 from fl_core.errors import StonecropError
-from fl_core.flower_private import look_again_soon, pull_side_by_side
+from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
 from fl_core.runlog import RunLog, run_lock
 from fl_server.closing import Observer
 from fl_server.deploy.home import Failure, Home
@@ -104,9 +104,9 @@ def _deployed_app() -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         look_again_soon()
-        pull_side_by_side(grid)
         home = Home.of_process(os.environ)
-        run_deployed(grid, home.run_dir(str(context.run_config["run"])))
+        with pulling_side_by_side(grid):
+            run_deployed(grid, home.run_dir(str(context.run_config["run"])))
 
     return app
 

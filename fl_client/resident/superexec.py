@@ -6,7 +6,7 @@ that is forked from one which has imported what every shell needs.
 
 from __future__ import annotations
 
-from fl_core.flower_private import run_superexec
+from fl_core.flower_private.supernode import run_superexec
 
 if __name__ == "__main__":
     run_superexec(["fl_client.app"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from fl_core.flower_private import run_supernode
+from fl_core.flower_private.supernode import run_supernode
 
 if __name__ == "__main__":
     run_supernode([sys.executable, "-m", "fl_client.resident.superexec"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_core.errors import RoundError
-from fl_core.flower_private import ControlApi
+from fl_core.flower_private.superlink import ControlApi
 from fl_core.runlog import write_atomic
 from fl_server.deploy.home import HOME_VARIABLE, Home
 from fl_server.gateway.layout import GatewayFiles

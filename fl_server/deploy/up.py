@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
 from fl_core.errors import ConfigError
 from fl_core.runlog import run_lock
@@ -40,7 +39,7 @@ def superlink(home: Home) -> Part:
     """The SuperLink, on loopback only."""
     files, port = GatewayFiles(home.folder), home.settings.superlink_port
     command = (
-        str(Path(sys.executable).parent / "flower-superlink"),
+        *(sys.executable, "-m", "fl_server.deploy.superlink"),
         *("--ssl-ca-certfile", str(files.ca_certificate)),
         *("--ssl-certfile", str(files.server_certificate)),
         *("--ssl-keyfile", str(files.server_key)),

@@ -92,7 +92,9 @@ def start(server: LiveServer, folder: Path) -> Path:
     return want_run(server.home, load_config(folder / "toy.yaml"), overwrite=False)
 
 
-@pytest.mark.parametrize("victim", ["flwr-serverapp", "flower-superlink", "nginx", "fl_server.gateway.service"])
+@pytest.mark.parametrize(
+    "victim", ["flwr-serverapp", "fl_server.deploy.superlink", "nginx", "fl_server.gateway.service"]
+)
 def test_a_killed_process_costs_no_round_and_counts_nothing_twice(tmp_path, victim):
     with federation(tmp_path) as server:
         run_dir = start(server, tmp_path)

@@ -15,7 +15,7 @@ import pytest
 
 from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.device.identity import enrol
-from fl_core.flower_private import ControlApi
+from fl_core.flower_private.superlink import ControlApi
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.gateway.nginx import FLEET_CALLS

@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -27,19 +29,11 @@ from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.supernode import start_client_internal
 
-from fl_core import flower_private
 from fl_core.errors import RoundError
-from fl_core.flower_private import (
-    BUSY_FOR_S,
-    BUSY_POLL_S,
-    IDLE_POLL_S,
-    REPLY_POLL_S,
-    TESTED_FLWR,
-    ControlApi,
-    identify_process,
-    pull_side_by_side,
-    set_message_id,
-)
+from fl_core.flower_private import TESTED_FLWR, identify_process, set_message_id, supernode
+from fl_core.flower_private.grid import pulling_side_by_side
+from fl_core.flower_private.superlink import ControlApi
+from fl_core.flower_private.supernode import BUSY_FOR_S, BUSY_POLL_S, IDLE_POLL_S, LONGEST_REST_S, REPLY_POLL_S
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.layout import GatewayFiles
 
@@ -57,18 +51,51 @@ def test_a_message_can_be_made_and_answered_without_a_superlink():
     assert (reply.metadata.reply_to_message_id, reply.metadata.src_node_id) == ("message-1", 9)
 
 
-def test_a_supernode_asks_oftener_only_while_it_gets_messages(monkeypatch):
+@pytest.fixture
+def loop(monkeypatch):
+    """The time of a SuperNode's loop: what it slept, and what a question takes."""
     slept: list[float] = []
-    monkeypatch.setattr(flower_private.time, "sleep", slept.append)
     now = [1000.0]
-    monkeypatch.setattr(flower_private.time, "monotonic", lambda: now[0])
-    clock = flower_private._PollingTime()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(supernode.time, "sleep", sleep)
+    monkeypatch.setattr(supernode.time, "monotonic", lambda: now[0])
+    return supernode._PollingTime(), slept, now
+
+
+def test_a_supernode_asks_oftener_only_while_it_gets_messages(loop):
+    clock, slept, now = loop
     clock.sleep(IDLE_POLL_S)
     clock.sleep(0.5)
     clock.sleep(IDLE_POLL_S)
     now[0] += BUSY_FOR_S + 1
+    clock.sleep(0.5)
+    now[0] += BUSY_FOR_S + 1
     clock.sleep(IDLE_POLL_S)
-    assert slept == [IDLE_POLL_S, REPLY_POLL_S, BUSY_POLL_S, IDLE_POLL_S]
+    assert slept == [IDLE_POLL_S, REPLY_POLL_S, BUSY_POLL_S, REPLY_POLL_S, IDLE_POLL_S]
+
+
+def test_a_supernode_asks_a_slow_server_for_a_tenth_of_its_time_at_most(loop):
+    clock, slept, now = loop
+    clock.sleep(0.5)
+    clock.sleep(IDLE_POLL_S)
+    for answer_s in (0.02, 0.3, 2.0, 0.02):
+        now[0] += answer_s
+        clock.sleep(IDLE_POLL_S)
+    assert slept[1:] == pytest.approx([BUSY_POLL_S, BUSY_POLL_S, 2.7, LONGEST_REST_S, BUSY_POLL_S])
+
+
+def test_what_a_supernode_did_for_a_message_does_not_count_as_an_answers_time(loop):
+    clock, slept, now = loop
+    clock.sleep(IDLE_POLL_S)
+    now[0] += 5.0
+    clock.sleep(0.5)
+    now[0] += 0.01
+    clock.sleep(IDLE_POLL_S)
+    assert slept == [IDLE_POLL_S, REPLY_POLL_S, BUSY_POLL_S]
 
 
 FORKS = """
@@ -76,7 +103,7 @@ import http.server, os, queue, signal, threading
 from multiprocessing import forkserver
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor.types import ExecutionSpec
-from fl_core.flower_private import _forking_executor
+from fl_core.flower_private.supernode import _forking_executor
 
 asked = queue.Queue()
 
@@ -147,7 +174,7 @@ class TwoReplies:
 
 
 @pytest.fixture
-def half_uploaded() -> HttpGrid:
+def stock_grid() -> HttpGrid:
     """A Grid whose first message has a reply that never comes whole, and the second one that is there."""
     identify_process(5)
     replies = []
@@ -159,8 +186,14 @@ def half_uploaded() -> HttpGrid:
     grid = HttpGrid(token="none")
     grid._client = TwoReplies(whole=replies[1], broken=replies[0])
     grid.set_run(Run.create_empty(5))
-    pull_side_by_side(grid)
     return grid
+
+
+@pytest.fixture
+def half_uploaded(stock_grid) -> Iterator[HttpGrid]:
+    """The same, and no reply waits for another."""
+    with pulling_side_by_side(stock_grid):
+        yield stock_grid
 
 
 def pulled(grid: HttpGrid, message_ids: list[str], limit_s: float) -> list[int]:
@@ -191,6 +224,15 @@ def test_a_reply_that_nobody_waits_for_is_taken_off_the_superlink_and_dropped(ha
     assert pulled(half_uploaded, ["message-2"], 0.2) == []
 
 
+def test_replies_under_way_are_given_up_at_the_end_so_that_the_process_can_end(stock_grid):
+    before = set(threading.enumerate())
+    with pulling_side_by_side(stock_grid):
+        assert pulled(stock_grid, ["message-1", "message-2"], 20) == [2]
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
 def test_the_supernodes_loop_still_sleeps_as_expected():
     tree = ast.parse(inspect.getsource(start_client_internal))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep"]
@@ -215,7 +257,7 @@ def test_a_part_of_a_message_that_comes_a_moment_later_costs_no_second():
     code = """
 import time
 from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError, pull_objects
-from fl_core.flower_private import look_again_soon
+from fl_core.flower_private.grid import look_again_soon
 
 asked = []
 

@@ -1,0 +1,80 @@
+"""A server's SuperLink, and the calls of its Control API that a server makes.
+
+A SuperLink's middlewares are fixed; ``run_superlink`` arranges them. Flower's command starts for 2 s before each call
+of the Control API; ``ControlApi`` makes the short ones from this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fl_core.errors import RoundError
+
+
+def run_superlink(arrange: Callable[[Sequence[Any]], list[Any]]) -> None:
+    """``flower-superlink``, with this process's arguments, with its middlewares as ``arrange`` gives them."""
+    from flwr.superlink import main
+    from flwr.superlink.cli import flower_superlink
+
+    stock = main._get_middleware
+    vars(main)["_get_middleware"] = lambda: arrange(stock())
+    flower_superlink()
+
+
+class ControlApi:
+    """The Control API of a SuperLink on this machine, which asks nobody who they are.
+
+    Args:
+        address: "host:port".
+        root_certificate: PEM of the authority that signed the SuperLink's certificate.
+
+    Raises:
+        RoundError: from every method: the SuperLink does not answer within 30 s, or refuses.
+    """
+
+    def __init__(self, address: str, root_certificate: bytes) -> None:
+        self._address = address
+        self._root_certificate = root_certificate
+
+    def register_node(self, public_key: bytes, name: str) -> str:
+        """Let the SuperNode with this key (SubjectPublicKeyInfo, PEM) in; gives its node id."""
+        from flwr.proto.control_pb2 import RegisterNodeRequest
+
+        return str(self._call("RegisterNode", RegisterNodeRequest(public_key=public_key, name=name)).node_id)
+
+    def unregister_node(self, node_id: str) -> None:
+        """Let it out again."""
+        from flwr.proto.control_pb2 import UnregisterNodeRequest
+
+        self._call("UnregisterNode", UnregisterNodeRequest(node_id=int(node_id)))
+
+    def run_status(self, run_id: str) -> str:
+        """Flower's word for how a run is: pending, starting, running or finished."""
+        from flwr.proto.control_pb2 import ListRunsRequest
+
+        runs = self._call("ListRuns", ListRunsRequest(run_id=int(run_id))).run_dict
+        return str(runs[int(run_id)].status.status)
+
+    def stop_run(self, run_id: str) -> None:
+        """End a run and its ServerApp."""
+        from flwr.proto.control_pb2 import StopRunRequest
+
+        if not self._call("StopRun", StopRunRequest(run_id=int(run_id))).success:
+            raise RoundError(f"flower: run {run_id} could not be stopped")
+
+    def _call(self, method: str, request: Any) -> Any:
+        import httpx
+        from flwr.supercore.control import ControlHttpClient
+        from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+        version = [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
+        client = ControlHttpClient.from_server_address(self._address, False, self._root_certificate, version)
+        try:
+            return getattr(client, method)(request)
+        except httpx.HTTPStatusError as error:
+            raise RoundError(f"flower: {method}: refused with {error.response.text.strip()[:300]}") from None
+        except (httpx.HTTPError, ValueError) as error:
+            raise RoundError(f"flower: {method}: no answer from the SuperLink ({error})") from None
+        finally:
+            client.close()

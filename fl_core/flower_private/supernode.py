@@ -1,0 +1,142 @@
+"""A board's SuperNode and its SuperExec, started as Flower starts them, with what no option changes.
+
+A SuperNode that has nothing to do sleeps for 3 s before it asks again; ``run_supernode`` asks oftener while there is
+work, and seldomer while the server is slow to answer. A SuperExec starts a process for every message, which imports
+Flower for more than a second; ``run_superexec`` forks it from one that has.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import subprocess
+import time
+from collections.abc import Sequence
+from logging import INFO
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+from fl_core.flower_private.grid import look_again_soon
+
+IDLE_POLL_S = 3.0
+"""What Flower's SuperNode sleeps when the SuperLink has no message for it."""
+BUSY_POLL_S = 0.5
+"""What it sleeps instead while a run is under way, which its own messages show."""
+REPLY_POLL_S = 0.1
+"""What it sleeps between two looks, on its own machine, for the reply to a message."""
+BUSY_FOR_S = 60.0
+REST_SHARE, LONGEST_REST_S = 9.0, 10.0
+"""After a question a SuperNode sleeps at least so many times as long as the answer took, and never longer for that.
+
+So whatever their number, nodes that ask often take a share of a SuperLink that is at its limit, and leave it no queue.
+"""
+
+
+class _PollingTime:
+    """Stands for the module ``time`` in the SuperNode's loop, so that it sleeps shorter while there is work.
+
+    The loop sleeps in other steps than ``IDLE_POLL_S`` only while it waits for the reply to a message.
+    """
+
+    def __init__(self) -> None:
+        self._busy_until = 0.0
+        self._asked: float | None = None
+        """When it woke up to ask; None while it is busy with a message."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep as long as fits what the loop waits for; an idle node sleeps as Flower's own does."""
+        now = time.monotonic()
+        if seconds != IDLE_POLL_S:
+            self._busy_until, self._asked = now + BUSY_FOR_S, None
+            time.sleep(REPLY_POLL_S)
+            return
+        answer_s = 0.0 if self._asked is None else now - self._asked
+        time.sleep(pause_s(busy=now < self._busy_until, answer_s=answer_s))
+        self._asked = time.monotonic()
+
+
+def pause_s(*, busy: bool, answer_s: float) -> float:
+    """How long a SuperNode sleeps when there is no message for it, ``answer_s`` after it had asked."""
+    return max(BUSY_POLL_S if busy else IDLE_POLL_S, min(REST_SHARE * answer_s, LONGEST_REST_S))
+
+
+class _OwnSuperExec:
+    """Stands for the module ``subprocess`` where a SuperNode starts its SuperExec."""
+
+    def __init__(self, instead: Sequence[str]) -> None:
+        self._instead = instead
+
+    def Popen(self, command: Sequence[str]) -> subprocess.Popen[bytes]:  # noqa: N802
+        """Start it, by our command in place of Flower's."""
+        return subprocess.Popen([*self._instead, *command[1:]])
+
+
+def run_supernode(superexec: Sequence[str]) -> None:
+    """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
+
+    ``superexec`` is the command that it starts in place of ``flower-superexec``.
+    """
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli import flower_supernode
+
+    vars(start_client_internal).update(time=_PollingTime(), subprocess=_OwnSuperExec(superexec))
+    flower_supernode()
+
+
+CLIENT_APP = "flwr-clientapp"
+"""Flower's command for one message of a ClientApp, and the name of the process that is forked in its place."""
+
+
+def _client_app(spec: Any) -> None:
+    """What ``flwr-clientapp`` does, in a process that was forked for it."""
+    from flwr.supercore import log
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+    from flwr.supernode.runtime.run_clientapp import run_clientapp
+
+    look_again_soon()
+    Path("/proc/self/comm").write_text(CLIENT_APP)
+    log(INFO, "Start `%s` process", CLIENT_APP)
+    run_clientapp(
+        runtime_api_address=spec.runtime_api_address,
+        token=spec.token,
+        insecure=spec.insecure,
+        certificates=validate_and_resolve_root_certificates(spec.root_certificates_path, spec.insecure),
+        parent_pid=spec.parent_pid,
+        runtime_dependency_install=spec.runtime_dependency_install,
+    )
+
+
+def _forking_executor(preload: Sequence[str]) -> Any:
+    """A SuperExec's executor that forks a ClientApp's process from one that has seen no message.
+
+    That one has ``preload`` imported and nothing else done, so each fork begins as clean as a process of its own.
+    """
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+    from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "flwr.supernode.runtime.run_clientapp", *preload])
+    forkserver.ensure_running()
+
+    class ForkingExecutor(SubprocessExecutor):
+        def launch(self, spec: ExecutionSpec) -> LaunchResult:
+            if spec.task_type != TaskType.CLIENT_APP:
+                return super().launch(spec)
+            try:
+                context.Process(target=_client_app, args=(spec,), daemon=True).start()
+            except (OSError, EOFError):  # that process has died this very moment; the next message finds a new one
+                return super().launch(spec)
+            return LaunchResult.accepted()
+
+    return ForkingExecutor()
+
+
+def run_superexec(preload: Sequence[str]) -> None:
+    """``flower-superexec``, with this process's arguments, whose ClientApps start with ``preload`` imported."""
+    from flwr.supercore.cli import flower_superexec
+
+    loop = importlib.import_module("flwr.supercore.superexec.run_superexec")
+    vars(loop)["get_executor"] = lambda *_, **__: _forking_executor(preload)
+    flower_superexec()
