@@ -48,7 +48,7 @@ SYSTEM_MB = 250.0
 BOARDS_MB = (1024.0, 2048.0, 4096.0)
 """Boards of 1, 2 and 4 GB."""
 STATES = ("at rest, before a task", "while training", "at rest, afterwards")
-ORDER = ("supervisor", "forwarder", "SuperNode", "SuperExec", "fork server", "app", "trainer", "other")
+ORDER = ("supervisor", "forwarder", "SuperNode", "SuperExec", "app", "trainer", "other")
 
 
 @dataclass(frozen=True)

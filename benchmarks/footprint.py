@@ -108,8 +108,6 @@ def part_of(process: psutil.Process) -> str:
     command = " ".join(process.cmdline()[:4])
     if process.name() == _APP or _APP in command:
         return "app"
-    if "multiprocessing" in command:
-        return "fork server"
     words = [Path(word).name.rstrip(":") for word in command.split()]
     return next((PARTS[word] for word in words if word in PARTS), "other")
 

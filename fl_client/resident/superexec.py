@@ -1,7 +1,7 @@
 """``python -m fl_client.resident.superexec``: Flower's SuperExec, whose shells start in a moment.
 
 It takes the arguments of ``flower-superexec``. Each message still has a process of its own, as Flower wants it, but
-that is forked from one which has imported what every shell needs.
+that is forked from this one, which has imported what every shell needs.
 """
 
 from __future__ import annotations

@@ -2,18 +2,19 @@
 
 A SuperNode that has nothing to do sleeps for 3 s before it asks again; ``run_supernode`` asks oftener while there is
 work, and seldomer while the server is slow to answer. A SuperExec starts a process for every message, which imports
-Flower for more than a second; ``run_superexec`` forks it from one that has.
+Flower for more than a second; ``run_superexec`` has it imported, and forks.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from logging import INFO
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,13 @@ CLIENT_APP = "flwr-clientapp"
 def _client_app(spec: Any) -> None:
     """What ``flwr-clientapp`` does, in a process that was forked for it."""
     from flwr.supercore import log
+    from flwr.supercore.exit import exit_handler
     from flwr.supercore.tls import validate_and_resolve_root_certificates
     from flwr.supernode.runtime.run_clientapp import run_clientapp
 
+    exit_handler.registered_exit_handlers.clear()  # of the SuperExec, with its signals
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     look_again_soon()
     Path("/proc/self/comm").write_text(CLIENT_APP)
     log(INFO, "Start `%s` process", CLIENT_APP)
@@ -108,27 +113,29 @@ def _client_app(spec: Any) -> None:
 
 
 def _forking_executor(preload: Sequence[str]) -> Any:
-    """A SuperExec's executor that forks a ClientApp's process from one that has seen no message.
+    """A SuperExec's executor that forks a ClientApp's process from its own, which has imported all that one needs.
 
-    That one has ``preload`` imported and nothing else done, so each fork begins as clean as a process of its own.
+    A SuperExec has one more thread, that looks for its parent every few seconds and holds no lock.
     """
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
     from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "flwr.supernode.runtime.run_clientapp", *preload])
-    forkserver.ensure_running()
+    for name in ("flwr.supernode.runtime.run_clientapp", *preload):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # so that a fork's garbage collection copies no pages
+    context = multiprocessing.get_context("fork")
 
     class ForkingExecutor(SubprocessExecutor):
         def launch(self, spec: ExecutionSpec) -> LaunchResult:
             if spec.task_type != TaskType.CLIENT_APP:
                 return super().launch(spec)
-            try:
-                context.Process(target=_client_app, args=(spec,), daemon=True).start()
-            except (OSError, EOFError):  # that process has died this very moment; the next message finds a new one
-                return super().launch(spec)
+            context.Process(target=_client_app, args=(spec,), daemon=True).start()
             return LaunchResult.accepted()
+
+        def reconcile(self) -> None:
+            context.active_children()  # takes leave of those that have ended
 
     return ForkingExecutor()
 

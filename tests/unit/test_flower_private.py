@@ -99,41 +99,51 @@ def test_what_a_supernode_did_for_a_message_does_not_count_as_an_answers_time(lo
 
 
 FORKS = """
-import http.server, os, queue, signal, threading
-from multiprocessing import forkserver
+import http.server, os, queue, signal, threading, time
+from pathlib import Path
 from flwr.supercore.constant import TaskType
+from flwr.supercore.exit import add_exit_handler
 from flwr.supercore.superexec.executor.types import ExecutionSpec
 from fl_core.flower_private.supernode import _forking_executor
 
 asked = queue.Queue()
+children = Path(f"/proc/self/task/{os.getpid()}/children")
 
 class SuperNode(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         asked.put(dict(self.headers))
-        self.send_error(403)
+        if "refused" in self.headers.values():
+            return self.send_error(403)
+        time.sleep(600)
 
     def log_message(self, *words):
         pass
 
-if __name__ == "__main__":
-    node = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SuperNode)
-    threading.Thread(target=node.serve_forever, daemon=True).start()
-    executor = _forking_executor(["fl_client.app"])
-    for token in ("first", "second"):
-        executor.launch(ExecutionSpec(
-            task_type=TaskType.CLIENT_APP, runtime_api_address=f"127.0.0.1:{node.server_port}", token=token,
-            insecure=True, root_certificates_path=None, runtime_dependency_install=False, parent_pid=os.getpid(),
-            suppress_output=False, task_id=1, fab_hash=None,
-        ))
-        while token not in asked.get(timeout=60).values():
-            pass
-        print("a ClientApp asked with", token, flush=True)
-        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
-    os._exit(0)
+add_exit_handler(lambda: print("an exit of the SuperExec in", os.getpid(), flush=True))
+signal.signal(signal.SIGTERM, lambda *_: print("a signal of the SuperExec", flush=True))
+node = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SuperNode)
+executor = _forking_executor(["fl_client.app"])
+threading.Thread(target=node.serve_forever, daemon=True).start()
+for token in ("refused", "killed"):
+    executor.launch(ExecutionSpec(
+        task_type=TaskType.CLIENT_APP, runtime_api_address=f"127.0.0.1:{node.server_port}", token=token,
+        insecure=True, root_certificates_path=None, runtime_dependency_install=False, parent_pid=os.getpid(),
+        suppress_output=False, task_id=1, fab_hash=None,
+    ))
+    while token not in asked.get(timeout=60).values():
+        pass
+    (child,) = children.read_text().split()
+    print("a ClientApp asked:", token, Path(f"/proc/{child}/comm").read_text().strip(), flush=True)
+    if token == "killed":
+        os.kill(int(child), signal.SIGTERM)
+    while children.read_text():
+        executor.reconcile()
+        time.sleep(0.01)
+os._exit(0)
 """
 
 
-def test_a_forked_client_app_asks_for_its_message_and_comes_back_after_a_kill(tmp_path):
+def test_a_forked_client_app_asks_for_its_message_and_has_nothing_of_the_superexec_at_its_end(tmp_path):
     script, said = tmp_path / "forks.py", tmp_path / "said.txt"
     script.write_text(FORKS)
     path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -146,7 +156,8 @@ def test_a_forked_client_app_asks_for_its_message_and_comes_back_after_a_kill(tm
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     asked = [line for line in said.read_text().splitlines() if line.startswith("a ClientApp asked")]
-    assert asked == ["a ClientApp asked with first", "a ClientApp asked with second"]
+    assert asked == ["a ClientApp asked: refused flwr-clientapp", "a ClientApp asked: killed flwr-clientapp"]
+    assert "of the SuperExec" not in said.read_text()
 
 
 class TwoReplies:
