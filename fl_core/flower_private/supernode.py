@@ -2,7 +2,8 @@
 
 A SuperNode that has nothing to do sleeps for 3 s before it asks again; ``run_supernode`` asks oftener while there is
 work, and seldomer while the server is slow to answer. A SuperExec starts a process for every message, which imports
-Flower for more than a second; ``run_superexec`` has it imported, and forks.
+Flower for more than a second; ``run_superexec`` has it imported, and forks. For a process that is killed before it has
+its message a SuperNode waits for ever, and for one that is killed later half a minute; here it hears of both at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,28 @@ class _OwnSuperExec:
         return subprocess.Popen([*self._instead, *command[1:]])
 
 
+def _state_that_misses_replies() -> type[Any]:
+    """A SuperNode's state in which a message whose task is over without a reply has an error as its reply."""
+    from flwr.common.constant import Status
+    from flwr.supernode.nodestate import in_memory_nodestate as stock
+
+    class NodeState(stock.InMemoryNodeState):
+        def get_messages_legacy(self, *, is_reply: bool | None = None, **which: Any) -> Any:
+            # A task is over after its reply has come, so what has come is looked at last.
+            open_tasks = self.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING])
+            found = super().get_messages_legacy(is_reply=is_reply, **which)
+            if found or not is_reply or open_tasks:
+                return found
+            with self.lock_msg_store:
+                for entry in self.msg_store.values():
+                    entry.is_retrieved = True
+                runs = {entry.message.metadata.run_id for entry in self.msg_store.values()}
+                self._store_error_replies(runs, stock.CLIENT_APP_CRASHED_ERROR)
+            return super().get_messages_legacy(is_reply=is_reply, **which)
+
+    return NodeState
+
+
 def run_supernode(superexec: Sequence[str]) -> None:
     """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
 
@@ -80,8 +104,10 @@ def run_supernode(superexec: Sequence[str]) -> None:
     """
     from flwr.supernode import start_client_internal
     from flwr.supernode.cli import flower_supernode
+    from flwr.supernode.nodestate import nodestate_factory
 
     vars(start_client_internal).update(time=_PollingTime(), subprocess=_OwnSuperExec(superexec))
+    vars(nodestate_factory)["InMemoryNodeState"] = _state_that_misses_replies()
     flower_supernode()
 
 
@@ -112,6 +138,31 @@ def _client_app(spec: Any) -> None:
     )
 
 
+def _say_that_it_is_lost(spec: Any, exit_code: int | None) -> None:
+    """Tell the SuperNode that a ClientApp's process has ended, which that process did not do itself."""
+    import httpx
+    from flwr.common.constant import SubStatus
+    from flwr.proto.runtime_pb2 import PushTaskOutputRequest
+    from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
+    from flwr.supercore.runtime import RuntimeHttpClient
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+
+    client = RuntimeHttpClient.from_server_address(
+        server_address=spec.runtime_api_address,
+        insecure=spec.insecure,
+        root_certificates=validate_and_resolve_root_certificates(spec.root_certificates_path, spec.insecure),
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name=CLIENT_APP),
+            RuntimeTokenHttpInterceptor(spec.token),
+        ],
+    )
+    with suppress(httpx.HTTPError):  # it has said so, or the SuperNode is gone
+        client.PushTaskOutput(
+            PushTaskOutputRequest(sub_status=SubStatus.FAILED, details=f"the process ended with {exit_code}")
+        )
+    client.close()
+
+
 def _forking_executor(preload: Sequence[str]) -> Any:
     """A SuperExec's executor that forks a ClientApp's process from its own, which has imported all that one needs.
 
@@ -126,16 +177,22 @@ def _forking_executor(preload: Sequence[str]) -> Any:
     gc.collect()
     gc.freeze()  # so that a fork's garbage collection copies no pages
     context = multiprocessing.get_context("fork")
+    running: dict[Any, ExecutionSpec] = {}
 
     class ForkingExecutor(SubprocessExecutor):
         def launch(self, spec: ExecutionSpec) -> LaunchResult:
             if spec.task_type != TaskType.CLIENT_APP:
                 return super().launch(spec)
-            context.Process(target=_client_app, args=(spec,), daemon=True).start()
+            process = context.Process(target=_client_app, args=(spec,), daemon=True)
+            process.start()
+            running[process] = spec
             return LaunchResult.accepted()
 
         def reconcile(self) -> None:
-            context.active_children()  # takes leave of those that have ended
+            for process in [process for process in running if not process.is_alive()]:
+                spec = running.pop(process)
+                if process.exitcode:
+                    _say_that_it_is_lost(spec, process.exitcode)
 
     return ForkingExecutor()
 

@@ -21,10 +21,13 @@ from typing import Any
 import flwr.app
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse
+from flwr.supercore.constant import TaskType
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.supernode import start_client_internal
@@ -111,8 +114,8 @@ children = Path(f"/proc/self/task/{os.getpid()}/children")
 
 class SuperNode(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
-        asked.put(dict(self.headers))
-        if "refused" in self.headers.values():
+        asked.put((self.path.rpartition("/")[2], *self.headers.values()))
+        if "refused" in self.headers.values() or self.path.endswith("push-task-output"):
             return self.send_error(403)
         time.sleep(600)
 
@@ -130,20 +133,23 @@ for token in ("refused", "killed"):
         insecure=True, root_certificates_path=None, runtime_dependency_install=False, parent_pid=os.getpid(),
         suppress_output=False, task_id=1, fab_hash=None,
     ))
-    while token not in asked.get(timeout=60).values():
+    while token not in asked.get(timeout=60):
         pass
     (child,) = children.read_text().split()
     print("a ClientApp asked:", token, Path(f"/proc/{child}/comm").read_text().strip(), flush=True)
     if token == "killed":
-        os.kill(int(child), signal.SIGTERM)
+        os.kill(int(child), signal.SIGKILL)
     while children.read_text():
         executor.reconcile()
         time.sleep(0.01)
+while not {"push-task-output", "killed"} <= set(asked.get(timeout=60)):
+    pass
+print("the SuperExec said that it is lost", flush=True)
 os._exit(0)
 """
 
 
-def test_a_forked_client_app_asks_for_its_message_and_has_nothing_of_the_superexec_at_its_end(tmp_path):
+def test_a_forked_client_app_asks_for_its_message_and_is_missed_when_it_is_killed(tmp_path):
     script, said = tmp_path / "forks.py", tmp_path / "said.txt"
     script.write_text(FORKS)
     path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -158,6 +164,53 @@ def test_a_forked_client_app_asks_for_its_message_and_has_nothing_of_the_superex
     asked = [line for line in said.read_text().splitlines() if line.startswith("a ClientApp asked")]
     assert asked == ["a ClientApp asked: refused flwr-clientapp", "a ClientApp asked: killed flwr-clientapp"]
     assert "of the SuperExec" not in said.read_text()
+    assert said.read_text().endswith("the SuperExec said that it is lost\n")
+
+
+@pytest.fixture
+def node_state():
+    """A SuperNode's state with one message, its task and the task's token."""
+    identify_process(5)
+    state = supernode._state_that_misses_replies()(ObjectStoreFactory().store())
+    state.set_node_id(9)
+    message = Message(RecordDict({}), 9, "train")
+    set_message_id(message, "message-1")
+    task_id = state.create_task(task_type=TaskType.CLIENT_APP, run_id=5, fab_hash="abc")
+    state.store_message(message)
+    assert state.claim_task(task_id)
+    return state, task_id, message
+
+
+def replies(state):
+    return [
+        (reply.metadata.reply_to_message_id, reply.has_error() and reply.error.code)
+        for reply in state.get_messages_legacy(is_reply=True)
+    ]
+
+
+@pytest.mark.parametrize("took_its_message", [False, True])
+def test_a_shell_that_is_lost_is_an_error_at_once_wherever_it_was(node_state, took_its_message):
+    state, task_id, _ = node_state
+    assert replies(state) == []
+    if took_its_message:
+        assert state.activate_task(task_id)
+        assert len(state.get_messages_legacy(run_ids=[5], is_reply=False)) == 1
+    assert replies(state) == []
+    assert state.finish_task(task_id, SubStatus.FAILED, "the process ended with -9")
+    assert replies(state) == [("message-1", ErrorCode.CLIENT_APP_CRASHED)]
+    assert replies(state) == []
+
+
+def test_a_reply_that_has_come_is_the_only_one(node_state):
+    state, task_id, message = node_state
+    state.activate_task(task_id)
+    state.get_messages_legacy(run_ids=[5], is_reply=False)
+    reply = Message(RecordDict({}), reply_to=message)
+    set_message_id(reply, "reply-1")
+    state.store_message(reply)
+    state.finish_task(task_id, SubStatus.FAILED, "the process ended with -9")
+    assert replies(state) == [("message-1", False)]
+    assert replies(state) == []
 
 
 class TwoReplies:
