@@ -20,11 +20,12 @@ from pathlib import Path
 import psutil
 
 from fl_core.errors import RoundError
+from fl_core.processes import end
 from fl_core.runlog import Event
 from fl_server.deploy.follow import Follower
 from simulation.federation import Live, processes_of_board, processes_of_server
 
-STALL_S = 40.0
+STALL_S, LOST_S = 40.0, 1200.0
 APPEAR_S = 60.0
 """How long the wanted process, a line or an event may take to be there."""
 RESTART_S = 1.0
@@ -126,6 +127,19 @@ def kill_run(scene: Scene, person: str) -> float:
     return killed
 
 
+def lose_server(scene: Scene, person: str) -> float:
+    """The whole server is gone for long; every trainer stays, and every board finds the next server by itself."""
+    trainers = {each: scene.board_pid(each, "fl_client.resident") for each in scene.live.boards}
+    _kill(scene.live.up_pid)
+    end(found.pid for found in processes_of_server(scene.live.federation))
+    time.sleep(LOST_S)
+    scene.live.start_server()
+    for each, pid in trainers.items():
+        if scene.board_pid(each, "fl_client.resident") != pid:
+            raise RoundError(f"{each}: expected trainer {pid} to outlive {LOST_S:g} s alone, got another one")
+    return time.monotonic()
+
+
 def stall_network(scene: Scene, person: str) -> float:
     """The forwarder of a board stands still: its connections stay open and nothing goes through them."""
     found = processes_of_board(scene.live.federation, person)
@@ -200,6 +214,7 @@ KILLS: Mapping[str, Harm] = {
 
 OTHERS: Mapping[str, Harm] = {
     "stall": stall_network,
+    "lost-server": lose_server,
     "full-disk": fill_disk,
     "clock": shift_clock,
     "nan": send_nan,
