@@ -166,7 +166,7 @@ def _say_that_it_is_lost(spec: Any, exit_code: int | None) -> None:
 def _forking_executor(preload: Sequence[str]) -> Any:
     """A SuperExec's executor that forks a ClientApp's process from its own, which has imported all that one needs.
 
-    A SuperExec has one more thread, that looks for its parent every few seconds and holds no lock.
+    A SuperExec has one more thread, which looks for its parent now and then and holds no lock.
     """
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
