@@ -14,7 +14,7 @@ import multiprocessing
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from logging import INFO
 from pathlib import Path
@@ -97,6 +97,33 @@ def _state_that_misses_replies() -> type[Any]:
     return NodeState
 
 
+def _forgetting(pull_and_store: Callable[..., int | None]) -> Callable[..., int | None]:
+    """``_pull_and_store_message`` of a SuperNode that has at most one message, and nothing of any before it.
+
+    Flower's drops a message whose run has ended while it was on its way, but not its task. The reply to it then goes
+    out in place of the next message's, and each later one in place of its successor's: the server never hears in time.
+    """
+    from flwr.common.constant import Status, SubStatus
+
+    def forget(state: Any, object_store: Any) -> None:
+        for task in state.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING]):
+            state.finish_task(task.task_id, SubStatus.STOPPED, "its message was dropped")
+        for message_id in list(state.msg_store):
+            object_store.delete(message_id)
+        state.delete_messages()
+
+    def pull(*, receive: Callable[[], Any], state: Any, object_store: Any, **given: Any) -> int | None:
+        def receive_alone() -> Any:
+            received = receive()
+            if received is not None:
+                forget(state, object_store)
+            return received
+
+        return pull_and_store(receive=receive_alone, state=state, object_store=object_store, **given)
+
+    return pull
+
+
 def run_supernode(superexec: Sequence[str]) -> None:
     """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
 
@@ -106,7 +133,10 @@ def run_supernode(superexec: Sequence[str]) -> None:
     from flwr.supernode.cli import flower_supernode
     from flwr.supernode.nodestate import nodestate_factory
 
-    vars(start_client_internal).update(time=_PollingTime(), subprocess=_OwnSuperExec(superexec))
+    pull = _forgetting(start_client_internal._pull_and_store_message)
+    vars(start_client_internal).update(
+        time=_PollingTime(), subprocess=_OwnSuperExec(superexec), _pull_and_store_message=pull
+    )
     vars(nodestate_factory)["InMemoryNodeState"] = _state_that_misses_replies()
     flower_supernode()
 

@@ -21,6 +21,7 @@ from typing import Any
 import flwr.app
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.message import remove_content_from_message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import PullObjectResponse
@@ -28,7 +29,7 @@ from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.supercore.constant import TaskType
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.supernode import start_client_internal
 
@@ -211,6 +212,49 @@ def test_a_reply_that_has_come_is_the_only_one(node_state):
     state.finish_task(task_id, SubStatus.FAILED, "the process ended with -9")
     assert replies(state) == [("message-1", False)]
     assert replies(state) == []
+
+
+def test_a_message_whose_run_ended_on_its_way_never_answers_for_the_next_one():
+    identify_process(5)
+    store = ObjectStoreFactory().store()
+    state = supernode._state_that_misses_replies()(store)
+    state.set_node_id(9)
+    state.store_run(Run.create_empty(5))
+    messages = []
+    for number in (1, 2):
+        messages.append(Message(RecordDict({"a": ConfigRecord({"b": number})}), 9, "train"))
+        set_message_id(messages[-1], messages[-1].object_id)
+    parts = {key: part.deflate() for each in messages for key, part in get_all_nested_objects(each).items()}
+    over = [True]
+
+    def pull_object(run_id: int, object_id: str) -> bytes:
+        if over[0]:
+            raise RunNotRunningException
+        return parts[object_id]
+
+    def pull(message: Message) -> int | None:
+        return supernode._forgetting(start_client_internal._pull_and_store_message)(
+            state=state, object_store=store, node_config={}, get_run=None, get_fab=None, trusted_entities=None,
+            receive=lambda: (remove_content_from_message(message), get_object_tree(message)),
+            pull_object=pull_object, confirm_message_received=lambda *_: None,
+        )  # fmt: skip
+
+    def shell_answers(message: Message) -> str:
+        reply = Message(RecordDict({}), reply_to=message)
+        set_message_id(reply, f"reply to {message.metadata.message_id}")
+        state.store_message(reply)
+        return reply.metadata.message_id
+
+    assert pull(messages[0]) is None
+    (dropped,) = state.get_tasks()
+    token = state.claim_task(dropped.task_id)
+    shell_answers(messages[0])
+    over[0] = False
+    assert pull(messages[1]) == 5
+    assert state.get_task_by_token(token) is None
+    assert state.get_messages_legacy(is_reply=True) == []
+    wanted = shell_answers(messages[1])
+    assert [reply.metadata.message_id for reply in state.get_messages_legacy(is_reply=True)] == [wanted]
 
 
 class TwoReplies:
