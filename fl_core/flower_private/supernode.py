@@ -75,15 +75,18 @@ class _OwnSuperExec:
         return subprocess.Popen([*self._instead, *command[1:]])
 
 
-def _state_that_misses_replies() -> type[Any]:
-    """A SuperNode's state in which a message whose task is over without a reply has an error as its reply."""
-    from flwr.common.constant import Status
+def _state_of_one_message() -> type[Any]:
+    """A SuperNode's state that knows that there is one message at a time.
+
+    One whose task is over without a reply has an error as its reply; ``forget`` leaves nothing of one that was dropped.
+    """
+    from flwr.common.constant import Status, SubStatus
     from flwr.supernode.nodestate import in_memory_nodestate as stock
 
     class NodeState(stock.InMemoryNodeState):
         def get_messages_legacy(self, *, is_reply: bool | None = None, **which: Any) -> Any:
             # A task is over after its reply has come, so what has come is looked at last.
-            open_tasks = self.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING])
+            open_tasks = self._open_tasks()
             found = super().get_messages_legacy(is_reply=is_reply, **which)
             if found or not is_reply or open_tasks:
                 return found
@@ -94,32 +97,34 @@ def _state_that_misses_replies() -> type[Any]:
                 self._store_error_replies(runs, stock.CLIENT_APP_CRASHED_ERROR)
             return super().get_messages_legacy(is_reply=is_reply, **which)
 
+        def forget(self) -> None:
+            for task in self._open_tasks():
+                self.finish_task(task.task_id, SubStatus.STOPPED, "its message was dropped")
+            for message_id in list(self.msg_store):
+                self.object_store.delete(message_id)
+            self.delete_messages()
+
+        def _open_tasks(self) -> Any:
+            return self.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING])
+
     return NodeState
 
 
 def _forgetting(pull_and_store: Callable[..., int | None]) -> Callable[..., int | None]:
-    """``_pull_and_store_message`` of a SuperNode that has at most one message, and nothing of any before it.
+    """``_pull_and_store_message`` of a SuperNode that forgets what came before when a new message comes.
 
     Flower's drops a message whose run has ended while it was on its way, but not its task. The reply to it then goes
     out in place of the next message's, and each later one in place of its successor's: the server never hears in time.
     """
-    from flwr.common.constant import Status, SubStatus
 
-    def forget(state: Any, object_store: Any) -> None:
-        for task in state.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING]):
-            state.finish_task(task.task_id, SubStatus.STOPPED, "its message was dropped")
-        for message_id in list(state.msg_store):
-            object_store.delete(message_id)
-        state.delete_messages()
-
-    def pull(*, receive: Callable[[], Any], state: Any, object_store: Any, **given: Any) -> int | None:
+    def pull(*, receive: Callable[[], Any], state: Any, **given: Any) -> int | None:
         def receive_alone() -> Any:
             received = receive()
             if received is not None:
-                forget(state, object_store)
+                state.forget()
             return received
 
-        return pull_and_store(receive=receive_alone, state=state, object_store=object_store, **given)
+        return pull_and_store(receive=receive_alone, state=state, **given)
 
     return pull
 
@@ -137,7 +142,7 @@ def run_supernode(superexec: Sequence[str]) -> None:
     vars(start_client_internal).update(
         time=_PollingTime(), subprocess=_OwnSuperExec(superexec), _pull_and_store_message=pull
     )
-    vars(nodestate_factory)["InMemoryNodeState"] = _state_that_misses_replies()
+    vars(nodestate_factory)["InMemoryNodeState"] = _state_of_one_message()
     flower_supernode()
 
 

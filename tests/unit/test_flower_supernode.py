@@ -142,7 +142,7 @@ def test_a_forked_client_app_asks_for_its_message_and_is_missed_when_it_is_kille
 def node_state():
     """A SuperNode's state with one message, its task and the task's token."""
     identify_process(5)
-    state = supernode._state_that_misses_replies()(ObjectStoreFactory().store())
+    state = supernode._state_of_one_message()(ObjectStoreFactory().store())
     state.set_node_id(9)
     message = Message(RecordDict({}), 9, "train")
     set_message_id(message, "message-1")
@@ -187,7 +187,7 @@ def test_a_reply_that_has_come_is_the_only_one(node_state):
 def test_a_message_whose_run_ended_on_its_way_never_answers_for_the_next_one():
     identify_process(5)
     store = ObjectStoreFactory().store()
-    state = supernode._state_that_misses_replies()(store)
+    state = supernode._state_of_one_message()(store)
     state.set_node_id(9)
     state.store_run(Run.create_empty(5))
     messages = []
