@@ -3,8 +3,8 @@
     python benchmarks/faults.py --kills 200
 
 Server, gateway and three devices are real processes on loopback, with TLS and certificates; each kill is SIGKILL.
-Beside the kills: a network that stalls for 40 s, a server that is gone for 20 min, a full disk, a clock that is an hour
-wrong, a client that sends NaN.
+Beside the kills: a network that stalls for 40 s, a proxy that accepts and drops for as long, a server that is gone for
+20 min, a full disk, a clock that is an hour wrong, a client that sends NaN.
 Results are written as they come, to ``results.jsonl`` in the folder; a second call goes on where the first one ended.
 """
 

@@ -10,9 +10,10 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,41 @@ def stall_network(scene: Scene, person: str) -> float:
     return time.monotonic()
 
 
+def drop_at_gateway(scene: Scene, person: str) -> float:
+    """In the gateway's place something takes every connection and cuts it off, as a load balancer without a server."""
+    found = processes_of_server(scene.live.federation)
+    gateway = [each.pid for each in found if each.part == "gateway"]
+    return _cut_off(scene.live.up_pid, gateway, scene.live.gateway_port)
+
+
+def drop_at_forwarder(scene: Scene, person: str) -> float:
+    """The same in the place of a board's forwarder, which its SuperNode talks to."""
+    found = processes_of_board(scene.live.federation, person)
+    forwarder = [each.pid for each in found if each.part == "forwarder"]
+    return _cut_off(scene.live.boards[person].pid, forwarder, scene.live.forwarder_port(person))
+
+
+def _cut_off(supervisor: int, processes: Sequence[int], port: int) -> float:
+    """Take a port from processes for ``STALL_S``, and cut off whoever connects; their supervisor cannot start them."""
+    _send([supervisor], signal.SIGSTOP)  # it would be quicker
+    try:
+        end(processes)
+        listener = socket.create_server(("127.0.0.1", port))
+    finally:
+        _send([supervisor], signal.SIGCONT)
+    ends = time.monotonic() + STALL_S
+    cut = 0
+    with listener:
+        while (left_s := ends - time.monotonic()) > 0:
+            listener.settimeout(left_s)
+            with suppress(TimeoutError):
+                listener.accept()[0].close()
+                cut += 1
+    if not cut:
+        raise RoundError(f"port {port}: expected connections to cut off, got none")
+    return time.monotonic()
+
+
 def fill_disk(scene: Scene, person: str) -> float:
     """No file of the trainer may grow, as on a full disk, until a round has been over; then there is room again."""
     trainer = psutil.Process(scene.board_pid(person, "fl_client.resident"))
@@ -214,6 +250,8 @@ KILLS: Mapping[str, Harm] = {
 
 OTHERS: Mapping[str, Harm] = {
     "stall": stall_network,
+    "dropping-gateway": drop_at_gateway,
+    "dropping-forwarder": drop_at_forwarder,
     "lost-server": lose_server,
     "full-disk": fill_disk,
     "clock": shift_clock,
@@ -227,7 +265,7 @@ def _kill(pid: int) -> float:
     return time.monotonic()
 
 
-def _send(pids: list[int], number: int) -> None:
+def _send(pids: Sequence[int], number: int) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)

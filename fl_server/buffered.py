@@ -29,7 +29,7 @@ from fl_core.runlog import write_atomic
 from fl_core.tree import count_bytes, digest
 from fl_core.types import DpTerms, FloatArray, RoundPlan, Tensors
 from fl_server.closing import Place, Progress, close_round
-from fl_server.exchange import Mailbox, Reply
+from fl_server.exchange import Content, Mailbox, Reply
 from fl_server.intake import Intake, Tally
 from fl_server.roster import Nodes, Roster
 from fl_server.selection.base import Candidate, Seen
@@ -60,32 +60,35 @@ class _Floor:
     """What is under way on the nodes."""
 
     mail: Mailbox
+    models: SentModels
     tasks: dict[int, Outstanding] = field(default_factory=dict)
     inbox: deque[Reply] = field(default_factory=deque)
     trained: set[str] = field(default_factory=set)
     """Clients that were asked to train the newest version."""
     draws: int = 0
 
+    def content(self, node_id: int) -> Content:
+        """The task of a node, word for word as it was sent first."""
+        plan = self.tasks[node_id].plan
+        return wire.pack_task(plan, wire.pack_tensors(self.models.load(plan.base_version)))
+
 
 def run_asynchronous(place: Place, roster: Roster, progress: Progress, versions_done: int) -> None:
     """Run all versions that are not done yet."""
-    floor = _Floor(Mailbox(place.grid))
-    models = SentModels(place.run_dir / "checkpoint" / "sent")
-    _ask_again(floor, models, roster, progress)
+    floor = _Floor(Mailbox(place.grid), SentModels(place.run_dir / "checkpoint" / "sent"))
+    _ask_again(floor, roster, progress)
     needed = {task.plan.base_version for task in floor.tasks.values()}
     for version in range(versions_done + 1, progress.setup.config.run.rounds + 1):
-        progress = _run_version(place, roster, floor, models, progress, version)
+        progress = _run_version(place, roster, floor, progress, version)
         progress = replace(progress, outstanding=tuple(task.to_plain() for _, task in sorted(floor.tasks.items())))
         progress.save(place, version)
         # The checkpoint before this one needs its models as long as it may be needed itself.
         before, needed = needed, {task.plan.base_version for task in floor.tasks.values()}
-        models.keep_only(before | needed)
+        floor.models.keep_only(before | needed)
     floor.mail.close()
 
 
-def _run_version(
-    place: Place, roster: Roster, floor: _Floor, models: SentModels, progress: Progress, version: int
-) -> Progress:
+def _run_version(place: Place, roster: Roster, floor: _Floor, progress: Progress, version: int) -> Progress:
     started = time.monotonic()
     setup, state = progress.setup, progress.state
     clock, deadline_s = floor.mail.clock, setup.config.round.deadline_s
@@ -93,7 +96,7 @@ def _run_version(
     tally = Tally()
     intake = Intake(setup, place.log, version, progress.accepted, tally, dict(progress.seen))
     sent = join_tensors(state.model, setup.strategy.broadcast(state))
-    models.save(state.version, sent)
+    floor.models.save(state.version, sent)
     offer = _Offer(sent, digest(sent), version)
     floor.trained.clear()
     floor.draws = 0
@@ -154,20 +157,20 @@ def _hand_out(floor: _Floor, intake: Intake, progress: Progress, nodes: Nodes, o
         contents[free[name]] = wire.pack_task(plan, model)
     intake.tally.asked += len(contents)
     intake.tally.downlink_bytes += len(contents) * count_bytes(offer.sent)
-    floor.mail.send("train", contents, str(offer.version), setup.config.round.deadline_s)
+    floor.mail.send("train", contents, str(offer.version), setup.config.round.deadline_s, floor.content)
 
 
-def _ask_again(floor: _Floor, models: SentModels, roster: Roster, progress: Progress) -> None:
+def _ask_again(floor: _Floor, roster: Roster, progress: Progress) -> None:
     """Ask all that were under way again; a client that is not there now has lost its task."""
     node_of = {info.client_id: node_id for node_id, info in roster.look().items()}
     for task in sorted(map(Outstanding.from_plain, progress.outstanding), key=lambda task: task.sent_s):
         node_id = node_of.get(task.plan.client_id)
         if node_id is None:
             continue
-        content = wire.pack_task(task.plan, wire.pack_tensors(models.load(task.plan.base_version)))
         floor.tasks[node_id] = task
+        content, deadline_s = {node_id: floor.content(node_id)}, progress.setup.config.round.deadline_s
         with floor.mail.clock.again(task.sent_s):
-            floor.mail.send("train", {node_id: content}, str(task.plan.round), progress.setup.config.round.deadline_s)
+            floor.mail.send("train", content, str(task.plan.round), deadline_s, floor.content)
 
 
 class SentModels:

@@ -74,7 +74,16 @@ class Live:
     @property
     def url(self) -> str:
         """What a board enrols at."""
-        return f"https://localhost:{self._server_ports[0]}"
+        return f"https://localhost:{self.gateway_port}"
+
+    @property
+    def gateway_port(self) -> int:
+        """Where the server is reached."""
+        return int(self._server_ports[0])
+
+    def forwarder_port(self, person: str) -> int:
+        """Where a board's SuperNode reaches its forwarder."""
+        return int(self._board_ports[person][0])
 
     def make_server(self) -> None:
         """The server's folder."""

@@ -1,14 +1,16 @@
 """``python -m fl_client.resident.supernode``: Flower's SuperNode, asking oftener while a run is under way.
 
 It takes the arguments of ``flower-supernode``; a board that is idle polls as rarely as that does. Its SuperExec is the
-module ``superexec`` beside this one.
+module ``superexec`` beside this one, and the place that it holds at the server lies in Flower's folder.
 """
 
 from __future__ import annotations
 
 import sys
 
+from fl_client.resident.place import PlaceFile
 from fl_core.flower_private.supernode import run_supernode
 
 if __name__ == "__main__":
-    run_supernode([sys.executable, "-m", "fl_client.resident.superexec"])
+    superexec = [sys.executable, "-m", "fl_client.resident.superexec"]
+    run_supernode(superexec, lambda folder: PlaceFile(folder / "place.json"))

@@ -4,6 +4,7 @@ A SuperNode that has nothing to do sleeps for 3 s before it asks again; ``run_su
 work, and seldomer while the server is slow to answer. A SuperExec starts a process for every message, which imports
 Flower for more than a second; ``run_superexec`` has it imported, and forks. For a process that is killed before it has
 its message a SuperNode waits for ever, and for one that is killed later half a minute; here it hears of both at once.
+A SuperNode that was killed keeps its successor out for a minute; here the successor gives its place back first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from logging import INFO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fl_core.flower_private.grid import look_again_soon
 
@@ -129,13 +130,44 @@ def _forgetting(pull_and_store: Callable[..., int | None]) -> Callable[..., int 
     return pull
 
 
-def run_supernode(superexec: Sequence[str]) -> None:
+class Place(Protocol):
+    """What is known of the SuperNode that was here before."""
+
+    def left_behind(self) -> int | None:
+        """Its node id, if it is gone and has not said so to the SuperLink."""
+
+    def take(self, node_id: int) -> None:
+        """Another one has its place."""
+
+
+def _giving_back(stock: type[Any], place: Place) -> type[Any]:
+    """A client of the Fleet API that takes the place of a dead SuperNode from it before it asks for one."""
+    import httpx
+    from flwr.proto.fleet_pb2 import DeactivateNodeRequest
+
+    class Client(stock):  # type: ignore[misc]
+        def ActivateNode(self, request: Any) -> Any:  # noqa: N802
+            node_id = place.left_behind()
+            if node_id is not None:
+                with suppress(httpx.HTTPStatusError):  # it holds none, or a server that is another one has never had it
+                    self.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
+            activated = super().ActivateNode(request)
+            place.take(activated.node_id)
+            return activated
+
+    return Client
+
+
+def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Place]) -> None:
     """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
 
-    ``superexec`` is the command that it starts in place of ``flower-superexec``.
+    ``superexec`` is the command that it starts in place of ``flower-superexec``; ``place_in`` gives the place that is
+    written down in a folder, Flower's own.
     """
-    from flwr.supernode import start_client_internal
+    from flwr.supercore.utils import get_flwr_home
+    from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.cli import flower_supernode
+    from flwr.supernode.fleet_http_client import FleetHttpClient
     from flwr.supernode.nodestate import nodestate_factory
 
     pull = _forgetting(start_client_internal._pull_and_store_message)
@@ -143,6 +175,7 @@ def run_supernode(superexec: Sequence[str]) -> None:
         time=_PollingTime(), subprocess=_OwnSuperExec(superexec), _pull_and_store_message=pull
     )
     vars(nodestate_factory)["InMemoryNodeState"] = _state_of_one_message()
+    vars(fleet_http_connection)["FleetHttpClient"] = _giving_back(FleetHttpClient, place_in(get_flwr_home()))
     flower_supernode()
 
 
