@@ -90,7 +90,7 @@ def run(
 
 @app.command(hidden=True, epilog="Example:\n\nfl-client node --socket /run/stonecrop/trainer.sock --secret FILE")
 def node(
-    socket: Annotated[Path, typer.Option(help="The trainer's socket.")],
+    socket: Annotated[Path, typer.Option(help="The trainer's socket.", readable=False)],
     secret: Annotated[Path, typer.Option(help="File with the secret of the shells.")],
     home: Home = DEFAULT_HOME,
     forwarder_port: ForwarderPort = 9120,

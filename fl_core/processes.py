@@ -1,16 +1,17 @@
 """The processes of one home, a server's or a board's: which belong to it, how they are ended, what memory they hold.
 
 Every process that a supervisor starts carries its home in its environment, and hands it on to its own children; so
-they are found even when their parent is gone or they lead a session of their own. nginx writes over its environment:
-its processes are found by their process group.
+they are found even when their parent is gone or they lead a session of their own. nginx writes over its environment,
+and a SuperExec shows its own to nobody but root: such processes are found by their process group or their parents.
 
 Memory is summed PSS, the proportional set size of proc_pid_smaps(5): shared pages count once over all who share them,
-so the sum says what the machine would gain if all of them ended.
+so the sum says what the machine would gain if all of them ended. Of a process that does not show it, the RSS counts.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,18 +43,29 @@ def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[F
     ``leaders`` names the part of each process that a supervisor started. The process that asks is left out.
     """
     wanted, known = str(home.resolve()), leaders or {}
-    found = []
+    part_of: dict[int, str] = {}
+    hidden = []
     for pid in _pids():
         if pid == os.getpid():
             continue
         with suppress(OSError):
             variables = _environment(pid)
             if variables.get(HOME_VARIABLE) == wanted:
-                found.append(Found(pid, variables.get(PART_VARIABLE, ""), name_of(pid)))
+                part_of[pid] = variables.get(PART_VARIABLE, "")
             elif pid in known and is_alive(pid):
-                found.append(Found(pid, known[pid], name_of(pid)))
-            elif not variables and (leader := os.getpgid(pid)) in known and is_alive(pid):
-                found.append(Found(pid, known[leader], name_of(pid)))
+                part_of[pid] = known[pid]
+            elif not variables and is_alive(pid):
+                hidden.append(pid)
+    seen = {**known, **part_of}
+    for pid in hidden:
+        with suppress(OSError):
+            part = next((seen[each] for each in (os.getpgid(pid), *_parents_of(pid)) if each in seen), None)
+            if part is not None:
+                part_of[pid] = part
+    found = []
+    for pid, part in part_of.items():
+        with suppress(OSError):
+            found.append(Found(pid, part, name_of(pid)))
     return found
 
 
@@ -94,14 +106,18 @@ def birth_of(pid: int) -> int | None:
 
 
 def pss_bytes(pids: Iterable[int]) -> int:
-    """Summed PSS of processes; one that has ended or belongs to another user counts nothing."""
-    total = 0
-    for pid in pids:
-        with suppress(OSError):
-            for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024  # given in kB
-    return total
+    """Summed PSS of processes, or the RSS of one that does not show it; one that has ended counts nothing."""
+    return sum(map(_pss_bytes, pids))
+
+
+def _pss_bytes(pid: int) -> int:
+    with suppress(OSError):
+        try:
+            lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+        except PermissionError:
+            return int((_PROC / str(pid) / "statm").read_text().split()[1]) * resource.getpagesize()
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))  # given in kB
+    return 0
 
 
 def _send(pid: int, number: int) -> bool:
@@ -116,8 +132,18 @@ def _pids() -> Iterator[int]:
 
 
 def _environment(pid: int) -> dict[str, str]:
-    raw = (_PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
+    """The environment that a process was started with; nothing where it shows none."""
+    try:
+        raw = (_PROC / str(pid) / "environ").read_bytes().decode(errors="replace")
+    except PermissionError:
+        return {}
     return dict(text.split("=", 1) for text in raw.split("\0") if "=" in text)
+
+
+def _parents_of(pid: int) -> Iterator[int]:
+    """The parent of a process, its parent, and so on."""
+    while len(fields := _stat(pid)) > 1 and (pid := int(fields[1])) > 1:
+        yield pid
 
 
 def _stat(pid: int) -> list[str]:

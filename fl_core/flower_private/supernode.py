@@ -9,6 +9,7 @@ A SuperNode that was killed keeps its successor out for a minute; here the succe
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import multiprocessing
@@ -179,6 +180,7 @@ def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Place]) -
     flower_supernode()
 
 
+_PR_SET_NAME = 15  # of prctl(2); a SuperExec has no right to its own files in /proc, unless it is root's
 CLIENT_APP = "flwr-clientapp"
 """Flower's command for one message of a ClientApp, and the name of the process that is forked in its place."""
 
@@ -194,7 +196,7 @@ def _client_app(spec: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     look_again_soon()
-    Path("/proc/self/comm").write_text(CLIENT_APP)
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, CLIENT_APP.encode())
     log(INFO, "Start `%s` process", CLIENT_APP)
     run_clientapp(
         runtime_api_address=spec.runtime_api_address,

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.serverapp import Grid
 
 from fl_core.flower_private import identify_process, set_message_id
 from fl_server import exchange
@@ -19,7 +18,7 @@ from simulation.grid import InProcessGrid
 DEADLINE_S = 2.0
 
 
-class LossyGrid(Grid):
+class LossyGrid:
     """A SuperLink that hands every message out once, to nodes that do one thing after another.
 
     Args:
@@ -44,22 +43,6 @@ class LossyGrid(Grid):
         self._busy = Counter[int]()
         self._replies: dict[str, Message] = {}
         self._numbers = itertools.count(1)
-
-    def set_run(self, run):
-        raise NotImplementedError
-
-    @property
-    def run(self):
-        raise NotImplementedError
-
-    def create_message(self, *given, **named):
-        raise NotImplementedError
-
-    def send_and_receive(self, messages, *, timeout=None):
-        raise NotImplementedError
-
-    def get_node_ids(self):
-        raise NotImplementedError
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         keys = []
