@@ -182,7 +182,8 @@ def units(where: Installation) -> dict[str, str]:
 def install(where: Installation, system: Path = Path("/")) -> list[Path]:
     """Write units, users and the secret of the shells below ``system``; gives the paths. Nothing is started.
 
-    A secret that is there already stays. On the running system (``/``) users are made and systemd reads its units.
+    A secret that is there already stays. On the running system (``/``) users are made, each with a folder that nobody
+    else reads, and systemd reads its units.
 
     Raises:
         ConfigError: not run as root on the running system, or systemd refuses.
@@ -203,8 +204,14 @@ def install(where: Installation, system: Path = Path("/")) -> list[Path]:
     if not secret.exists():
         write_secret(secret, secrets.token_hex(32).encode())
     if real:
-        for command in (["systemd-sysusers", str(users)], ["systemctl", "daemon-reload"]):
-            _run(command)
+        _run(["systemd-sysusers", str(users)])
+        for folder, user, group in (
+            (where.home, "stonecrop", "stonecrop-app"),
+            (where.node_home, "stonecrop-node", "stonecrop-node"),
+        ):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.chown(folder, user, group)
+        _run(["systemctl", "daemon-reload"])
     return [*written, users, secret]
 
 

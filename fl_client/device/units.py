@@ -15,6 +15,8 @@ from fl_client.device.service import UNITS
 from fl_core.processes import Found, name_of
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_HIERARCHIES = (".", "systemd")
+"""Where systemd's control groups are: at the root, or beside those of version 1."""
 _ASK = ("Id", "LoadState", "ActiveState", "SubState", "NRestarts", "ControlGroup")
 _PATIENCE_S = 5.0
 
@@ -46,7 +48,9 @@ def processes_of_unit(unit: Unit) -> list[Found]:
     found: list[Found] = []
     if not unit.control_group:
         return found
-    for listed in sorted((_CGROUPS / unit.control_group.lstrip("/")).rglob("cgroup.procs")):
+    groups = (_CGROUPS / each / unit.control_group.lstrip("/") for each in _HIERARCHIES)
+    group = next((path for path in groups if path.is_dir()), None)
+    for listed in sorted(group.rglob("cgroup.procs") if group else ()):
         with suppress(OSError):
             for pid in map(int, listed.read_text().split()):
                 with suppress(OSError):  # it has ended since

@@ -54,11 +54,11 @@ def systemd(tmp_path, monkeypatch):
     return says
 
 
-@pytest.fixture
-def cgroups(tmp_path, monkeypatch):
+@pytest.fixture(params=[".", "systemd"])
+def cgroups(tmp_path, monkeypatch, request):
     """Control groups in which the trainer's service holds this very process, one level down."""
     root = tmp_path / "cgroup"
-    inner = root / "system.slice" / "stonecrop-trainer.service" / "inner"
+    inner = root / request.param / "system.slice" / "stonecrop-trainer.service" / "inner"
     inner.mkdir(parents=True)
     (inner.parent / "cgroup.procs").write_text("")
     (inner / "cgroup.procs").write_text(f"{os.getpid()}\n999999999\n")
