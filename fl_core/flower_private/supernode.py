@@ -163,8 +163,10 @@ def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Place]) -
     """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
 
     ``superexec`` is the command that it starts in place of ``flower-superexec``; ``place_in`` gives the place that is
-    written down in a folder, Flower's own.
+    written down in a folder, Flower's own. When its loop has ended, the process ends: Flower's stays for ever, for the
+    thread that serves its SuperExec, after a connection that was cut while it was made.
     """
+    from flwr.supercore.exit import ExitCode, flwr_exit
     from flwr.supercore.utils import get_flwr_home
     from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.cli import flower_supernode
@@ -178,6 +180,7 @@ def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Place]) -
     vars(nodestate_factory)["InMemoryNodeState"] = _state_of_one_message()
     vars(fleet_http_connection)["FleetHttpClient"] = _giving_back(FleetHttpClient, place_in(get_flwr_home()))
     flower_supernode()
+    flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The SuperNode has lost its connection to the SuperLink.")
 
 
 _PR_SET_NAME = 15  # of prctl(2); a SuperExec has no right to its own files in /proc, unless it is root's

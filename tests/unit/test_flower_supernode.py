@@ -145,6 +145,27 @@ def test_a_forked_client_app_asks_for_its_message_and_is_missed_when_it_is_kille
     assert said.read_text().endswith("the SuperExec said that it is lost\n")
 
 
+LOOP_ENDS = """
+import threading, time
+from flwr.supernode import cli
+from fl_core.flower_private.supernode import run_supernode
+
+def loop_ends():
+    threading.Thread(target=time.sleep, args=(600,)).start()  # what serves the SuperExec
+    print("the last words before", flush=True)
+
+cli.flower_supernode = loop_ends
+run_supernode([], lambda folder: None)
+"""
+
+
+def test_a_supernode_whose_loop_has_ended_is_no_process_any_more():
+    done = subprocess.run([sys.executable, "-c", LOOP_ENDS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == "the last words before\n"
+    assert "has lost its connection" in done.stderr
+
+
 @pytest.fixture
 def node_state():
     """A SuperNode's state with one message, its task and the task's token."""
