@@ -1,4 +1,4 @@
-"""The short form of the fault runs: a killed ServerApp and a killed trainer cost no round and count nothing wrong."""
+"""The short form of the fault runs: what is killed or harmed costs no round, and nothing is counted wrong."""
 
 from __future__ import annotations
 
@@ -17,12 +17,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real processes"), needs
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_killed_processes_cost_no_round_and_nothing_is_counted_wrong(tmp_path: Path) -> None:
-    faults = ("ServerApp", "trainer")
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("ServerApp", "gateway", "SuperNode", "trainer"),
+        ("stall", "dropping-forwarder", "full-disk", "clock", "nan"),
+    ],
+    ids=["kills", "others"],
+)
+def test_faults_cost_no_round_and_nothing_is_counted_wrong(faults: tuple[str, ...], tmp_path: Path) -> None:
     only = [word for name in faults for word in ("--only", name)]
-    command = [sys.executable, "benchmarks/faults.py", "--kills", "2", *only, "--folder", str(tmp_path)]
+    command = [sys.executable, "benchmarks/faults.py", "--kills", str(len(faults)), *only, "--folder", str(tmp_path)]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=560, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        command, cwd=ROOT, capture_output=True, text=True, timeout=900, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stderr + done.stdout
     outcomes = read_outcomes(tmp_path / RESULTS)
