@@ -26,6 +26,8 @@ Content = RecordDict
 """What a message carries."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _GROWTH = 0.01, 1.0, 1.5
+_NODE_UNAVAILABLE = 5
+"""Flower's code for a node whose heartbeat has run out."""
 _SPARE_S = 60.0
 """A message outlives its deadline by this much, so that a late reply is told from none."""
 
@@ -97,6 +99,8 @@ class Reply:
     failure: str = ""
     missing: bool = False
     """True when the node said nothing before the deadline."""
+    away: bool = False
+    """True when the node was not connected any more; it may come back."""
     seconds: float = 0.0
     """From being asked to being answered."""
 
@@ -171,7 +175,7 @@ class Mailbox:
             overdue = {key: asked for key, asked in self._open.items() if asked.ends_s <= now_s}
             self._leave(overdue)
             replies = [
-                Reply(a.node_id, None, f"no answer within {a.deadline_s:g} s", True, a.deadline_s)
+                Reply(a.node_id, None, f"no answer within {a.deadline_s:g} s", missing=True, seconds=a.deadline_s)
                 for a in overdue.values()
             ]
         self._tell_grid(self._knocks.end(reply.node_id for reply in replies))
@@ -239,5 +243,6 @@ def ask(
 def _read(asked: _Asked, message: Message, now_s: float) -> Reply:
     seconds = now_s - asked.sent_s
     if message.has_error():
-        return Reply(asked.node_id, None, f"error {message.error.code}: {message.error.reason}", seconds=seconds)
+        words = f"error {message.error.code}: {message.error.reason}"
+        return Reply(asked.node_id, None, words, away=message.error.code == _NODE_UNAVAILABLE, seconds=seconds)
     return Reply(asked.node_id, message.content, seconds=seconds)

@@ -15,7 +15,8 @@ from flwr.serverapp import Grid
 
 SILENT_S, SLOWER, LONGER = 10.0, 2.0, 3.0
 """A node is asked who it is when it has been silent for ``SILENT_S`` and ``SLOWER`` times as long as the slowest answer
-took so far, and again after ``LONGER`` times as long each time."""
+took so far, and again after ``LONGER`` times as long each time. Where nobody has answered yet, the first time is that
+much later, too: all may be at work."""
 _KEPT_S = 3600.0
 
 
@@ -53,7 +54,7 @@ class Knocks:
 
     def knock(self, now_s: float) -> None:
         """Ask every node that has been silent for too long."""
-        least_s = SLOWER * self._slowest_s
+        least_s = SLOWER * self._slowest_s if self._slowest_s else LONGER * self._silent_s
         silent = [
             node_id
             for node_id, (since_s, patience_s) in self._patience.items()

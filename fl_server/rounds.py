@@ -22,22 +22,25 @@ from fl_core.errors import RunFolderError
 from fl_core.rng import generator
 from fl_core.runlog import RunLog
 from fl_core.tree import count_bytes, digest
-from fl_core.types import ClientInfo
+from fl_core.types import ClientInfo, RoundPlan
 from fl_server.buffered import run_asynchronous
 from fl_server.central import central_cohort, describe_user_privacy, with_server_noise
 from fl_server.checkpoint import load_checkpoint
 from fl_server.closing import Observer, Place, Progress, close_round
 from fl_server.evaluate import evaluate
-from fl_server.exchange import ask
+from fl_server.exchange import Content, Reply, ask
 from fl_server.intake import Intake, Tally
 from fl_server.preflight import check_clients
 from fl_server.ranges import histogram_ranges, public_ranges
 from fl_server.roster import Nodes, Roster
 from fl_server.selection.base import Candidate, Seen, SeenByClient
 from fl_server.setup import Setup
+from strategies.base import StrategyState
 from strategies.client import join_tensors
 
 ENROL_DEADLINE_S = 60.0
+_LOOK_S = 1.0
+"""Between two looks for nodes that were connected."""
 
 
 def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Observer | None = None) -> None:
@@ -125,19 +128,59 @@ def run_round(place: Place, roster: Roster, progress: Progress, round: int) -> P
     intake = Intake(setup, place.log, round, progress.accepted, tally, seen)
     model = wire.pack_tensors(sent)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
-    working = {node_id: plan.client_id for node_id, plan in plans.items()}
-    with closing(ask(place.grid, "train", contents, str(round), limits.deadline_s)) as replies:
-        for reply in replies:
-            del working[reply.node_id]
-            state = intake.take(reply, plans[reply.node_id], state)
-            if working and (tally.accepted >= wanted or setup.strategy.ready(state)):
-                break
-    for client in sorted(working.values()):
-        place.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
     # Whether there were enough would say something of each client: noise for whole clients is released regardless.
     share = 0.0 if "central_dp" in setup.strategy.traits else limits.quorum
     quorum = math.ceil(share * min(wanted, len(plans)))
+    state, working = _collect(place, intake, plans, contents, wanted, quorum, state)
+    for client in sorted(plans[node_id].client_id for node_id in working):
+        place.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
     return close_round(place, progress, state, tally, seen, nodes, round, started, quorum)
+
+
+def _collect(
+    place: Place,
+    intake: Intake,
+    plans: Mapping[int, RoundPlan],
+    contents: Mapping[int, Content],
+    wanted: int,
+    quorum: int,
+    state: StrategyState,
+) -> tuple[StrategyState, set[int]]:
+    """Ask, and take in what comes until the round is over; gives the state, and the nodes that are still at work.
+
+    A node that loses its connection costs its own update. Where too few for the quorum are left, those that come back
+    before the deadline are asked again, with the same tasks.
+    """
+    setup, tally = intake.setup, intake.tally
+    ends_s = place.clock.now_s() + setup.config.round.deadline_s
+    left, working, away = set(contents), set[int](), dict[int, Reply]()
+    while left:
+        working, left_s = left, ends_s - place.clock.now_s()
+        tasks = {node_id: content for node_id, content in contents.items() if node_id in left}
+        with closing(ask(place.grid, "train", tasks, str(intake.round), left_s)) as replies:
+            for reply in replies:
+                working.remove(reply.node_id)
+                if reply.away:
+                    away[reply.node_id] = reply
+                else:
+                    state = intake.take(reply, plans[reply.node_id], state)
+                if working and (tally.accepted >= wanted or setup.strategy.ready(state)):
+                    break
+        left = _back(place, away, ends_s) if tally.accepted < quorum and not working else set()
+        for node_id in left:
+            del away[node_id]
+    for node_id, reply in away.items():
+        state = intake.take(reply, plans[node_id], state)
+    return state, working
+
+
+def _back(place: Place, away: Mapping[int, Reply], ends_s: float) -> set[int]:
+    """The first of these nodes to be connected again; none where that does not come in time."""
+    while away and place.clock.now_s() < ends_s:
+        place.clock.pause(_LOOK_S, ends_s)
+        if back := away.keys() & set(place.grid.get_node_ids()):
+            return set(back)
+    return set()
 
 
 def select_cohort(setup: Setup, nodes: Nodes, seen: SeenByClient, round: int) -> tuple[int, Mapping[int, ClientInfo]]:
