@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from fl_core.errors import RoundError
-from fl_core.processes import end
+from fl_core.processes import Found, end
 from fl_core.runlog import Event
 from fl_server.deploy.follow import Follower
 from simulation.federation import Live, processes_of_board, processes_of_server
@@ -143,8 +143,7 @@ def lose_server(scene: Scene, person: str) -> float:
 
 def stall_network(scene: Scene, person: str) -> float:
     """The forwarder of a board stands still: its connections stay open and nothing goes through them."""
-    found = processes_of_board(scene.live.federation, person)
-    stalled = [each.pid for each in found if each.part == "forwarder"]
+    stalled = _pids_of(processes_of_board(scene.live.federation, person), "forwarder")
     _send(stalled, signal.SIGSTOP)
     try:
         time.sleep(STALL_S)
@@ -155,15 +154,13 @@ def stall_network(scene: Scene, person: str) -> float:
 
 def drop_at_gateway(scene: Scene, person: str) -> float:
     """In the gateway's place something takes every connection and cuts it off, as a load balancer without a server."""
-    found = processes_of_server(scene.live.federation)
-    gateway = [each.pid for each in found if each.part == "gateway"]
+    gateway = _pids_of(processes_of_server(scene.live.federation), "gateway")
     return _cut_off(scene.live.up_pid, gateway, scene.live.gateway_port)
 
 
 def drop_at_forwarder(scene: Scene, person: str) -> float:
     """The same in the place of a board's forwarder, which its SuperNode talks to."""
-    found = processes_of_board(scene.live.federation, person)
-    forwarder = [each.pid for each in found if each.part == "forwarder"]
+    forwarder = _pids_of(processes_of_board(scene.live.federation, person), "forwarder")
     return _cut_off(scene.live.boards[person].pid, forwarder, scene.live.forwarder_port(person))
 
 
@@ -263,6 +260,10 @@ OTHERS: Mapping[str, Harm] = {
 def _kill(pid: int) -> float:
     os.kill(pid, signal.SIGKILL)
     return time.monotonic()
+
+
+def _pids_of(found: Sequence[Found], part: str) -> list[int]:
+    return [each.pid for each in found if each.part == part]
 
 
 def _send(pids: Sequence[int], number: int) -> None:

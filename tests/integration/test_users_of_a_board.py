@@ -110,7 +110,7 @@ def as_user(board: Board, unit: str, environment: Mapping[str, str]) -> Iterator
         end(each.pid for each in family if each.is_running())
 
 
-def words_of(board: Board, user: int, code: str, *paths: Path) -> str:
+def words_of(user: int, code: str, *paths: Path) -> str:
     """What a program prints that a user runs, in the groups that the user's unit gives it."""
     command = [sys.executable, "-c", code, *map(str, paths)]
     done = subprocess.run(
@@ -136,8 +136,9 @@ print(SocketTrainer(Path(sys.argv[1]), patience_s=3).info().client_id)
 """
 
 
-@pytest.mark.skipif(not runs_for_others(), reason="needs root, and a Python that other users can reach")
 def test_three_users_take_part_and_the_shells_user_reaches_the_socket_alone() -> None:
+    if not runs_for_others():
+        pytest.skip("needs root, and a Python that other users can reach")
     with tempfile.TemporaryDirectory(prefix="users-") as name, ExitStack() as everything:
         folder = Path(name)
         folder.chmod(0o711)
@@ -174,11 +175,11 @@ def test_three_users_take_part_and_the_shells_user_reaches_the_socket_alone() ->
         names = {path.name for path in own}
         assert {"ledger.sqlite", "policy.json", "device.yaml", "node.key"} <= names
         others = [board.folder / f"{unit}.secret" for unit in USERS if unit != "stonecrop-app.service"]
-        assert words_of(board, APP, READS, *own, *(path for path in others if path.exists())) == ""
-        assert words_of(board, APP, ASKS, board.socket).strip() == CLIENT
+        assert words_of(APP, READS, *own, *(path for path in others if path.exists())) == ""
+        assert words_of(APP, ASKS, board.socket).strip() == CLIENT
         in_trainer = [path for path in own if path.is_relative_to(board.home)]
-        assert words_of(board, NODE, READS, *in_trainer) == ""
-        assert "TrainerError" in words_of(board, NODE, ASKS, board.socket)
+        assert words_of(NODE, READS, *in_trainer) == ""
+        assert "TrainerError" in words_of(NODE, ASKS, board.socket)
 
 
 def _enrol(live: Live, board: Board) -> None:
