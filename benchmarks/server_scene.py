@@ -63,10 +63,15 @@ class Scene:
         self.folder = folder
         self.table = table
 
+    def pids_of_superlink(self) -> list[int]:
+        """The processes of the SuperLink that runs now."""
+        pids = (found.pid for found in processes_of_server(self.live.federation))
+        return [pid for pid in pids if runs(pid, "fl_server.deploy.superlink")]
+
     def weigh(self) -> Weight:
         """What it weighs now."""
         pids = [found.pid for found in processes_of_server(self.live.federation)]
-        superlink = [pid for pid in pids if runs(pid, "fl_server.deploy.superlink")]
+        superlink = self.pids_of_superlink()
         database = sum(path.stat().st_size for path in self.home.flower.glob("superlink.sqlite*"))
         cpu_s = 0.0
         for pid in superlink:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fl_core.bounded_log import BoundedLog
 from fl_core.processes import HOME_VARIABLE, PART_VARIABLE, ask_to_end, birth_of, end, has_child, processes_of
 from fl_core.runlog import write_json
 
@@ -30,12 +31,10 @@ logger = logging.getLogger(__name__)
 
 STEADY_S = 60.0
 """A part that ran so long waits ``first_wait_s`` again when it dies."""
-LOG_LIMIT_BYTES = 1_000_000
 TABLE = "processes.json"
 """In the supervisor's folder: which processes it started; gone when it was stopped."""
 SUPERVISOR = "supervisor"
 """Its own name in the table."""
-_TAIL_BYTES = 8000
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _LIBC = ctypes.CDLL(None)
 
@@ -73,13 +72,13 @@ class Part:
 @dataclass
 class _State:
     part: Part
+    log: BoundedLog
     wait_s: float
     process: subprocess.Popen[bytes] | None = None
     began: float = 0.0
     is_ready: bool = False
     has_helper: bool = False
     """Whether its helper has been seen; in some set-ups it is nobody's child."""
-    log_from_bytes: int = 0
     restarts: int = 0
     not_before: float = 0.0
     said: str = ""
@@ -91,7 +90,7 @@ class Supervisor:
 
     Args:
         home: whose processes they are; each carries it in its environment.
-        folder: where each part writes ``<name>.log``, and where the table of processes is.
+        folder: where each part writes ``<name>.log``, of bounded size, and where the table of processes is.
         parts: in the order in which they start.
         environment: of all parts.
         first_wait_s, longest_wait_s: back-off between two starts of one part; it doubles.
@@ -106,7 +105,9 @@ class Supervisor:
     _states: list[_State] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._states = [_State(part, self.first_wait_s) for part in self.parts]
+        self._states = [
+            _State(part, BoundedLog(self.folder / f"{part.name}.log"), self.first_wait_s) for part in self.parts
+        ]
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def end_leftovers(self) -> int:
@@ -122,6 +123,7 @@ class Supervisor:
         now = time.monotonic()
         changed = False
         for state in self._states:
+            state.log.bound()
             if state.process is not None:
                 changed |= self._notice(state, state.process, now)
         for state in self._states:
@@ -162,19 +164,11 @@ class Supervisor:
         self._stop(list(reversed(self._states)))
         (self.folder / TABLE).unlink(missing_ok=True)
 
-    def log_of(self, part: str) -> Path:
-        """Where a part's output goes."""
-        return self.folder / f"{part}.log"
-
     def _start(self, state: _State, now: float) -> bool:
-        path = self.log_of(state.part.name)
         own = {HOME_VARIABLE: str(self.home.resolve()), PART_VARIABLE: state.part.name}
         try:
-            if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-                os.replace(path, path.with_suffix(".log.1"))
             command = list(state.part.command())
-            with path.open("ab") as log:
-                state.log_from_bytes = log.tell()
+            with state.log.open() as log:
                 state.process = subprocess.Popen(
                     command,
                     env={**self.environment, **own},
@@ -223,8 +217,7 @@ class Supervisor:
         """Why a part ended."""
         if code < 0:
             return End(f"was ended by {signal.Signals(-code).name}")
-        tail = _tail(self.log_of(state.part.name), state.log_from_bytes)
-        return state.part.explain(tail) or End(f"ended with {code}")
+        return state.part.explain(state.log.tail()) or End(f"ended with {code}")
 
     def _again_later(self, state: _State, now: float, why: End) -> None:
         wait_s = min(state.wait_s, why.longest_wait_s, self.longest_wait_s)
@@ -300,14 +293,6 @@ def _read_table(folder: Path) -> dict[str, dict[str, Any]]:
         return {name: entry for name, entry in table.items() if {"pid", "born", "restarts"} <= entry.keys()}
     except (OSError, ValueError, AttributeError):
         return {}
-
-
-def _tail(path: Path, from_bytes: int) -> str:
-    """The last words of a log, of its latest process alone."""
-    with suppress(OSError), path.open("rb") as file:
-        file.seek(max(from_bytes, path.stat().st_size - _TAIL_BYTES))
-        return file.read().decode(errors="replace")
-    return ""
 
 
 def _die_with_parent() -> None:

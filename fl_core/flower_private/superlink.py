@@ -1,7 +1,8 @@
 """A server's SuperLink, and the calls of its Control API that a server makes.
 
-A SuperLink's middlewares are fixed; ``run_superlink`` arranges them. Flower's command starts for 2 s before each call
-of the Control API; ``ControlApi`` makes the short ones from this process.
+A SuperLink's middlewares are fixed, and each of its connections to SQLite keeps 64 MB of pages and, in statements that
+it has prepared, the last update it wrote; ``run_superlink`` arranges the ones and bounds the others. Flower's command
+starts for 2 s before each call of the Control API; ``ControlApi`` makes the short ones from this process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import Any
 
 from fl_core.errors import RoundError
 
+_PAGES_KB = 2000
+"""What one connection to SQLite may keep of the database: SQLite's own default."""
+
 
 def run_superlink(arrange: Callable[[Sequence[Any]], list[Any]]) -> None:
     """``flower-superlink``, with this process's arguments, with its middlewares as ``arrange`` gives them."""
@@ -19,7 +23,24 @@ def run_superlink(arrange: Callable[[Sequence[Any]], list[Any]]) -> None:
 
     stock = main._get_middleware
     vars(main)["_get_middleware"] = lambda: arrange(stock())
+    _keep_little()
     flower_superlink()
+
+
+def _keep_little() -> None:
+    """Bound what this process's connections to SQLite hold when they are idle.
+
+    A prepared statement keeps a copy of what was last bound to it, and Python keeps 128 of them for each connection.
+    """
+    from flwr.supercore import sql_mixin
+    from sqlalchemy import Engine, event
+
+    mixin = vars(sql_mixin)
+    mixin["SQLITE_PRAGMAS"] = tuple((dict(mixin["SQLITE_PRAGMAS"]) | {"cache_size": str(-_PAGES_KB)}).items())
+
+    @event.listens_for(Engine, "do_connect")
+    def prepare_anew(_dialect: object, _record: object, _arguments: object, keywords: dict[str, Any]) -> None:
+        keywords["cached_statements"] = 0
 
 
 class ControlApi:

@@ -3,6 +3,9 @@
 It takes the arguments of ``flower-superlink``. Flower puts nine of Starlette's ``BaseHTTPMiddleware`` around each
 other, and each hands every part of a request and of its answer through a stream and a task of its own: two thirds of
 what a SuperLink computes for a polling node. ``FlatMiddleware`` asks the same nine in the same order, as plain calls.
+
+An answer leaves in parts, too: TLS keeps a buffer of the largest it was ever handed at once, as long as its connection
+lives, so that each of the gateway's connections would hold a model.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fl_core.flower_private.superlink import run_superlink
+
+PART_BYTES = 1 << 18
+"""As much as asyncio reads from TLS at once."""
 
 
 class FlatMiddleware:
@@ -44,7 +50,7 @@ class FlatMiddleware:
         for dispatch in reversed(self._dispatches):
             endpoint = partial(dispatch, call_next=endpoint)
         response = await endpoint(Request(scope, receive))
-        await response(scope, receive, send)
+        await response(scope, receive, partial(_send_in_parts, send))
 
     async def _innermost(self, request: Request) -> Response:
         body: bytes | None = await request.body()
@@ -68,6 +74,16 @@ class FlatMiddleware:
         response = Response(b"".join(parts), status)
         response.raw_headers = headers
         return response
+
+
+async def _send_in_parts(send: Send, message: Message) -> None:
+    """``send`` for a message whose body may be large."""
+    body = memoryview(message.get("body", b""))
+    last = max(0, len(body) - 1) // PART_BYTES * PART_BYTES
+    for start in range(0, last, PART_BYTES):
+        part = bytes(body[start : start + PART_BYTES])
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send(message if last == 0 else {**message, "body": bytes(body[last:])})
 
 
 def flattened(middlewares: Sequence[Middleware]) -> list[Middleware]:

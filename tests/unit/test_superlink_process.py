@@ -12,7 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fl_server.deploy.superlink import FlatMiddleware, flattened
+from fl_server.deploy.superlink import PART_BYTES, FlatMiddleware, flattened
 
 SAID: list[str] = []
 
@@ -120,6 +120,26 @@ def answer(middlewares, method, path, body):
 )
 def test_the_answers_and_their_order_are_those_of_nested_middlewares(method, path, body):
     assert answer(flattened(MIDDLEWARES), method, path, body) == answer(MIDDLEWARES, method, path, body)
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES, 10_000_000])
+def test_no_part_of_an_answer_is_larger_than_a_part_and_together_they_are_the_answer(size):
+    content = bytes(range(251)) * (size // 251 + 1)
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    asyncio.run(FlatMiddleware(Response(content[:size]), [Middleware(Reads)])(scope, receive, send))
+    start, *parts = sent
+    assert (b"content-length", str(size).encode()) in start["headers"]
+    assert max(len(part["body"]) for part in parts) <= PART_BYTES
+    assert b"".join(part["body"] for part in parts) == content[:size]
+    assert [part.get("more_body", False) for part in parts] == [True] * (len(parts) - 1) + [False]
 
 
 def test_an_error_that_nobody_translates_reaches_the_server():

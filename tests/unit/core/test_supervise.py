@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fl_core.bounded_log import LOG_LIMIT_BYTES, BoundedLog
 from fl_core.processes import is_alive, processes_of, pss_bytes
 from fl_core.supervise import SUPERVISOR, End, Part, Supervisor, health_by_part, parts_running
 
@@ -206,7 +207,45 @@ def test_the_memory_of_a_home_is_the_sum_over_its_processes(tmp_path):
     hold = "data = bytearray(b'x') * 30_000_000; print('ready', flush=True); import time; time.sleep(60)"
     with supervised(tmp_path, part(hold)) as supervisor:
         supervisor.step()
-        until(lambda: b"ready" in supervisor.log_of("part").read_bytes())
+        until(lambda: b"ready" in (supervisor.folder / "part.log").read_bytes())
         pids = [found.pid for found in processes_of(tmp_path)]
         assert 30e6 < pss_bytes(pids) < 60e6
         assert pss_bytes([*pids, 2**22 + 1]) >= 30e6  # a process that is gone counts nothing
+
+
+def test_the_log_of_a_part_that_never_ends_stays_small_and_keeps_the_newest_lines(tmp_path):
+    talks = """
+import time
+for number in range(60_000):
+    print(f"{number:99d}", flush=number % 100 == 0)
+    if number % 1000 == 0: time.sleep(0.02)
+print("the last line", flush=True)
+time.sleep(60)
+"""
+    log = tmp_path / "run" / "part.log"
+    sizes = []
+
+    def step() -> None:
+        supervisor.step()
+        sizes.append(sum(path.stat().st_size for path in log.parent.glob("part.log*")))
+
+    with supervised(tmp_path, part(talks)) as supervisor:
+        step()
+        until(lambda: b"the last line" in log.read_bytes(), step, limit_s=60.0)
+        assert supervisor.describe()["part"]["restarts"] == 0
+        assert max(sizes) < 2.5 * LOG_LIMIT_BYTES  # of 6 MB in all
+        numbers = [int(line) for path in (log.with_name("part.log.1"), log) for line in path.read_text().split("\n")
+                   if line.strip().isdigit()]  # fmt: skip
+        assert numbers[-1] == 59_999
+        assert numbers == sorted(numbers)
+
+
+def test_a_log_that_cannot_be_copied_makes_room(tmp_path):
+    log = BoundedLog(tmp_path / "part.log")
+    log.before.mkdir()  # nothing can be written over it
+    with log.open() as file:
+        file.write(b"x" * (LOG_LIMIT_BYTES + 1))
+        file.flush()
+        log.bound()
+        file.write(b"a word")
+    assert log.tail() == "a word"
