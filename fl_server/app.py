@@ -12,6 +12,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,9 +26,11 @@ from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
 from fl_core.runlog import RunLog, run_lock
 from fl_server.closing import Observer
 from fl_server.deploy.home import Failure, Home
+from fl_server.deploy.roster import names_of_nodes
 from fl_server.preflight import check_deployed
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
+from fl_server.roster import Enrolled
 from fl_server.rounds import run_rounds
 from fl_server.setup import Setup
 
@@ -43,6 +46,7 @@ class Job:
     run_dir: Path
     log: RunLog
     observe: Observer | None = None
+    enrolled: Enrolled | None = None
 
 
 def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
@@ -59,13 +63,15 @@ def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
 def run_job(grid: Grid, job: Job) -> None:
     """All rounds of a job that are not done yet."""
     try:
-        run_rounds(grid, job.setup, job.run_dir, job.log, job.observe)
+        run_rounds(grid, job.setup, job.run_dir, job.log, job.observe, job.enrolled)
     finally:
         job.log.close()
 
 
-def run_deployed(grid: Grid, run_dir: Path) -> None:
+def run_deployed(grid: Grid, run_dir: Path, enrolled: Enrolled | None = None) -> None:
     """Run or go on with the run in ``run_dir``, up to its summary and report.
+
+    ``enrolled`` says which name each node must answer with.
 
     Raises:
         StonecropError: the run cannot go on; the reason is in the folder too.
@@ -75,7 +81,7 @@ def run_deployed(grid: Grid, run_dir: Path) -> None:
         config = load_config(run_dir / "config.yaml")
         check_deployed(config)
         setup = Setup.of(config, federation_of(config))
-        run_job(grid, Job(setup, run_dir, RunLog(run_dir, config.run.name)))
+        run_job(grid, Job(setup, run_dir, RunLog(run_dir, config.run.name), enrolled=enrolled))
         write_summary(run_dir, peak_rss_mb())
         build_report(run_dir)
 
@@ -106,7 +112,7 @@ def _deployed_app() -> ServerApp:
         look_again_soon()
         home = Home.of_process(os.environ)
         with pulling_side_by_side(grid):
-            run_deployed(grid, home.run_dir(str(context.run_config["run"])))
+            run_deployed(grid, home.run_dir(str(context.run_config["run"])), partial(names_of_nodes, home))
 
     return app
 

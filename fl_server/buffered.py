@@ -31,7 +31,7 @@ from fl_core.types import DpTerms, FloatArray, RoundPlan, Tensors
 from fl_server.closing import Place, Progress, close_round
 from fl_server.exchange import Content, Mailbox, Reply
 from fl_server.intake import Intake, Tally
-from fl_server.roster import Nodes, Roster
+from fl_server.roster import Nodes, Roster, enough
 from fl_server.selection.base import Candidate, Seen
 from strategies.client import join_tensors
 
@@ -74,7 +74,11 @@ class _Floor:
 
 
 def run_asynchronous(place: Place, roster: Roster, progress: Progress, versions_done: int) -> None:
-    """Run all versions that are not done yet."""
+    """Run all versions that are not done yet.
+
+    Raises:
+        RoundError: nothing came in for as long as a version may take, from fewer clients than ``round.min_clients``.
+    """
     floor = _Floor(Mailbox(place.grid), SentModels(place.run_dir / "checkpoint" / "sent"))
     _ask_again(floor, roster, progress)
     needed = {task.plan.base_version for task in floor.tasks.values()}
@@ -101,9 +105,11 @@ def _run_version(place: Place, roster: Roster, floor: _Floor, progress: Progress
     floor.trained.clear()
     floor.draws = 0
     nodes = roster.look(first=True)
+    most = len(nodes)
     _hand_out(floor, intake, progress, nodes, offer)
     cohort = sorted(task.plan.client_id for task in floor.tasks.values())
     place.log.append("round_started", version, cohort=cohort)
+    roster.say_impostors(place.log, version)
     while not setup.strategy.ready(state):
         if not floor.inbox:
             floor.inbox.extend(floor.mail.collect())
@@ -115,8 +121,11 @@ def _run_version(place: Place, roster: Roster, floor: _Floor, progress: Progress
         else:
             floor.mail.wait(ends_s)
             nodes = roster.look()
+            most = max(most, len(nodes))
         if not setup.strategy.ready(state):
             _hand_out(floor, intake, progress, nodes, offer)
+    if not tally.accepted:
+        enough(most, setup.config.round.min_clients, deadline_s)
     free = {n: info for n, info in nodes.items() if n not in floor.tasks and info.client_id in tally.summed}
     return close_round(place, progress, state, tally, intake.seen, free, version, started, None)
 

@@ -167,7 +167,8 @@ class Mailbox:
             asked = self._open.pop(message.metadata.reply_to_message_id, None)
             if asked is not None:
                 replies.append(_read(asked, message, now_s))
-                self._knocks.answered(replies[-1].seconds)
+                if not message.has_error():
+                    self._knocks.answered(replies[-1].seconds)
             elif (node_id := self._knocks.lost(message)) is not None:
                 lost.add(node_id)
         self._send_again(lost)

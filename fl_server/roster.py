@@ -2,11 +2,15 @@
 
 Only a node that is not known yet is asked who it is. After the start nobody is waited for: a node that answers late,
 or comes back after days, is there from the next look on; one that is gone is gone from the next look on.
+
+In deployment a node is believed only the name that its key was enrolled under: whoever answers with another one would
+take that client's place, its task_ids and its budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from flwr.app import RecordDict
@@ -14,10 +18,15 @@ from flwr.serverapp import Grid
 
 from fl_core import wire
 from fl_core.errors import RoundError, WireError
+from fl_core.runlog import RunLog
 from fl_core.types import ClientInfo
 from fl_server.exchange import Mailbox
 
+logger = logging.getLogger(__name__)
+
 Nodes = Mapping[int, ClientInfo]
+Enrolled = Callable[[], Mapping[int, str]]
+"""The client_ids under which nodes were enrolled, as far as they are known now."""
 QUERY_DEADLINE_S = 180.0
 PATIENCE_S = 600.0
 """How much longer a start waits that has too few clients while somebody it has asked is still connected: ending it
@@ -27,9 +36,15 @@ would only ask the same slow devices once more."""
 class Roster:
     """The clients of a Grid, by node id."""
 
-    def __init__(self, grid: Grid, anew: bool = False) -> None:
-        """With ``anew`` everyone is asked again before each round, for what changes: how warm, how full."""
+    def __init__(self, grid: Grid, anew: bool = False, enrolled: Enrolled | None = None) -> None:
+        """With ``anew`` everyone is asked again before each round, for what changes: how warm, how full.
+
+        Without ``enrolled`` a node is who it says.
+        """
         self._grid = grid
+        self._enrolled = enrolled
+        self._impostors: dict[int, tuple[str, str]] = {}
+        """Nodes that answered with the name of another: the name of each, and what is wrong."""
         self._anew = anew
         self._mail = Mailbox(grid)
         self._known: dict[int, ClientInfo] = {}
@@ -45,11 +60,12 @@ class Roster:
         ends_s = self._mail.clock.now_s() + deadline_s
         while True:
             nodes, asked = self.look(), bool(self._mail.open_nodes)
-            enough, late_s = len(nodes) >= at_least, self._mail.clock.now_s() - ends_s
-            if (enough and not asked) or late_s >= (PATIENCE_S if asked and not enough else 0.0):
+            too_few, late_s = len(nodes) < at_least, self._mail.clock.now_s() - ends_s
+            if not (too_few or asked) or late_s >= (PATIENCE_S if asked and too_few else 0.0):
                 break
             self._mail.wait(ends_s if late_s < 0 else ends_s + PATIENCE_S)
-        return _enough(nodes, at_least, deadline_s)
+        enough(len(nodes), at_least, deadline_s)
+        return nodes
 
     def wait_for(self, at_least: int, deadline_s: float) -> Nodes:
         """Before a round: who is there now; when that is fewer than ``at_least``, with the first to come.
@@ -62,7 +78,8 @@ class Roster:
         while len(nodes) < at_least and self._mail.clock.now_s() < ends_s:
             self._mail.wait(ends_s)
             nodes = self.look()
-        return _enough(nodes, at_least, deadline_s)
+        enough(len(nodes), at_least, deadline_s)
+        return nodes
 
     def look(self, first: bool = False) -> Nodes:
         """Everyone who is online and has said who it is, one node a client; waits for nobody.
@@ -71,21 +88,45 @@ class Roster:
         """
         online = set(self._grid.get_node_ids())
         known = set() if first and self._anew else self._known.keys()
-        unknown = online - known - self._mail.open_nodes
+        if first:
+            self._impostors.clear()  # what a device says of itself can be set right
+        unknown = online - known - self._mail.open_nodes - self._impostors.keys()
         if unknown:
             self._mail.send("query", {node_id: RecordDict() for node_id in sorted(unknown)}, "enrol", QUERY_DEADLINE_S)
         while replies := self._mail.collect():
             for reply in replies:
                 if reply.content is not None:
                     with suppress(WireError):
-                        # The newest node of a client comes last: a board that was set up again has another node id.
-                        self._known.pop(reply.node_id, None)
-                        self._known[reply.node_id] = wire.unpack_info(reply.content, f"node {reply.node_id}")
+                        self._learn(reply.node_id, wire.unpack_info(reply.content, f"node {reply.node_id}"))
         node_of = {info.client_id: node_id for node_id, info in self._known.items() if node_id in online}
         return {node_id: self._known[node_id] for _, node_id in sorted(node_of.items())}
 
+    def say_impostors(self, log: RunLog, round: int) -> None:
+        """Write down who was left out of a round because it answered with another's name."""
+        for _, (client_id, reason) in sorted(self._impostors.items()):
+            log.append("client_rejected", round, client_id=client_id, reason=reason)
 
-def _enough(nodes: Nodes, at_least: int, deadline_s: float) -> Nodes:
-    if len(nodes) < at_least:
-        raise RoundError(f"run: expected at least {at_least} clients within {deadline_s:g} s, got {len(nodes)}")
-    return nodes
+    def _learn(self, node_id: int, info: ClientInfo) -> None:
+        self._known.pop(node_id, None)
+        if self._enrolled is not None:
+            enrolled = self._enrolled().get(node_id)
+            if enrolled is None:
+                return  # the server has not written it down yet; it is asked again
+            if enrolled != info.client_id:
+                reason = f"node {node_id}: expected client_id {enrolled!r}, as enrolled, got {info.client_id!r}"
+                self._impostors[node_id] = (enrolled, reason)
+                logger.warning("%s", reason)
+                return
+        self._known[node_id] = (
+            info  # the newest node of a client comes last: a board that was set up again has a new id
+        )
+
+
+def enough(clients: int, at_least: int, deadline_s: float) -> None:
+    """Return where there are as many clients as a run asks for.
+
+    Raises:
+        RoundError: there are fewer.
+    """
+    if clients < at_least:
+        raise RoundError(f"run: expected at least {at_least} clients within {deadline_s:g} s, got {clients}")

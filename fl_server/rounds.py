@@ -32,7 +32,7 @@ from fl_server.exchange import Content, Reply, ask
 from fl_server.intake import Intake, Tally
 from fl_server.preflight import check_clients
 from fl_server.ranges import histogram_ranges, public_ranges
-from fl_server.roster import Nodes, Roster
+from fl_server.roster import Enrolled, Nodes, Roster
 from fl_server.selection.base import Candidate, Seen, SeenByClient
 from fl_server.setup import Setup
 from strategies.base import StrategyState
@@ -43,8 +43,17 @@ _LOOK_S = 1.0
 """Between two looks for nodes that were connected."""
 
 
-def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Observer | None = None) -> None:
+def run_rounds(
+    grid: Grid,
+    setup: Setup,
+    run_dir: Path,
+    log: RunLog,
+    observe: Observer | None = None,
+    enrolled: Enrolled | None = None,
+) -> None:
     """Run all rounds that are not done yet, from the checkpoint in ``run_dir`` if there is one.
+
+    ``enrolled`` says which name each node must answer with.
 
     Raises:
         RoundError: fewer clients than ``round.min_clients`` could be reached.
@@ -53,7 +62,7 @@ def run_rounds(grid: Grid, setup: Setup, run_dir: Path, log: RunLog, observe: Ob
     """
     started = time.monotonic()
     place = Place(grid, run_dir, log, observe)
-    roster = Roster(grid, anew=setup.selection.uses_device)
+    roster = Roster(grid, setup.selection.uses_device, enrolled)
     limits = setup.config.round
     nodes = roster.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
     checkpoint = load_checkpoint(run_dir / "checkpoint")
@@ -122,6 +131,7 @@ def run_round(place: Place, roster: Roster, progress: Progress, round: int) -> P
         for node_id, info in cohort.items()
     }
     place.log.append("round_started", round, cohort=[plan.client_id for plan in plans.values()])
+    roster.say_impostors(place.log, round)
     for plan in plans.values():
         seen[plan.client_id] = seen.get(plan.client_id, Seen()).was_asked()
     tally = Tally(asked=len(plans), downlink_bytes=len(plans) * count_bytes(sent))

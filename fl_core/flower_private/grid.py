@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
@@ -18,6 +19,8 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
+SIDE_BY_SIDE, STUCK_S = 8, 1.0
+"""So many replies are downloaded at a time; one that has taken ``STUCK_S`` makes room for another."""
 FIRST_LOOK_S = 0.05
 """How long to wait for a part of a message that has not come yet, before the second look; then twice as long."""
 
@@ -62,6 +65,8 @@ def pulling_side_by_side(grid: Grid) -> Iterator[None]:
     dies while it uploads would keep everybody else's updates, and the round, waiting for minutes. The grid gets a
     method ``leave(message_ids)``, too: nobody waits for these replies any more. They are still taken off the SuperLink,
     which would keep them to the end of the run. Replies that are under way at the end are given up.
+
+    However many nodes answer at once, ``SIDE_BY_SIDE`` replies are held in memory, and those that got stuck.
     """
     from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
     from flwr.superlink.grid.http_grid import HttpGrid
@@ -71,8 +76,8 @@ def pulling_side_by_side(grid: Grid) -> Iterator[None]:
         return
     over = threading.Event()
     client = grid._runtime_client
-    underway, left = set[str](), set[str]()
-    ready: dict[str, Message] = {}
+    announced, underway = dict[str, PullAppMessagesResponse](), dict[str, float]()
+    ready, left = dict[str, Message](), set[str]()
     taken = Queue[tuple[str, list[Message]]]()
 
     def take(key: str, announced: Any) -> None:
@@ -86,22 +91,26 @@ def pulling_side_by_side(grid: Grid) -> Iterator[None]:
 
     def pull(message_ids: Iterable[str]) -> list[Message]:
         asked = list(message_ids)
-        if wanted := (left | set(asked)) - underway - ready.keys():
+        if wanted := (left | set(asked)) - announced.keys() - underway.keys() - ready.keys():
             response = client.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
             for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
-                key = message.metadata.reply_to_message_id
-                underway.add(key)
-                announced = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
-                threading.Thread(target=take, args=(key, announced), daemon=True).start()
+                one = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
+                announced[message.metadata.reply_to_message_id] = one
         with suppress(Empty):
             while True:
                 key, found = taken.get_nowait()
-                underway.discard(key)
+                del underway[key]
                 if found and key in left:
                     left.remove(key)
                 elif found:
                     ready[key] = found[0]
-        return [ready.pop(key) for key in asked if key in ready]
+        answers = [ready.pop(key) for key in asked if key in ready]
+        now_s = time.monotonic()
+        room = SIDE_BY_SIDE - sum(now_s - began_s < STUCK_S for began_s in underway.values())
+        for key in [key for key in (*asked, *left) if key in announced][: max(0, room)]:
+            underway[key] = now_s
+            threading.Thread(target=take, args=(key, announced.pop(key)), daemon=True).start()
+        return answers
 
     def leave(message_ids: Iterable[str]) -> None:
         left.update(key for key in message_ids if ready.pop(key, None) is None)

@@ -61,11 +61,26 @@ class Roster:
 
     @property
     def _path(self) -> Path:
-        return self.home.flower / "nodes.json"
+        return _path_in(self.home)
 
     def _known(self) -> dict[str, str]:
-        """Node ids by the name of their key."""
-        return dict(json.loads(self._path.read_text(encoding="utf-8"))) if self._path.is_file() else {}
+        return _known_at(self._path)
+
+
+def names_of_nodes(home: Home) -> dict[int, str]:
+    """The client_id under which each node of the SuperLink was enrolled, by node id."""
+    known = _known_at(_path_in(home))
+    named = ((_name_of(key), key.client_id) for key in approved_keys(home.folder))
+    return {int(known[name]): client_id for name, client_id in named if name in known}
+
+
+def _path_in(home: Home) -> Path:
+    return home.flower / "nodes.json"
+
+
+def _known_at(path: Path) -> dict[str, str]:
+    """Node ids by the name of their key."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _name_of(key: NodeKey) -> str:

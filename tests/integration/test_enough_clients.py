@@ -10,7 +10,7 @@ import pytest
 import toy
 
 from fl_core.errors import ConfigError, RoundError
-from fl_core.runlog import RunLog, read_events
+from fl_core.runlog import Event, RunLog, read_events
 from fl_server.rounds import run_rounds
 from fl_server.setup import Setup
 from simulation.clock import TRAIN, VirtualClock
@@ -33,6 +33,33 @@ def test_enough_clients_make_a_round(tmp_path: Path) -> None:
     config = toy.config(tmp_path, round={"min_clients": 4}, run={"rounds": 1}, export={"formats": []})
     ended = [event for event in read_events(run(config)) if event["kind"] == "round_finished"]
     assert [event["accepted"] for event in ended] == [4]
+
+
+class Leaving(InProcessGrid):
+    """Nodes that are all gone for good at some moment."""
+
+    gone = False
+
+    def get_node_ids(self) -> list[int]:
+        return [] if self.gone else list(super().get_node_ids())
+
+
+@pytest.mark.parametrize("sections", [{}, ASYNCHRONOUS], ids=["synchronous", "asynchronous"])
+def test_rounds_without_anybody_are_not_counted_as_done(tmp_path: Path, sections: dict[str, object]) -> None:
+    config = toy.config(tmp_path, run={"rounds": 3}, export={"formats": []}, **sections)
+    app = client_app(build_trainer(config, toy.data(), tmp_path))
+    grid = Leaving(nodes_of(toy.data().clients), partial(run_app, app), clock=VirtualClock(10.0))
+
+    def leave(event: Event) -> None:
+        grid.gone |= event["kind"] == "round_finished"
+
+    with closing(RunLog(tmp_path, config.run.name)) as log:
+        log.listen(leave)
+        with pytest.raises(RoundError, match="expected at least 1 clients within"):
+            run_rounds(grid, Setup.of(config, toy.data()), tmp_path, log)
+    accepted = [event["accepted"] for event in read_events(tmp_path) if event["kind"] == "round_finished"]
+    assert 0 < len(accepted) < 3
+    assert all(accepted)
 
 
 class SlowToAnswer(VirtualClock):

@@ -24,7 +24,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from fl_core.errors import RoundError
 from fl_core.flower_private import TESTED_FLWR, identify_process, set_message_id
-from fl_core.flower_private.grid import pulling_side_by_side
+from fl_core.flower_private.grid import SIDE_BY_SIDE, pulling_side_by_side
 from fl_core.flower_private.superlink import ControlApi
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.layout import GatewayFiles
@@ -125,6 +125,56 @@ def test_replies_under_way_are_given_up_at_the_end_so_that_the_process_can_end(s
     for thread in set(threading.enumerate()) - before:
         thread.join(20)
         assert not thread.is_alive()
+
+
+class ManyReplies:
+    """A SuperLink that announces a whole reply to everything it is asked for; it counts what was downloaded."""
+
+    def __init__(self) -> None:
+        self.downloaded = set[str]()
+        self._message_of: dict[str, str] = {}
+        self._content: dict[str, bytes] = {}
+        self._announced = set[str]()
+
+    def PullMessages(self, request: Any) -> PullAppMessagesResponse:  # noqa: N802
+        answer = PullAppMessagesResponse()
+        for key in request.message_ids:
+            if key not in self._announced:
+                self._announced.add(key)
+                asked = Message(RecordDict({"a": ConfigRecord({"b": key})}), 9, "train")
+                set_message_id(asked, key)
+                reply = Message(RecordDict({"a": ConfigRecord({"b": key})}), reply_to=asked)
+                set_message_id(reply, reply.object_id)
+                for object_id, each in get_all_nested_objects(reply).items():
+                    self._message_of[object_id] = key
+                    self._content[object_id] = each.deflate()
+                answer.messages_list.append(message_to_proto(reply))
+                answer.message_object_trees.append(get_object_tree(reply))
+        return answer
+
+    def PullObject(self, request: Any) -> PullObjectResponse:  # noqa: N802
+        self.downloaded.add(self._message_of[request.object_id])
+        content = self._content[request.object_id]
+        return PullObjectResponse(object_found=True, object_available=True, object_content=content)
+
+    def ConfirmMessageReceived(self, request: Any) -> None:  # noqa: N802
+        """Nothing is left to do."""
+
+
+def test_however_many_answer_at_once_few_replies_are_in_memory_and_none_is_lost(stock_grid):
+    stock_grid._client = superlink = ManyReplies()
+    waiting = [f"message-{number}" for number in range(100)]
+    held, ends = [], time.monotonic() + 60
+    with pulling_side_by_side(stock_grid):
+        while waiting and time.monotonic() < ends:
+            found = list(stock_grid.pull_messages(waiting))
+            said = [message.content["a"]["b"] for message in found]
+            assert said == [message.metadata.reply_to_message_id for message in found]
+            waiting = [key for key in waiting if key not in said]
+            time.sleep(0.005)
+            held.append(len(superlink.downloaded) - (100 - len(waiting)))
+    assert waiting == []
+    assert 0 < max(held) <= SIDE_BY_SIDE
 
 
 def test_a_superlink_that_is_not_there_is_said_in_one_line(tmp_path):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from fl_core.flower_private import identify_process, set_message_id
 from fl_server import exchange
@@ -125,6 +125,28 @@ def test_who_is_not_much_slower_than_others_were_is_not_disturbed():
         took += [reply.seconds for reply in replies]
     assert 0.1 < took[1] < SLOWER * took[0]
     assert len(grid.pushed) == 1, "the task, and no question"
+
+
+class Unavailable(LossyGrid):
+    """A grid whose node 8 gives errors in the place of answers."""
+
+    def _take(self, node_id: int, queue: list[Message]) -> None:
+        message = queue[0]
+        super()._take(node_id, queue)
+        if node_id == 8 and message.metadata.message_id in self._replies:
+            self._replies[message.metadata.message_id] = Message(Error(5, "its heartbeat ran out"), reply_to=message)
+
+
+def test_how_long_an_error_took_says_nothing_of_how_long_an_answer_takes():
+    grid = Unavailable(tasks_lost={7: 1}, works={8: 7})
+    mail = Mailbox(grid)
+    took: list[float] = []
+    for node in (8, 7):
+        mail.send("train", {node: RecordDict()}, "1", DEADLINE_S)
+        while not (replies := mail.collect()):
+            mail.wait(float("inf"))
+        took += [reply.seconds for reply in replies]
+    assert took[1] < SLOWER * took[0]
 
 
 def test_a_node_that_is_gone_is_missing_once_at_its_deadline():
