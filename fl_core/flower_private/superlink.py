@@ -70,6 +70,14 @@ class ControlApi:
 
         self._call("UnregisterNode", UnregisterNodeRequest(node_id=int(node_id)))
 
+    def nodes(self) -> dict[bytes, str]:
+        """Node ids of the SuperNodes that are let in, by their public keys as ``register_node`` took them."""
+        from flwr.proto.control_pb2 import ListNodesRequest
+        from flwr.supercore.constant import NodeStatus
+
+        known = self._call("ListNodes", ListNodesRequest()).nodes_info
+        return {node.public_key: str(node.node_id) for node in known if node.status != NodeStatus.UNREGISTERED}
+
     def run_status(self, run_id: str) -> str:
         """Flower's word for how a run is: pending, starting, running or finished."""
         from flwr.proto.control_pb2 import ListRunsRequest

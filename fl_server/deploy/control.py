@@ -106,6 +106,14 @@ class Control:
         """
         self._api.unregister_node(node_id)
 
+    def nodes(self) -> dict[bytes, str]:
+        """Node ids of the SuperNodes that are let in, by their public keys as ``register`` took them.
+
+        Raises:
+            RoundError: the SuperLink does not answer.
+        """
+        return self._api.nodes()
+
     @property
     def _api(self) -> ControlApi:
         certificate = GatewayFiles(self.home.folder).ca_certificate.read_bytes()

@@ -107,11 +107,13 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
         director, watch = Director(home, control), NewestRun(home)
         renewal = Renewal(home.folder, lambda: supervisor.restart("superlink"))
         ready = threading.Event()
-        roster = threading.Thread(target=Roster(home, control).keep, args=(ready, stop), name="roster", daemon=True)
-        roster.start()
+        roster = Roster(home, control)
+        keeper = threading.Thread(target=roster.keep, args=(ready, stop), name="roster", daemon=True)
+        keeper.start()
 
         def health() -> Health:
-            return Health(supervisor.ready, supervisor.describe(), watch.status(), director.trouble)
+            devices = roster.trouble if keeper.is_alive() else "what lets them in has ended; start the server again"
+            return Health(supervisor.ready, supervisor.describe(), watch.status(), director.trouble, devices)
 
         try:
             with serve(health, home.settings.health_port) as port:

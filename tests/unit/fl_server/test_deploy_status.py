@@ -106,14 +106,21 @@ def answer(port: int, path: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("ready", "trouble", "code"), [(True, None, 200), (False, None, 503), (True, "no clients", 503)]
+    ("ready", "trouble", "devices_trouble", "code"),
+    [
+        (True, None, None, 200),
+        (False, None, None, 503),
+        (True, "no clients", None, 503),
+        (True, None, "database or disk is full", 503),
+    ],
 )
-def test_healthz_is_well_only_where_everything_is(ready, trouble, code):
-    health = Health(ready, {"superlink": {"ready": ready, "restarts": 3}}, None, trouble)
+def test_healthz_is_well_only_where_everything_is(ready, trouble, devices_trouble, code):
+    health = Health(ready, {"superlink": {"ready": ready, "restarts": 3}}, None, trouble, devices_trouble)
     with serve(lambda: health, 0) as port:
         status, body = answer(port, "/healthz")
         assert status == code
-        assert json.loads(body)["trouble"] == trouble
+        told = json.loads(body)
+        assert (told["trouble"], told["devices_trouble"]) == (trouble, devices_trouble)
         assert answer(port, "/else")[0] == 404
 
 
