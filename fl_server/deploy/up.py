@@ -33,6 +33,8 @@ from fl_server.gateway.service import service_command
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
+TURN_S = 1.0
+"""How long a command may hold the folder's lock that only asks whether somebody else does."""
 
 
 def superlink(home: Home) -> Part:
@@ -96,7 +98,7 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
         RunFolderError: the server of this folder is up already.
         ConfigError: a port is taken by something else.
     """
-    with run_lock(home.folder):
+    with run_lock(home.folder, TURN_S, "the server of this folder is up already"):
         write_bundle(home.bundle)
         write_connection(home)
         supervisor = Supervisor(home.folder, home.logs, parts_of(home), environment(home))
