@@ -85,6 +85,13 @@ class ControlApi:
         runs = self._call("ListRuns", ListRunsRequest(run_id=int(run_id))).run_dict
         return str(runs[int(run_id)].status.status)
 
+    def newest_runs(self) -> dict[str, str]:
+        """Flower's word for how each of the runs that were submitted last is, by their ids."""
+        from flwr.proto.control_pb2 import ListRunsRequest
+
+        runs = self._call("ListRuns", ListRunsRequest()).run_dict
+        return {str(run_id): str(run.status.status) for run_id, run in runs.items()}
+
     def stop_run(self, run_id: str) -> None:
         """End a run and its ServerApp."""
         from flwr.proto.control_pb2 import StopRunRequest

@@ -116,6 +116,7 @@ def test_a_new_server_goes_on_from_what_the_superlink_was_told_before(
         with pytest.raises(RoundError, match="not found"):
             control.unregister(node_id)
         assert Roster(home, control).sync() == 0
+        control.stop("123")  # a run that it does not know is not under way
         assert control.nodes().keys() == {each.pem for each in approved_keys(home.folder)}
 
 
