@@ -68,9 +68,10 @@ def run_deployed(grid: Grid, run_dir: Path) -> None:
     """Run or go on with the run in ``run_dir``, up to its summary and report.
 
     Raises:
+        RunFolderError: another ServerApp is at work on it; of that, nothing is kept.
         StonecropError: the run cannot go on; the reason is in the folder too.
     """
-    with _failure_kept(run_dir), run_lock(run_dir, TAKEOVER_S):
+    with run_lock(run_dir, TAKEOVER_S), _failure_kept(run_dir):
         torch.set_num_threads(1)
         config = load_config(run_dir / "config.yaml")
         check_deployed(config)

@@ -13,6 +13,7 @@ import toy
 from fl_core.config import load_config, to_yaml
 from fl_core.errors import ConfigError, RoundError, RunFolderError
 from fl_core.runlog import run_lock, write_atomic
+from fl_server import app
 from fl_server.deploy import director as module
 from fl_server.deploy.control import Control
 from fl_server.deploy.director import Director, is_locked
@@ -203,6 +204,17 @@ def test_a_run_counts_as_stopped_where_flower_says_that_it_is_not_under_way(home
     else:
         with pytest.raises(RoundError, match="StopRun: refused"):
             Control(home).stop("7")
+
+
+def test_a_second_server_app_that_waits_in_vain_does_not_fail_the_run_of_the_first(home, monkeypatch):
+    monkeypatch.setattr(app, "TAKEOVER_S", 0.0)
+    run_dir = home.run_dir("toy")
+    with run_lock(run_dir), pytest.raises(RunFolderError, match="another process is at work"):
+        app.run_deployed(None, run_dir)  # type: ignore[arg-type]
+    assert Failure.at(run_dir).read() is None
+    control = OwnControl()
+    director(home, control).step()
+    assert control.submitted == ["toy"]
 
 
 def test_a_failed_run_is_replaced_whole_while_a_server_looks_at_it(home):
