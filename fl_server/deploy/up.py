@@ -107,7 +107,7 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
         _refuse_taken_ports(home)
         control = Control(home)
         director, watch = Director(home, control), NewestRun(home)
-        renewal = Renewal(home.folder, lambda: supervisor.restart("superlink"))
+        renewal = Renewal(home.folder, home.settings.host, lambda: supervisor.restart("superlink"))
         ready = threading.Event()
         roster = Roster(home, control)
         keeper = threading.Thread(target=roster.keep, args=(ready, stop), name="roster", daemon=True)
