@@ -132,11 +132,13 @@ def is_finished(run_dir: Path) -> bool:
 
 
 @contextmanager
-def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
+def run_lock(
+    run_dir: Path, wait_s: float = 0.0, taken: str = "another process is at work on this run"
+) -> Iterator[None]:
     """Hold a run folder for this process; the operating system lets go of it however the process ends.
 
     Raises:
-        RunFolderError: another process holds it, and still did after ``wait_s``.
+        RunFolderError: another process holds it, and still did after ``wait_s``; in the words of ``taken``.
     """
     ends = time.monotonic() + wait_s
     with (run_dir / ".lock").open("w") as file:
@@ -146,7 +148,7 @@ def run_lock(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= ends:
-                    raise RunFolderError(f"{run_dir}: another process is at work on this run") from None
+                    raise RunFolderError(f"{run_dir}: {taken}") from None
                 time.sleep(LOCK_POLL_S)
         yield
 

@@ -12,7 +12,6 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,8 +24,8 @@ from fl_core.errors import StonecropError
 from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
 from fl_core.runlog import RunLog, run_lock
 from fl_server.closing import Observer
+from fl_server.deploy.control import Control
 from fl_server.deploy.home import Failure, Home
-from fl_server.deploy.roster import names_of_nodes
 from fl_server.preflight import check_deployed
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
@@ -74,9 +73,10 @@ def run_deployed(grid: Grid, run_dir: Path, enrolled: Enrolled | None = None) ->
     ``enrolled`` says which name each node must answer with.
 
     Raises:
+        RunFolderError: another ServerApp is at work on it; of that, nothing is kept.
         StonecropError: the run cannot go on; the reason is in the folder too.
     """
-    with _failure_kept(run_dir), run_lock(run_dir, TAKEOVER_S):
+    with run_lock(run_dir, TAKEOVER_S), _failure_kept(run_dir):
         torch.set_num_threads(1)
         config = load_config(run_dir / "config.yaml")
         check_deployed(config)
@@ -112,7 +112,7 @@ def _deployed_app() -> ServerApp:
         look_again_soon()
         home = Home.of_process(os.environ)
         with pulling_side_by_side(grid):
-            run_deployed(grid, home.run_dir(str(context.run_config["run"])), partial(names_of_nodes, home))
+            run_deployed(grid, home.run_dir(str(context.run_config["run"])), Control(home).names)
 
     return app
 

@@ -134,7 +134,7 @@ def resume(
 
 @app.command(epilog="Example:\n\nfl-server status /srv/federation")
 def status(folder: ServerDir, as_json: AsJson = False) -> None:
-    """Show the processes, and of the newest run its rounds, clients, epsilon, and who was left out and why."""
+    """Show processes and devices, and of the newest run its rounds, clients, epsilon, and who was left out and why."""
     with errors_as_lines():
         from fl_server.deploy.home import Home
         from fl_server.deploy.show import describe_server, status_tables

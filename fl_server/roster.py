@@ -43,6 +43,8 @@ class Roster:
         """
         self._grid = grid
         self._enrolled = enrolled
+        self._names: Mapping[int, str] = {}
+        """What ``enrolled`` said last."""
         self._impostors: dict[int, tuple[str, str]] = {}
         """Nodes that answered with the name of another: the name of each, and what is wrong."""
         self._anew = anew
@@ -109,17 +111,16 @@ class Roster:
     def _learn(self, node_id: int, info: ClientInfo) -> None:
         self._known.pop(node_id, None)
         if self._enrolled is not None:
-            enrolled = self._enrolled().get(node_id)
-            if enrolled is None:
-                return  # the server has not written it down yet; it is asked again
-            if enrolled != info.client_id:
-                reason = f"node {node_id}: expected client_id {enrolled!r}, as enrolled, got {info.client_id!r}"
-                self._impostors[node_id] = (enrolled, reason)
+            if node_id not in self._names:
+                self._names = self._enrolled()
+            name = self._names.get(node_id, f"node {node_id}")
+            if name != info.client_id:
+                reason = f"node {node_id}: expected client_id {name!r}, as enrolled, got {info.client_id!r}"
+                self._impostors[node_id] = (name, reason)
                 logger.warning("%s", reason)
                 return
-        self._known[node_id] = (
-            info  # the newest node of a client comes last: a board that was set up again has a new id
-        )
+        # The newest node of a client comes last: a board that was set up again has another node id.
+        self._known[node_id] = info
 
 
 def enough(clients: int, at_least: int, deadline_s: float) -> None:

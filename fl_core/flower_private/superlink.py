@@ -70,6 +70,14 @@ class ControlApi:
 
         self._call("UnregisterNode", UnregisterNodeRequest(node_id=int(node_id)))
 
+    def nodes(self) -> dict[bytes, str]:
+        """Node ids of the SuperNodes that are let in, by their public keys as ``register_node`` took them."""
+        return {node.public_key: str(node.node_id) for node in self._let_in()}
+
+    def names(self) -> dict[int, str]:
+        """What ``register_node`` called the SuperNodes that are let in, by their ids."""
+        return {node.node_id: node.name for node in self._let_in()}
+
     def run_status(self, run_id: str) -> str:
         """Flower's word for how a run is: pending, starting, running or finished."""
         from flwr.proto.control_pb2 import ListRunsRequest
@@ -77,12 +85,26 @@ class ControlApi:
         runs = self._call("ListRuns", ListRunsRequest(run_id=int(run_id))).run_dict
         return str(runs[int(run_id)].status.status)
 
+    def newest_runs(self) -> dict[str, str]:
+        """Flower's word for how each of the runs that were submitted last is, by their ids."""
+        from flwr.proto.control_pb2 import ListRunsRequest
+
+        runs = self._call("ListRuns", ListRunsRequest()).run_dict
+        return {str(run_id): str(run.status.status) for run_id, run in runs.items()}
+
     def stop_run(self, run_id: str) -> None:
         """End a run and its ServerApp."""
         from flwr.proto.control_pb2 import StopRunRequest
 
         if not self._call("StopRun", StopRunRequest(run_id=int(run_id))).success:
             raise RoundError(f"flower: run {run_id} could not be stopped")
+
+    def _let_in(self) -> list[Any]:
+        from flwr.proto.control_pb2 import ListNodesRequest
+        from flwr.supercore.constant import NodeStatus
+
+        known = self._call("ListNodes", ListNodesRequest()).nodes_info
+        return [node for node in known if node.status != NodeStatus.UNREGISTERED]
 
     def _call(self, method: str, request: Any) -> Any:
         import httpx

@@ -83,12 +83,16 @@ class Control:
         return self._api.run_status(run_id)
 
     def stop(self, run_id: str) -> None:
-        """End a run and its ServerApp.
+        """End a run and its ServerApp; one that is not under way stays as it is.
 
         Raises:
-            RoundError: it had ended already, or the SuperLink does not answer.
+            RoundError: it is under way still, or the SuperLink does not answer.
         """
-        self._api.stop_run(run_id)
+        try:
+            self._api.stop_run(run_id)
+        except RoundError:
+            if self._api.newest_runs().get(run_id) in UNDER_WAY:
+                raise
 
     def register(self, public_key: bytes, name: str) -> str:
         """Let the SuperNode with this key (SubjectPublicKeyInfo, PEM) in; gives its node id.
@@ -105,6 +109,22 @@ class Control:
             RoundError: there is none of that id, or the SuperLink does not answer.
         """
         self._api.unregister_node(node_id)
+
+    def nodes(self) -> dict[bytes, str]:
+        """Node ids of the SuperNodes that are let in, by their public keys as ``register`` took them.
+
+        Raises:
+            RoundError: the SuperLink does not answer.
+        """
+        return self._api.nodes()
+
+    def names(self) -> dict[int, str]:
+        """The client_ids under which the SuperNodes that are let in were enrolled, by node id.
+
+        Raises:
+            RoundError: the SuperLink does not answer.
+        """
+        return self._api.names()
 
     @property
     def _api(self) -> ControlApi:

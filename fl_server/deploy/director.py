@@ -10,7 +10,6 @@ belong to a Flower run that is stopped, so nothing reads them.
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import time
 from contextlib import suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 from fl_core.errors import RoundError, RunFolderError
 from fl_core.runlog import is_finished, write_json
 from fl_server.deploy.control import UNDER_WAY, Control
-from fl_server.deploy.home import Failure, Home
+from fl_server.deploy.home import Failure, Home, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -47,22 +46,34 @@ class Director:
     _wait_s: float = FIRST_WAIT_S
     _not_before: float = 0.0
     _rounds_seen: int = field(default=-1)
+    _refusal: str | None = None
+    """What went wrong at the newest try to start or stop something."""
+    _pause_until: float = 0.0
 
     def step(self) -> None:
-        """One look at what is wanted and what is there."""
+        """One look at what is wanted and what is there. What the SuperLink or the disk refuses is tried again."""
+        now = time.monotonic()
+        if now < self._pause_until:
+            return
+        try:
+            self._look(now)
+        except (RoundError, OSError) as error:
+            self.trouble = self._refusal = str(error)
+            self._pause_until = time.monotonic() + ASK_EVERY_S
+
+    def _look(self, now: float) -> None:
         name = self.home.wanted()
         if name is None:
             self._abandon()
-            self.trouble = None
+            self.trouble = self._refusal = None
             return
         try:
             run_dir = self.home.run_dir(name)
         except RunFolderError as error:
             self.trouble = str(error)
             return
-        now = time.monotonic()
         if is_locked(run_dir):
-            self._at_work, self.trouble = True, None
+            self._at_work, self.trouble, self._refusal = True, None, None
         elif is_complete(run_dir):
             self.home.want(None)
             self._forget()
@@ -74,7 +85,7 @@ class Director:
     def _is_final(self, run_dir: Path) -> bool:
         failure = Failure.at(run_dir)
         found = failure.read()
-        self.trouble = found["reason"] if found else None
+        self.trouble = found["reason"] if found else self._refusal
         return failure.is_final
 
     def _may_still_come(self, name: str, now: float) -> bool:
@@ -94,24 +105,23 @@ class Director:
         progress = _checkpoint_time(run_dir)
         self._wait_s = FIRST_WAIT_S if progress != self._rounds_seen else min(self._wait_s * 2, LONGEST_WAIT_S)
         self._rounds_seen, self._not_before = progress, now + self._wait_s
+        run_id = self.control.submit(name)
         try:
-            run_id = self.control.submit(name)
-        except RoundError as error:
-            self.trouble = str(error)
-            logger.warning("run %s: %s", name, error)
-            return
+            write_json(self._path, {"run": name, "run_id": run_id})
+        except OSError:
+            self.control.stop(run_id)  # the next server must not meet a run that it knows nothing of
+            raise
         Failure.at(run_dir).clear()
-        write_json(self._path, {"run": name, "run_id": run_id})
+        self._refusal = None
         self._submitted = self._asked = time.monotonic()
         self._at_work = False
         logger.info("run %s: started as Flower's run %s", name, run_id)
 
     def _abandon(self) -> None:
-        """Stop what Flower still believes to be under way, whoever submitted it."""
+        """Stop what Flower still believes to be under way, whoever submitted it; forgotten is what has ended."""
         newest = self._newest()
         if newest is not None:
-            with suppress(RoundError):
-                self.control.stop(newest[1])
+            self.control.stop(newest[1])
             self._forget()
 
     def _forget(self) -> None:
@@ -123,19 +133,22 @@ class Director:
         return self.home.folder / "submitted.json"
 
     def _newest(self) -> tuple[str, str] | None:
-        if not self._path.is_file():
-            return None
-        fields = json.loads(self._path.read_text(encoding="utf-8"))
-        return str(fields["run"]), str(fields["run_id"])
+        found = read_json(self._path)
+        return None if found is None else (str(found["run"]), str(found["run_id"]))
 
 
 def is_locked(run_dir: Path) -> bool:
-    """Whether some process works on the run. A process that starts at this very moment waits for its turn."""
-    with (run_dir / ".lock").open("a") as file:
-        try:
+    """Whether some process works on the run; a process that starts at this very moment waits for its turn.
+
+    Asking makes no file: the folder may be on its way out.
+    """
+    try:
+        with (run_dir / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
     return False
 
 

@@ -33,18 +33,21 @@ class Health:
     run: RunStatus | None
     trouble: str | None = None
     """Why the wanted run does not go on; None where it does."""
+    devices_trouble: str | None = None
+    """Why devices cannot be let in or out; None where they can."""
 
     @property
     def ok(self) -> bool:
-        """Whether every process is up and the wanted run is under way or done."""
-        return self.ready and self.trouble is None
+        """Whether every process is up, the wanted run is under way or done, and devices can be let in."""
+        return self.ready and self.trouble is None and self.devices_trouble is None
 
     def to_plain(self) -> dict[str, Any]:
         """As plain values, without what Prometheus gets."""
         run = None
         if self.run is not None:
             run = {"name": self.run.name, "rounds_done": self.run.rounds_done, "rounds": self.run.rounds}
-        return {"ok": self.ok, "processes": self.processes, "run": run, "trouble": self.trouble}
+        troubles = {"trouble": self.trouble, "devices_trouble": self.devices_trouble}
+        return {"ok": self.ok, "processes": self.processes, "run": run, **troubles}
 
 
 class HealthCollector(Collector):

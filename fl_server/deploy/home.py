@@ -58,6 +58,14 @@ class Settings:
             raise ValueError(f"ports: expected all different, got {ports}")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What ``write_json`` wrote; None where there is no file, or no longer."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a run stopped, in a file beside its events."""
@@ -75,7 +83,7 @@ class Failure:
 
     def read(self) -> dict[str, Any] | None:
         """{kind, reason, exit_code}; None where nothing happened."""
-        return dict(json.loads(self.path.read_text(encoding="utf-8"))) if self.path.is_file() else None
+        return read_json(self.path)
 
     @property
     def is_final(self) -> bool:
@@ -160,19 +168,19 @@ class Home:
         """
         folder = self.runs / name
         if not _RUN_NAME.fullmatch(name) or not (folder / "config.yaml").is_file():
-            known = sorted(path.parent.name for path in self.runs.glob("*/config.yaml"))
+            known = sorted(path.parent.name for path in self.runs.glob("[!.]*/config.yaml"))
             raise RunFolderError(f"run {name!r}: expected one of {', '.join(known) or 'none yet'}")
         return folder
 
     def newest(self) -> str | None:
         """Name of the run whose events were written last; None where there is no run."""
-        paths = sorted(self.runs.glob("*/events.jsonl"), key=lambda path: path.stat().st_mtime)
+        paths = sorted(self.runs.glob("[!.]*/events.jsonl"), key=lambda path: path.stat().st_mtime)
         return paths[-1].parent.name if paths else None
 
     def wanted(self) -> str | None:
         """Name of the run that is to be under way."""
-        path = self.folder / "wanted.json"
-        return str(json.loads(path.read_text(encoding="utf-8"))["run"]) if path.is_file() else None
+        found = read_json(self.folder / "wanted.json")
+        return None if found is None else str(found["run"])
 
     def want(self, name: str | None) -> None:
         """Say which run is to be under way; None for none."""

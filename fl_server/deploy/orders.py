@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fl_core.config import Config, to_yaml
 from fl_core.errors import ConfigError, RoundError, RunFolderError, StonecropError
-from fl_core.runlog import Event, write_atomic
+from fl_core.runlog import Event, run_lock, write_atomic
 from fl_server.checks import checked_setup
 from fl_server.deploy.director import is_complete, is_locked
 from fl_server.deploy.follow import Follower
@@ -24,6 +24,8 @@ from fl_server.gateway.authority import init_authority
 from fl_server.preflight import check_deployed
 
 POLL_S = 0.2
+TURN_S = 10.0
+"""How long a ServerApp may take to end that began before it was known to be unwanted."""
 FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
 """The config that ``init`` gives an operator to start from."""
 
@@ -74,9 +76,7 @@ def want_run(home: Home, config: Config, overwrite: bool) -> Path:
     check_deployed(config)
     checked_setup(config)
     if run_dir.exists():
-        if is_locked(run_dir):
-            raise RunFolderError(f"{run_dir}: another process is at work on this run")
-        shutil.rmtree(run_dir)
+        _delete(home, run_dir)
     config = replace(config, run=replace(config.run, out=str(home.runs)))
     write_atomic(run_dir / "config.yaml", to_yaml(config).encode())
     home.want(config.run.name)
@@ -142,6 +142,18 @@ def wait_for_run(home: Home, run_dir: Path, show: Callable[[Event], None]) -> No
 def is_up(home: Home) -> bool:
     """Whether ``fl-server up`` is at work on this folder."""
     return is_locked(home.folder)
+
+
+def _delete(home: Home, run_dir: Path) -> None:
+    """Take a run away in one step, so that nobody meets half of it; no server starts it meanwhile."""
+    if is_locked(run_dir):
+        raise RunFolderError(f"{run_dir}: another process is at work on this run")
+    home.want(None)
+    aside = run_dir.with_name(f".{run_dir.name}.deleted")
+    shutil.rmtree(aside, ignore_errors=True)  # of a command that was killed
+    with run_lock(run_dir, TURN_S):
+        run_dir.rename(aside)
+    shutil.rmtree(aside)
 
 
 def _refuse_second(home: Home, name: str) -> None:

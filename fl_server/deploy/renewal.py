@@ -1,4 +1,4 @@
-"""Keeps the server's certificate fresh while the server is up, for those who look at it: devices and the gateway.
+"""Keeps the server's certificate fresh and true to its host, for those who look at it: devices and the gateway.
 
 nginx reads it again at a reload, the SuperLink at its start alone. A run that is under way then goes on from its last
 finished round, as after any death of the SuperLink.
@@ -23,9 +23,10 @@ EVERY = datetime.timedelta(days=1)
 
 @dataclass
 class Renewal:
-    """The certificate of the server whose folder is ``root``; call ``step`` again and again."""
+    """The certificate of the server ``host`` whose folder is ``root``; call ``step`` again and again."""
 
     root: Path
+    host: str
     restart_superlink: Callable[[], None]
     _next: datetime.datetime | None = None
 
@@ -35,10 +36,10 @@ class Renewal:
             return False
         self._next = now + EVERY
         try:
-            if not renew_server_certificate(self.root, now):
+            if not renew_server_certificate(self.root, self.host, now):
                 return False
             reload_nginx(self.root)
-        except IdentityError as error:
+        except (IdentityError, OSError, ValueError) as error:  # a full disk, or a host that is no name
             logger.warning("the server's certificate cannot be renewed now: %s", error)
             return False
         self.restart_superlink()

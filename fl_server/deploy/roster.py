@@ -1,87 +1,78 @@
 """Keeps the SuperLink's list of nodes equal to the registry of devices: approved keys in, retired ones out.
 
 The gateway refuses a retired device by itself and at once; here the SuperLink learns of it too, so that no round is
-planned with a node that cannot answer. What the SuperLink was told is kept beside its database.
+planned with a node that cannot answer. The SuperLink itself is asked what it knows, so nothing is kept here that a
+crash or a full disk could make wrong.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
+import sqlite3
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
-from fl_core.errors import RoundError
-from fl_core.runlog import write_json
+from fl_core.errors import RoundError, StonecropError
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import Home
-from fl_server.gateway.operate import NodeKey, approved_keys, retired_keys
+from fl_server.gateway.operate import approved_keys, retired_keys
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Roster:
     """The nodes of one SuperLink."""
 
     home: Home
     control: Control
+    trouble: str | None = None
+    """Why devices cannot be let in or out right now."""
+    _nodes: dict[bytes, str] | None = None
+    """Node ids by key, as the SuperLink said last."""
 
     def sync(self) -> int:
         """Tell the SuperLink what changed; gives the number of changes.
 
         Raises:
-            RoundError: the SuperLink refused one, or does not answer; the others before it are done.
+            RoundError: the SuperLink refused these devices, or does not answer; the others are done.
+            IdentityError: the folder has no authority.
         """
-        known = self._known()
-        retired = {_name_of(key) for key in retired_keys(self.home.folder)}
-        fresh = [key for key in approved_keys(self.home.folder) if _name_of(key) not in known]
-        for key in fresh:
-            known[_name_of(key)] = self.control.register(key.pem, key.client_id)
-            write_json(self._path, known)
-            logger.info("device %s: may connect", key.client_id)
-        gone = [name for name in known if name in retired]
-        for name in gone:
-            self.control.unregister(known.pop(name))
-            write_json(self._path, known)
-        return len(fresh) + len(gone)
+        approved = {key.pem.strip(): key for key in approved_keys(self.home.folder)}
+        retired = {key.pem.strip(): key for key in retired_keys(self.home.folder)}
+        nodes = self._nodes
+        if nodes is None or approved.keys() - nodes.keys() or retired.keys() & nodes.keys():
+            self._nodes = nodes = {pem.strip(): node_id for pem, node_id in self.control.nodes().items()}
+        fresh = [pem for pem in approved if pem not in nodes]
+        gone = [pem for pem in retired if pem in nodes]
+        refused = []
+        for pem in (*gone, *fresh):
+            try:
+                if pem in nodes:
+                    self.control.unregister(nodes[pem])
+                    del nodes[pem]
+                else:
+                    nodes[pem] = self.control.register(approved[pem].pem, approved[pem].client_id)
+                    logger.info("device %s: may connect", approved[pem].client_id)
+            except RoundError as error:
+                refused.append(f"device {(approved | retired)[pem].client_id}: {error}")
+        if refused:
+            raise RoundError("; ".join(refused))
+        return len(gone) + len(fresh)
 
     def keep(self, ready: threading.Event, stop: threading.Event) -> None:
-        """Sync again and again until ``stop``, whenever the SuperLink is ``ready``."""
+        """Sync again and again until ``stop``, whenever the SuperLink is ``ready``; what goes wrong is tried again."""
         while not stop.wait(LOOK_EVERY_S):
             if ready.is_set():
                 try:
                     self.sync()
-                except RoundError as error:
-                    logger.warning("devices: %s", error)
+                    self._note(None)
+                except (StonecropError, OSError, sqlite3.Error) as error:  # a full disk is one of the last two
+                    self._note(str(error))
 
-    @property
-    def _path(self) -> Path:
-        return _path_in(self.home)
-
-    def _known(self) -> dict[str, str]:
-        return _known_at(self._path)
-
-
-def names_of_nodes(home: Home) -> dict[int, str]:
-    """The client_id under which each node of the SuperLink was enrolled, by node id."""
-    known = _known_at(_path_in(home))
-    named = ((_name_of(key), key.client_id) for key in approved_keys(home.folder))
-    return {int(known[name]): client_id for name, client_id in named if name in known}
-
-
-def _path_in(home: Home) -> Path:
-    return home.flower / "nodes.json"
-
-
-def _known_at(path: Path) -> dict[str, str]:
-    """Node ids by the name of their key."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _name_of(key: NodeKey) -> str:
-    return hashlib.sha256(key.pem.strip()).hexdigest()
+    def _note(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            logger.warning("devices: %s", trouble or "all are told to the SuperLink again")

@@ -1,8 +1,9 @@
-"""The status of a server as plain values and as tables: its processes, the newest run, who was left out and why."""
+"""The status of a server as plain values and as tables: processes, devices, the newest run, who was left out."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,8 @@ from rich.table import Table
 from fl_server.deploy.home import Failure, Home
 from fl_server.deploy.orders import is_up
 from fl_server.deploy.status import status_of
+from fl_server.gateway.devices import Status
+from fl_server.gateway.operate import count_devices
 from fl_server.report.privacy_words import NOT_PRIVATE
 from fl_server.report.show import ABSENT, as_bytes, as_seconds
 
@@ -21,13 +24,21 @@ ENDPOINT_TIMEOUT_S = 5.0
 
 
 def describe_server(home: Home) -> dict[str, Any]:
-    """{up, processes, trouble, wanted, run, failure}: figures from the endpoint and from the newest run's events."""
+    """{up, processes, devices, devices_trouble, trouble, wanted, run, failure}, as of now.
+
+    Figures are from the endpoint, from the registry of devices and from the newest run's events.
+
+    Raises:
+        IdentityError: the folder has no authority.
+    """
     health = _ask_endpoint(home) if is_up(home) else {}
     name = home.wanted() or home.newest()
     run_dir = home.runs / name if name else None
     return {
         "up": is_up(home),
         "processes": health.get("processes", {}),
+        "devices": _count_devices(home),
+        "devices_trouble": health.get("devices_trouble"),
         "trouble": health.get("trouble"),
         "wanted": home.wanted(),
         "run": status_of(run_dir).to_plain() if run_dir else None,
@@ -44,6 +55,7 @@ def status_tables(described: Mapping[str, Any]) -> Iterator[Table]:
         server.add_row(name, "yes" if process["ready"] else "no", str(process["restarts"]))
     if described["processes"] or not described["up"]:
         yield server
+    yield _devices_table(described)
     run = described["run"]
     if run is None:
         return
@@ -51,6 +63,22 @@ def status_tables(described: Mapping[str, Any]) -> Iterator[Table]:
     yield _clients_table(run)
     if run["reasons"]:
         yield _reasons_table(run)
+
+
+def _count_devices(home: Home) -> dict[Status, int] | None:
+    try:
+        return count_devices(home.folder)
+    except (OSError, sqlite3.Error):  # on a full disk the rest is told all the same
+        return None
+
+
+def _devices_table(described: Mapping[str, Any]) -> Table:
+    table = Table(title="devices", title_justify="left", show_header=False)
+    for status, label in (("approved", "may take part"), ("pending", "wait for approval"), ("revoked", "revoked")):
+        table.add_row(label, ABSENT if described["devices"] is None else str(described["devices"][status]))
+    if described["devices_trouble"]:
+        table.add_row("cannot be let in because", described["devices_trouble"])
+    return table
 
 
 def _run_table(run: Mapping[str, Any], described: Mapping[str, Any]) -> Table:

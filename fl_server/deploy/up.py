@@ -33,6 +33,8 @@ from fl_server.gateway.service import service_command
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
+TURN_S = 1.0
+"""How long a command may hold the folder's lock that only asks whether somebody else does."""
 
 
 def superlink(home: Home) -> Part:
@@ -96,7 +98,7 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
         RunFolderError: the server of this folder is up already.
         ConfigError: a port is taken by something else.
     """
-    with run_lock(home.folder):
+    with run_lock(home.folder, TURN_S, "the server of this folder is up already"):
         write_bundle(home.bundle)
         write_connection(home)
         supervisor = Supervisor(home.folder, home.logs, parts_of(home), environment(home))
@@ -105,13 +107,15 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
         _refuse_taken_ports(home)
         control = Control(home)
         director, watch = Director(home, control), NewestRun(home)
-        renewal = Renewal(home.folder, lambda: supervisor.restart("superlink"))
+        renewal = Renewal(home.folder, home.settings.host, lambda: supervisor.restart("superlink"))
         ready = threading.Event()
-        roster = threading.Thread(target=Roster(home, control).keep, args=(ready, stop), name="roster", daemon=True)
-        roster.start()
+        roster = Roster(home, control)
+        keeper = threading.Thread(target=roster.keep, args=(ready, stop), name="roster", daemon=True)
+        keeper.start()
 
         def health() -> Health:
-            return Health(supervisor.ready, supervisor.describe(), watch.status(), director.trouble)
+            devices = roster.trouble if keeper.is_alive() else "what lets them in has ended; start the server again"
+            return Health(supervisor.ready, supervisor.describe(), watch.status(), director.trouble, devices)
 
         try:
             with serve(health, home.settings.health_port) as port:

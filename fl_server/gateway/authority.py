@@ -122,15 +122,26 @@ def init_authority(root: Path, host_names: Iterable[str], now: datetime.datetime
     return authority
 
 
-def renew_server_certificate(root: Path, now: datetime.datetime) -> bool:
-    """Issue the server's certificate anew, for the same names, in the last third of its life; says whether it did."""
+def renew_server_certificate(root: Path, host: str, now: datetime.datetime) -> bool:
+    """Issue the server's certificate anew in the last third of its life, or where ``host`` is none of its names.
+
+    The names that it had stay: boards reach the server by the one that they were enrolled with.
+
+    Returns:
+        Whether it did.
+
+    Raises:
+        IdentityError: the folder's authority is missing or damaged.
+        OSError: a file cannot be read or written.
+        ValueError: ``host`` cannot stand in a certificate, or the old one cannot be read.
+    """
     files = GatewayFiles(root)
     old = x509.load_pem_x509_certificates(files.server_certificate.read_bytes())[0]
     life = old.not_valid_after_utc - old.not_valid_before_utc
-    if old.not_valid_after_utc - now > _RENEW_SHARE * life:
+    names = list(old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    if _general_name(host) in names and old.not_valid_after_utc - now > _RENEW_SHARE * life:
         return False
-    names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    _write_server(files, Authority(files), [str(name.value) for name in names], now)
+    _write_server(files, Authority(files), [*(str(name.value) for name in names), host], now)
     return True
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from fl_core.identity import EnrolmentToken
 from fl_server.gateway.authority import Authority
-from fl_server.gateway.devices import Device, DeviceRegistry
+from fl_server.gateway.devices import Device, DeviceRegistry, Status
 from fl_server.gateway.layout import GatewayFiles, checked_root
 from fl_server.gateway.nginx import reload_nginx
 
@@ -59,6 +61,17 @@ def list_devices(root: Path) -> list[Device]:
     """
     with _registry(root) as registry:
         return registry.devices()
+
+
+def count_devices(root: Path) -> dict[Status, int]:
+    """How many devices of a server are approved, pending and revoked; a registry that is not there yet is not made.
+
+    Raises:
+        IdentityError: no authority under ``root``.
+    """
+    devices = list_devices(root) if checked_root(root).devices.exists() else []
+    counts = Counter(device.status for device in devices)
+    return {status: counts[status] for status in get_args(Status)}
 
 
 def approve_device(root: Path, client_id: str) -> Device:

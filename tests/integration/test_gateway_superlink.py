@@ -15,8 +15,15 @@ import pytest
 
 from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.device.identity import enrol
+from fl_client.device.keys import node_key_of
+from fl_core.errors import RoundError
 from fl_core.flower_private.superlink import ControlApi
+from fl_core.identity import node_key_pem
+from fl_server.deploy.control import Control, environment
+from fl_server.deploy.home import Home, Settings
+from fl_server.deploy.roster import Roster
 from fl_server.gateway.authority import init_authority
+from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.gateway.nginx import FLEET_CALLS
 from fl_server.gateway.operate import approved_keys, create_token, retired_keys, revoke_device
@@ -63,13 +70,7 @@ def test_a_supernode_comes_online_through_forwarder_and_gateway_and_ends_when_it
         )  # fmt: skip
         return dict(json.loads(done.stdout))
 
-    superlink = [
-        str(BIN / "flower-superlink"), "--enable-supernode-auth", "--disable-runtime-dependency-installation",
-        "--ssl-ca-certfile", str(files.ca_certificate), "--ssl-certfile", str(files.server_certificate),
-        "--ssl-keyfile", str(files.server_key), "--host", "127.0.0.1", "--port", str(port),
-        "--database", str(tmp_path / "state.sqlite"),
-    ]  # fmt: skip
-    with running(superlink, port), running_gateway(root, f"https://127.0.0.1:{port}") as gateway:
+    with running(superlink(root, port), port), running_gateway(root, f"https://127.0.0.1:{port}") as gateway:
         identity, _ = enrol(board, gateway.url, create_token(root, client_id="pi-1", auto_approve=True))
         (key,) = approved_keys(root)
         ControlApi(f"127.0.0.1:{port}", files.ca_certificate.read_bytes()).register_node(key.pem, key.client_id)
@@ -89,6 +90,53 @@ def test_a_supernode_comes_online_through_forwarder_and_gateway_and_ends_when_it
                 assert time.monotonic() - revoked_at < 60
     assert approved_keys(root) == []
     assert retired_keys(root) == [key]
+
+
+@pytest.mark.slow
+def test_a_new_server_goes_on_from_what_the_superlink_was_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "server", Settings(superlink_port=free_port()))
+    for name, value in environment(home).items():
+        monkeypatch.setenv(name, value)
+    init_authority(home.folder, [], datetime.now(timezone.utc))
+    for name in ("pi-1", "pi-2"):
+        put_in(home, name)
+    port, control = home.settings.superlink_port, Control(home)
+    with running(superlink(home.folder, port), port):
+        key, _ = approved_keys(home.folder)
+        node_id = control.register(key.pem, key.client_id)
+        with pytest.raises(RoundError, match="in use"):
+            control.register(key.pem, key.client_id)
+        assert Roster(home, control).sync() == 1
+        assert control.nodes().keys() == {each.pem for each in approved_keys(home.folder)}
+        with DeviceRegistry(GatewayFiles(home.folder).devices) as registry:
+            registry.revoke("pi-1")
+        control.unregister(node_id)
+        with pytest.raises(RoundError, match="not found"):
+            control.unregister(node_id)
+        assert Roster(home, control).sync() == 0
+        control.stop("123")  # a run that it does not know is not under way
+        assert control.nodes().keys() == {each.pem for each in approved_keys(home.folder)}
+
+
+def superlink(root: Path, port: int) -> list[str]:
+    """The command line of a SuperLink for the server's folder ``root``."""
+    files = GatewayFiles(root)
+    return [
+        str(BIN / "flower-superlink"), "--enable-supernode-auth", "--disable-runtime-dependency-installation",
+        "--ssl-ca-certfile", str(files.ca_certificate), "--ssl-certfile", str(files.server_certificate),
+        "--ssl-keyfile", str(files.server_key), "--host", "127.0.0.1", "--port", str(port),
+        "--database", str(root.parent / "state.sqlite"),
+    ]  # fmt: skip
+
+
+def put_in(home: Home, name: str) -> None:
+    """An approved device with a key of the kind that Flower takes."""
+    key = node_key_pem(node_key_of(home.folder.parent / name).public_key()).decode()
+    with DeviceRegistry(GatewayFiles(home.folder).devices) as registry:
+        registry.add_token(name.encode(), 100.0, name, True)
+        registry.use_token(name.encode(), name, key, 0.0)
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> None:

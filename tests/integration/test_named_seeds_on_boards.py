@@ -74,7 +74,8 @@ def check_nothing_is_promised(run_dir: Path) -> None:
     progress = RunProgress("run")
     for event in events:
         progress.update(event)
-    described = {"up": True, "processes": {}, "trouble": None, "wanted": None, "run": status, "failure": None}
+    unknown = dict.fromkeys(("devices", "devices_trouble", "trouble", "wanted", "failure"))
+    described = {"up": True, "processes": {}, "run": status, **unknown}
     for said in (as_text(closing_table([summary])), as_text(*status_tables(described)), progress.line()):
         assert NOT_PRIVATE in said
         assert "at delta" not in said

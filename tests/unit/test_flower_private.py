@@ -182,7 +182,10 @@ def test_a_superlink_that_is_not_there_is_said_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     api = ControlApi(f"127.0.0.1:{port}", GatewayFiles(tmp_path).ca_certificate.read_bytes())
-    for call in (lambda: api.run_status("1"), lambda: api.stop_run("1"), lambda: api.unregister_node("1")):
+    for call in (
+        lambda: api.run_status("1"), lambda: api.stop_run("1"), lambda: api.unregister_node("1"), api.nodes,
+        api.newest_runs,
+    ):  # fmt: skip
         with pytest.raises(RoundError, match="no answer from the SuperLink"):
             call()
     with pytest.raises(RoundError, match="RegisterNode: no answer"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import toy
 
-from fl_core.config import to_yaml
+from fl_core.config import load_config, to_yaml
 from fl_core.errors import ConfigError, RoundError, RunFolderError
 from fl_core.runlog import run_lock, write_atomic
+from fl_server import app
 from fl_server.deploy import director as module
+from fl_server.deploy.control import Control
 from fl_server.deploy.director import Director, is_locked
 from fl_server.deploy.home import Failure, Home, Settings
 from fl_server.deploy.orders import want_again, want_run
@@ -25,8 +29,11 @@ class OwnControl:
     submitted: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     believes: str = "running"
+    refuses: RoundError | None = None
+    """What it answers to submit and stop."""
 
     def submit(self, run: str) -> str:
+        self._refuse()
         self.submitted.append(run)
         return str(len(self.submitted))
 
@@ -34,7 +41,12 @@ class OwnControl:
         return self.believes
 
     def stop(self, run_id: str) -> None:
+        self._refuse()
         self.stopped.append(run_id)
+
+    def _refuse(self) -> None:
+        if self.refuses is not None:
+            raise self.refuses
 
 
 @pytest.fixture
@@ -126,47 +138,118 @@ def test_a_run_that_is_not_wanted_any_more_is_stopped(home):
     assert control.stopped == ["1"]
 
 
-def test_a_second_run_is_refused_while_one_is_under_way(home):
-    with pytest.raises(RunFolderError, match="run toy: is under way"):
-        want_run(home, toy.config(home.folder, run={"name": "other"}), overwrite=False)
-    with pytest.raises(RunFolderError, match="holds a run already"):
-        want_run(home, toy.config(home.folder), overwrite=False)
+@pytest.mark.parametrize("wanted", [None, "toy"])
+def test_a_run_that_could_not_be_stopped_is_stopped_later_and_none_starts_beside_it(home, wanted):
+    control = OwnControl()
+    director(home, control).step()
+    home.want(wanted)
+    control.refuses = RoundError("no answer from the SuperLink")
+    each = director(home, control)
+    for _ in range(3):
+        each.step()
+        assert each.trouble == "no answer from the SuperLink"
+    assert (control.submitted, control.stopped) == (["toy"], [])
+    control.refuses = None
+    each.step()
+    assert control.stopped == ["1"]
+    assert each.trouble is None or wanted
+    assert len(control.submitted) == (1 if wanted is None else 2)
 
 
-def test_a_wrong_config_leaves_nothing_behind_and_deletes_nothing(home):
-    home.want(None)
-    config = toy.config(home.folder, model={"factory": "toy:nothing"})
-    with pytest.raises(ConfigError):
-        want_run(home, config, overwrite=True)
-    assert home.wanted() is None
-    assert (home.runs / "toy" / "config.yaml").is_file()
+def test_a_run_that_cannot_be_submitted_is_trouble_until_it_can(home, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 60.0)
+    control = OwnControl(refuses=RoundError("no answer from the SuperLink"))
+    each = director(home, control)
+    for _ in range(3):
+        each.step()
+        assert each.trouble == "no answer from the SuperLink"
+    control.refuses = None
+    each = director(home, control)
+    each.step()
+    each.step()
+    assert (control.submitted, each.trouble) == (["toy"], None)
+
+
+def test_a_full_disk_ends_nothing_and_leaves_no_run_that_nobody_knows_of(home, monkeypatch):
+    control = OwnControl()
+    each = director(home, control)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(module, "write_json", full)
+        each.step()
+        assert "No space left" in str(each.trouble)
+        assert control.stopped == ["1"]
+    each.step()
+    with run_lock(home.run_dir("toy")):
+        each.step()
+    assert each.trouble is None
+    assert control.submitted == ["toy", "toy"]
+
+
+@pytest.mark.parametrize(("believed", "ends"), [("running", False), ("finished:stopped", True), (None, True)])
+def test_a_run_counts_as_stopped_where_flower_says_that_it_is_not_under_way(home, monkeypatch, believed, ends):
+    class Api:
+        def stop_run(self, run_id: str) -> None:
+            raise RoundError("flower: StopRun: refused")
+
+        def newest_runs(self) -> dict[str, str]:
+            return {} if believed is None else {"7": believed}
+
+    monkeypatch.setattr(Control, "_api", Api())
+    if ends:
+        Control(home).stop("7")
+    else:
+        with pytest.raises(RoundError, match="StopRun: refused"):
+            Control(home).stop("7")
+
+
+def test_a_second_server_app_that_waits_in_vain_does_not_fail_the_run_of_the_first(home, monkeypatch):
+    monkeypatch.setattr(app, "TAKEOVER_S", 0.0)
+    run_dir = home.run_dir("toy")
+    with run_lock(run_dir), pytest.raises(RunFolderError, match="another process is at work"):
+        app.run_deployed(None, run_dir)  # type: ignore[arg-type]
+    assert Failure.at(run_dir).read() is None
+    control = OwnControl()
+    director(home, control).step()
+    assert control.submitted == ["toy"]
+
+
+def test_a_failed_run_is_replaced_whole_while_a_server_looks_at_it(home):
+    run_dir = home.run_dir("toy")
+    for number in range(200):
+        write_atomic(run_dir / "rounds" / f"{number:04d}" / "model", b"model")
+    Failure.at(run_dir).write("ConfigError", "wrong", ConfigError.exit_code)
+    each, done, wrong = director(home, OwnControl()), threading.Event(), list[Exception]()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                each.step()
+                is_locked(run_dir)
+            except Exception as error:
+                wrong.append(error)
+
+    server = threading.Thread(target=look)
+    server.start()
+    try:
+        want_run(home, toy.config(home.folder, run={"rounds": 7}), overwrite=True)
+    finally:
+        done.set()
+        server.join()
+    assert wrong == []
+    assert home.wanted() == "toy"
+    assert load_config(run_dir / "config.yaml").run.rounds == 7
+    assert {path.name for path in run_dir.iterdir()} <= {"config.yaml", ".lock"}
+    assert [path.name for path in home.runs.iterdir()] == ["toy"]
 
 
 def test_asking_for_the_lock_does_not_take_it(home):
     run_dir = home.run_dir("toy")
     assert not is_locked(run_dir)
+    assert [path.name for path in run_dir.iterdir()] == ["config.yaml"]
+    assert not is_locked(run_dir / "gone")
     with run_lock(run_dir):
         assert is_locked(run_dir)
-
-
-def test_a_run_name_cannot_leave_the_folder(home):
-    with pytest.raises(RunFolderError, match="expected one of toy"):
-        home.run_dir("../runs/toy")
-
-
-def test_settings_that_cannot_be_are_refused_by_name(tmp_path):
-    (tmp_path / "server.yaml").write_text("gateway_port: 8100\nsuperlink_port: 8100\n")
-    with pytest.raises(ConfigError, match="all different"):
-        Home.open(tmp_path)
-    with pytest.raises(RunFolderError, match="fl-server init"):
-        Home.open(tmp_path / "nowhere")
-
-
-def test_a_wrong_config_is_refused_with_all_that_is_wrong_and_replaces_nothing(home):
-    before = (home.run_dir("toy") / "config.yaml").read_bytes()
-    config = toy.config(home.folder, model={"factory": "toy:nothing"}, strategy={"name": "fedavgg"})
-    with pytest.raises(ConfigError) as refused:
-        want_run(home, config, overwrite=True)
-    for wrong in ("nothing", "fedavgg"):
-        assert any(wrong in problem for problem in refused.value.problems)
-    assert (home.run_dir("toy") / "config.yaml").read_bytes() == before

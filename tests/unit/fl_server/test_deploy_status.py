@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from typer.testing import CliRunner
 
 from fl_core.runlog import RunLog
+from fl_server.cli import app
 from fl_server.deploy.endpoint import Health, serve
 from fl_server.deploy.follow import Follower
+from fl_server.deploy.home import Settings
+from fl_server.deploy.orders import make_home
+from fl_server.deploy.show import describe_server, status_tables
 from fl_server.deploy.status import RunStatus, RunWatch, status_of
+from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.layout import GatewayFiles
 from support.synthetic_run import write_run
 
 
@@ -96,6 +106,38 @@ def test_a_whole_synthetic_run_is_done(tmp_path):
     assert status.rounds_done == status.rounds
 
 
+def test_an_idle_server_tells_how_many_devices_it_has_and_how_many_wait(tmp_path):
+    home = make_home(tmp_path / "server", Settings())
+    assert describe_server(home)["devices"] == {"pending": 0, "approved": 0, "revoked": 0}
+    assert not GatewayFiles(home.folder).devices.exists()  # whoever asks need not be who runs the server
+    with DeviceRegistry(GatewayFiles(home.folder).devices) as registry:
+        for name, approved in {"a": True, "b": True, "c": False, "d": True}.items():
+            registry.add_token(name.encode(), 100.0, name, approved)
+            registry.use_token(name.encode(), f"tls-{name}", f"key-{name}", 0.0)
+        registry.revoke("d")
+    told = CliRunner().invoke(app, ["status", str(home.folder), "--json"])
+    assert json.loads(told.stdout)["devices"] == {"pending": 1, "approved": 2, "revoked": 1}
+    lines = as_lines(describe_server(home))
+    for label, count in {"may take part": 2, "wait for approval": 1, "revoked": 1}.items():
+        assert any(label in line and str(count) in line for line in lines)
+
+
+def test_a_status_without_a_registry_that_can_be_read_tells_the_rest(tmp_path):
+    home = make_home(tmp_path / "server", Settings())
+    write_run(home.runs / "toy")
+    GatewayFiles(home.folder).devices.mkdir()
+    described = describe_server(home)
+    assert (described["devices"], described["run"]["finished"]) == (None, True)
+    assert any("may take part" in line for line in as_lines(described))
+
+
+def as_lines(described: Mapping[str, Any]) -> list[str]:
+    console = Console(width=120, file=StringIO())
+    with console.capture() as said:
+        console.print(*status_tables(described))
+    return said.get().splitlines()
+
+
 def answer(port: int, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as found:
@@ -106,14 +148,21 @@ def answer(port: int, path: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("ready", "trouble", "code"), [(True, None, 200), (False, None, 503), (True, "no clients", 503)]
+    ("ready", "trouble", "devices_trouble", "code"),
+    [
+        (True, None, None, 200),
+        (False, None, None, 503),
+        (True, "no clients", None, 503),
+        (True, None, "database or disk is full", 503),
+    ],
 )
-def test_healthz_is_well_only_where_everything_is(ready, trouble, code):
-    health = Health(ready, {"superlink": {"ready": ready, "restarts": 3}}, None, trouble)
+def test_healthz_is_well_only_where_everything_is(ready, trouble, devices_trouble, code):
+    health = Health(ready, {"superlink": {"ready": ready, "restarts": 3}}, None, trouble, devices_trouble)
     with serve(lambda: health, 0) as port:
         status, body = answer(port, "/healthz")
         assert status == code
-        assert json.loads(body)["trouble"] == trouble
+        told = json.loads(body)
+        assert (told["trouble"], told["devices_trouble"]) == (trouble, devices_trouble)
         assert answer(port, "/else")[0] == 404
 
 

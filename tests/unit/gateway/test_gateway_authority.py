@@ -99,14 +99,25 @@ def test_a_second_start_keeps_the_authority_and_renews_the_server_in_its_last_th
     files = GatewayFiles(tmp_path)
     served, key = files.server_certificate.read_bytes(), files.server_key.read_bytes()
     assert init_authority(tmp_path, ["other"], NOW).fingerprint == first.fingerprint
-    assert not renew_server_certificate(tmp_path, NOW + timedelta(days=200))
+    assert not renew_server_certificate(tmp_path, "fleet.example", NOW + timedelta(days=200))
     assert files.server_certificate.read_bytes() == served
-    assert renew_server_certificate(tmp_path, NOW + timedelta(days=250))
+    assert renew_server_certificate(tmp_path, "fleet.example", NOW + timedelta(days=250))
     renewed = x509.load_pem_x509_certificates(files.server_certificate.read_bytes())[0]
     assert renewed.not_valid_after_utc == NOW + timedelta(days=250 + 365)
     names = renewed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert "fleet.example" in [str(name.value) for name in names]
     assert files.server_key.read_bytes() == key
+
+
+def test_a_server_whose_host_was_edited_is_certified_for_it_and_for_the_old_one(tmp_path: Path) -> None:
+    init_authority(tmp_path, ["fleet.example", "10.0.0.7"], NOW)
+    assert not renew_server_certificate(tmp_path, "10.0.0.7", NOW)
+    assert renew_server_certificate(tmp_path, "fd00:0::7", NOW)
+    assert not renew_server_certificate(tmp_path, "fd00::7", NOW)
+    server, ca = x509.load_pem_x509_certificates(GatewayFiles(tmp_path).server_certificate.read_bytes())
+    server.verify_directly_issued_by(ca)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names][3:] == ["fleet.example", "10.0.0.7", "fd00::7"]
 
 
 def test_secrets_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
