@@ -57,7 +57,7 @@ def enrol(
 
         folder = home.expanduser()
         text = sys.stdin.readline() if token == "-" else token
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity, status = enrol_device(folder, url, text)
         fresh = start_home(folder, identity.client_id)
         if as_json:
