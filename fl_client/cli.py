@@ -36,6 +36,9 @@ Home = Annotated[
     typer.Option("--home", envvar="STONECROP_HOME", help="Folder of the device, with device.yaml and policy.json."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+TrainerPython = Annotated[
+    Path, typer.Option(help="Python that trains, where torch is another one's.", show_default=False)
+]
 ForwarderPort = Annotated[int, typer.Option(help="Loopback port of the forwarder.")]
 SupernodePort = Annotated[int, typer.Option(help="Loopback port of the SuperNode.")]
 DEFAULT_HOME = Path("~/.stonecrop")
@@ -57,7 +60,7 @@ def enrol(
 
         folder = home.expanduser()
         text = sys.stdin.readline() if token == "-" else token
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity, status = enrol_device(folder, url, text)
         fresh = start_home(folder, identity.client_id)
         if as_json:
@@ -66,14 +69,13 @@ def enrol(
         typer.echo(f"This device is {identity.client_id} now; the server says: {status}.")
         if fresh:
             typer.echo(f"Say which data it holds in {folder / DEVICE_FILE}, and what it allows in policy.json.")
+            typer.echo("Where it runs as services, both are read from the trainer's home instead: /var/lib/stonecrop.")
 
 
 @app.command(epilog="Example:\n\nfl-client run --home /srv/board")
 def run(
     home: Home = DEFAULT_HOME,
-    trainer_python: Annotated[
-        Path, typer.Option(help="Python that trains, where torch is another one's.", show_default=False)
-    ] = Path(sys.executable),
+    trainer_python: TrainerPython = Path(sys.executable),
     forwarder_port: ForwarderPort = 9120,
     supernode_port: SupernodePort = 9121,
     metrics_port: Annotated[int, typer.Option(help="Loopback port of /metrics and /healthz.")] = 9122,
@@ -105,12 +107,12 @@ def node(
 
 
 @app.command(epilog="Example:\n\nfl-client probe --json")
-def probe(as_json: AsJson = False) -> None:
+def probe(trainer_python: TrainerPython = Path(sys.executable), as_json: AsJson = False) -> None:
     """What this board is: memory, processor, accelerators, runtimes, sensors; and what it cannot do."""
     with errors_as_lines():
         from fl_client.device.probe import probe as look
 
-        board = look()
+        board = look(python=str(trainer_python))
         if as_json:
             typer.echo(json.dumps(asdict(board)))
             return
@@ -151,11 +153,10 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 def install(
     home: Annotated[Path, typer.Option(help="Folder of the trainer.")] = Path("/var/lib/stonecrop"),
     node_home: Annotated[Path, typer.Option(help="Folder of the keys.")] = Path("/var/lib/stonecrop-node"),
-    trainer_python: Annotated[
-        Path, typer.Option(help="Python that trains, where torch is another one's.", show_default=False)
-    ] = Path(sys.executable),
+    trainer_python: TrainerPython = Path(sys.executable),
     system: Annotated[Path, typer.Option(help="Root of the file system to write to.")] = Path("/"),
     start: Annotated[bool, typer.Option("--start", help="Start now and at every boot.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write hardened systemd units and their users; print the paths."""
     with errors_as_lines():
@@ -163,10 +164,10 @@ def install(
 
         if start and system != Path("/"):
             raise ConfigError(f"service install: --start is for the running system, not for {system}")
-        for path in service.install(service.Installation(home, node_home, trainer_python), system):
-            typer.echo(path)
+        written = [str(path) for path in service.install(service.Installation(home, node_home, trainer_python), system)]
         if start:
             service.start()
+        typer.echo(json.dumps({"written": written, "started": start}) if as_json else "\n".join(written))
 
 
 def _log_to_stderr() -> None:

@@ -6,15 +6,19 @@ guessed. ``problems`` says what Stonecrop does not serve.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from fl_core.errors import ConfigError
 
 RUNTIMES = ("torch", "onnxruntime", "tensorrt", "ai-edge-litert", "tflite-runtime", "executorch", "openvino", "hailort")
 """Distributions that can train, or run an artefact."""
@@ -28,6 +32,17 @@ _NODES: Mapping[str, str] = {
     "dev/apex_0": "Coral Edge TPU (PCIe)",
     "dev/hailo0": "Hailo",
 }
+_VERSIONS = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
 _POWER_CHIPS = ("ina3221", "ina219", "ina226", "ina238")
 
 
@@ -59,14 +74,18 @@ class Board:
     swap_bytes: int
     accelerators: tuple[str, ...]
     runtimes: Mapping[str, str]
-    """Versions of those of ``RUNTIMES`` that are installed for this Python."""
+    """Versions of those of ``RUNTIMES`` that are installed for the Python that trains."""
     power: tuple[Sensor, ...]
     thermal: tuple[Sensor, ...]
     problems: tuple[str, ...]
 
 
-def probe(root: Path = Path("/")) -> Board:
-    """Look at the board whose file system is ``root``."""
+def probe(root: Path = Path("/"), python: str = sys.executable) -> Board:
+    """Look at the board whose file system is ``root``, and at what the interpreter ``python`` has to train with.
+
+    Raises:
+        ConfigError: ``python`` is no Python that runs here.
+    """
     memory = _memory(root)
     l4t = _l4t(root)
     machine, bits = platform.machine(), struct.calcsize("P") * 8
@@ -82,7 +101,7 @@ def probe(root: Path = Path("/")) -> Board:
         available_bytes=memory.get("MemAvailable", 0),
         swap_bytes=memory.get("SwapTotal", 0),
         accelerators=tuple(dict.fromkeys(_accelerators(root))),
-        runtimes=_runtimes(),
+        runtimes=_runtimes(python),
         power=tuple(_power(root)),
         thermal=tuple(thermal(root)),
         problems=tuple(problems_of(bits, l4t, memory.get("MemTotal", 0), memory.get("SwapTotal", 0))),
@@ -147,12 +166,12 @@ def _accelerators(root: Path) -> Iterator[str]:
             yield "Coral Edge TPU (USB)"
 
 
-def _runtimes() -> dict[str, str]:
-    found = {}
-    for name in RUNTIMES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+def _runtimes(python: str) -> dict[str, str]:
+    try:
+        said = subprocess.run([python, "-c", _VERSIONS, *RUNTIMES], capture_output=True, text=True, check=True).stdout
+        return dict(json.loads(said))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise ConfigError(f"trainer python: expected a Python that runs here, got {python} ({error})") from None
 
 
 def _power(root: Path) -> Iterator[Sensor]:

@@ -1,8 +1,8 @@
-"""The services of a board for systemd: three users, so that code which a server sends reaches a socket and no more.
+"""The services of a board for systemd: three users, so that what speaks with a server reads no data.
 
     stonecrop        the trainer: data, ledger, policy; talks to nobody but through its socket
     stonecrop-node   forwarder and SuperNode: the keys; sees neither data nor ledger
-    stonecrop-app    the shells that run a server's app bundle: the trainer's socket, the SuperNode's loopback port
+    stonecrop-app    the shells that answer a server's messages: the trainer's socket, and loopback
 
 The units ask for systemd 247 or newer (Ubuntu 22.04 has 249, Debian 12 has 252).
 """
@@ -110,7 +110,7 @@ WantedBy=multi-user.target
 """
 
 _APP = """\
-# Written by Stonecrop. What a server's app bundle runs as: it reaches the trainer's socket and the SuperNode's port.
+# Written by Stonecrop. What answers a server's messages: it reaches the trainer's socket, and loopback.
 [Unit]
 Description=Stonecrop app shell
 After=stonecrop-node.service

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--metrics-port", type=int, help="loopback port of /metrics and /healthz")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    os.umask(0o077)  # ledger, counters and artefacts are the owner's alone
     try:
         run_trainer(given.home, given.socket, given.group, given.metrics_port)
     except StonecropError as error:

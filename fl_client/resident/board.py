@@ -1,27 +1,25 @@
-"""The parts of a board and the loop around them: trainer, forwarder, SuperNode, and a certificate that is renewed."""
+"""The parts of a board and the loop that keeps them up: trainer, forwarder, SuperNode."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.device.home import Home
-from fl_client.device.identity import Identity, clock_error_s, load_identity, renew_if_due
+from fl_client.device.identity import Identity, clock_error_s, load_identity
 from fl_client.resident import SOCKET_KEY
 from fl_client.resident.explain import explain_end, with_clock
-from fl_core.errors import IdentityError, PolicyError, ServerAwayError
+from fl_client.resident.upkeep import look_after
+from fl_core.errors import IdentityError, PolicyError
 from fl_core.supervise import End, Part, Supervisor
-
-logger = logging.getLogger(__name__)
 
 _STEP_S = 0.5
 _TRAINER_STOP_S = 35.0
@@ -29,7 +27,6 @@ _TRAINER_STOP_S = 35.0
 _LONGEST_WAIT_S = 60.0
 _SUPEREXEC = "fl_client.resident.superexec"
 """A SuperNode starts it once; without it the node stays online and answers nothing."""
-_RENEW_EVERY_S = 600.0
 _QUIET = {
     "MALLOC_ARENA_MAX": "2",  # each thread's own heap would cost a small board tens of megabytes
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -140,18 +137,24 @@ def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> No
 
 
 def keep_up(root: Path, parts: Sequence[Part]) -> None:
-    """Supervise ``parts`` and renew the certificate until SIGTERM or SIGINT; then take everything down."""
+    """Supervise ``parts`` and look after the identity until SIGTERM or SIGINT; then take everything down.
+
+    What this process and its parts write, their user alone reads.
+    """
+    os.umask(0o077)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     folder = root / "run"
     supervisor = Supervisor(root, folder, parts, environment(root), first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
     supervisor.end_leftovers()
-    renewal = Renewal(root)
+    stale: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=look_after, args=(root, stop, stale.put), name="upkeep", daemon=True).start()
     try:
         while not stop.is_set():
+            while not stale.empty():
+                supervisor.restart(stale.get())
             supervisor.step()
-            renewal.step(time.monotonic())
             stop.wait(_STEP_S)
     finally:
         supervisor.stop()
@@ -161,26 +164,3 @@ def _last_line(tail: str) -> End | None:
     """What a trainer said last."""
     lines = tail.strip().splitlines()
     return End(lines[-1]) if lines else None
-
-
-class Renewal:
-    """Renews the certificate when it is due; a server that is away is tried again, for as long as it takes."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._next = 0.0
-        self._said = ""
-
-    def step(self, now_s: float) -> None:
-        """Look once in ``_RENEW_EVERY_S``; what goes wrong is said once and tried again."""
-        if now_s < self._next:
-            return
-        self._next = now_s + _RENEW_EVERY_S
-        try:
-            if renew_if_due(self._root):
-                logger.info("the certificate was renewed")
-            self._said = ""
-        except (ServerAwayError, IdentityError) as error:
-            if str(error) != self._said:
-                logger.warning("the certificate cannot be renewed now: %s", error)
-            self._said = str(error)

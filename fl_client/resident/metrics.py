@@ -84,6 +84,15 @@ def metrics_text(status: Status) -> bytes:
     return generate_latest(registry)
 
 
+def health(status: Status) -> tuple[int, bytes]:
+    """200, or 503 with a line for each process of the board that does not run.
+
+    As services the parts have no supervisor that would say; then this means that the trainer answers.
+    """
+    down = [f"{name} does not run\n" for name, (runs, _) in status()["processes"].items() if not runs]
+    return (503, "".join(down).encode()) if down else (200, b"ok\n")
+
+
 @contextmanager
 def serve_metrics(port: int | None, status: Status) -> Iterator[None]:
     """Answer on loopback port ``port`` while the body runs; None serves nothing.
@@ -108,9 +117,9 @@ def serve_metrics(port: int | None, status: Status) -> Iterator[None]:
 
 
 def _handler(status: Status) -> type[BaseHTTPRequestHandler]:
-    pages: Mapping[str, tuple[str, Callable[[], bytes]]] = {
-        "/metrics": ("text/plain; version=0.0.4; charset=utf-8", lambda: metrics_text(status)),
-        "/healthz": ("text/plain; charset=utf-8", lambda: b"ok\n"),
+    pages: Mapping[str, tuple[str, Callable[[], tuple[int, bytes]]]] = {
+        "/metrics": ("text/plain; version=0.0.4; charset=utf-8", lambda: (200, metrics_text(status))),
+        "/healthz": ("text/plain; charset=utf-8", lambda: health(status)),
     }
 
     class Handler(BaseHTTPRequestHandler):
@@ -123,11 +132,11 @@ def _handler(status: Status) -> type[BaseHTTPRequestHandler]:
                 self.send_error(404)
                 return
             try:
-                body = page()
+                code, body = page()
             except Exception as error:
                 self.send_error(500, type(error).__name__)
                 return
-            self.send_response(200)
+            self.send_response(code)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

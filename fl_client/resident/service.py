@@ -115,7 +115,8 @@ def listen(service: Service, socket: Path, group: str | None = None) -> grpc.Ser
     server.add_generic_rpc_handlers((service.handlers(),))
     try:
         if not socket.parent.exists():
-            socket.parent.mkdir(parents=True, mode=_FOLDER_MODE)
+            socket.parent.mkdir(parents=True)
+            socket.parent.chmod(_FOLDER_MODE)
             _give(socket.parent, group)
         before = os.umask(0o777 & ~SOCKET_MODE)  # the socket is never open wider, not for a moment
         try:

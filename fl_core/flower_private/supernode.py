@@ -2,7 +2,8 @@
 
 A SuperNode that has nothing to do sleeps for 3 s before it asks again; ``run_supernode`` asks oftener while there is
 work, and seldomer while the server is slow to answer. A SuperExec starts a process for every message, which imports
-Flower for more than a second; ``run_superexec`` has it imported, and forks. For a process that is killed before it has
+Flower for more than a second; ``run_superexec`` has it imported, and forks. That process runs whatever code a server
+sends; here it runs the app that is installed, and checks what was sent. For a process that is killed before it has
 its message a SuperNode waits for ever, and for one that is killed later half a minute; here it hears of both at once.
 A SuperNode that was killed keeps its successor out for a minute; here the successor gives its place back first.
 """
@@ -186,22 +187,30 @@ def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Place]) -
 _PR_SET_NAME = 15  # of prctl(2); a SuperExec has no right to its own files in /proc, unless it is root's
 CLIENT_APP = "flwr-clientapp"
 """Flower's command for one message of a ClientApp, and the name of the process that is forked in its place."""
+_RUNTIME = "flwr.supernode.runtime.run_clientapp"
 
 
-def _client_app(spec: Any) -> None:
-    """What ``flwr-clientapp`` does, in a process that was forked for it."""
+CheckBundle = Callable[[bytes], None]
+"""Raises where a server's app bundle, a zip archive, is not the expected one."""
+
+
+def _client_app(spec: Any, app: Any, check_bundle: CheckBundle) -> None:
+    """What ``flwr-clientapp`` does, in a process that was forked for it; but it installs and loads no code."""
     from flwr.supercore import log
     from flwr.supercore.exit import exit_handler
     from flwr.supercore.tls import validate_and_resolve_root_certificates
-    from flwr.supernode.runtime.run_clientapp import run_clientapp
 
+    runtime = importlib.import_module(_RUNTIME)
+    vars(runtime).update(
+        install_from_fab=lambda content, **_: check_bundle(content), get_load_client_app_fn=lambda **_: lambda *_: app
+    )
     exit_handler.registered_exit_handlers.clear()  # of the SuperExec, with its signals
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     look_again_soon()
     ctypes.CDLL(None).prctl(_PR_SET_NAME, CLIENT_APP.encode())
     log(INFO, "Start `%s` process", CLIENT_APP)
-    run_clientapp(
+    runtime.run_clientapp(
         runtime_api_address=spec.runtime_api_address,
         token=spec.token,
         insecure=spec.insecure,
@@ -211,8 +220,8 @@ def _client_app(spec: Any) -> None:
     )
 
 
-def _say_that_it_is_lost(spec: Any, exit_code: int | None) -> None:
-    """Tell the SuperNode that a ClientApp's process has ended, which that process did not do itself."""
+def _say_that_it_failed(spec: Any, why: str) -> None:
+    """Tell the SuperNode that there will be no result, where no process of the task does so itself."""
     import httpx
     from flwr.common.constant import SubStatus
     from flwr.proto.runtime_pb2 import PushTaskOutputRequest
@@ -230,23 +239,21 @@ def _say_that_it_is_lost(spec: Any, exit_code: int | None) -> None:
         ],
     )
     with suppress(httpx.HTTPError):  # it has said so, or the SuperNode is gone
-        client.PushTaskOutput(
-            PushTaskOutputRequest(sub_status=SubStatus.FAILED, details=f"the process ended with {exit_code}")
-        )
+        client.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.FAILED, details=why))
     client.close()
 
 
-def _forking_executor(preload: Sequence[str]) -> Any:
+def _forking_executor(app: Any, check_bundle: CheckBundle) -> Any:
     """A SuperExec's executor that forks a ClientApp's process from its own, which has imported all that one needs.
 
+    It runs nothing else: what kind of task a message is, its server says, and other kinds would run that server's code.
     A SuperExec has one more thread, which looks for its parent now and then and holds no lock.
     """
     from flwr.supercore.constant import TaskType
     from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
     from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
-    for name in ("flwr.supernode.runtime.run_clientapp", *preload):
-        importlib.import_module(name)
+    importlib.import_module(_RUNTIME)
     gc.collect()
     gc.freeze()  # so that a fork's garbage collection copies no pages
     context = multiprocessing.get_context("fork")
@@ -255,8 +262,10 @@ def _forking_executor(preload: Sequence[str]) -> Any:
     class ForkingExecutor(SubprocessExecutor):
         def launch(self, spec: ExecutionSpec) -> LaunchResult:
             if spec.task_type != TaskType.CLIENT_APP:
-                return super().launch(spec)
-            process = context.Process(target=_client_app, args=(spec,), daemon=True)
+                why = f"a task of the type {spec.task_type.value}: a board runs its own ClientApp alone"
+                _say_that_it_failed(spec, why)
+                return LaunchResult.failed(why)
+            process = context.Process(target=_client_app, args=(spec, app, check_bundle), daemon=True)
             process.start()
             running[process] = spec
             return LaunchResult.accepted()
@@ -265,15 +274,18 @@ def _forking_executor(preload: Sequence[str]) -> Any:
             for process in [process for process in running if not process.is_alive()]:
                 spec = running.pop(process)
                 if process.exitcode:
-                    _say_that_it_is_lost(spec, process.exitcode)
+                    _say_that_it_failed(spec, f"the process ended with {process.exitcode}")
 
     return ForkingExecutor()
 
 
-def run_superexec(preload: Sequence[str]) -> None:
-    """``flower-superexec``, with this process's arguments, whose ClientApps start with ``preload`` imported."""
+def run_superexec(app: Any, check_bundle: CheckBundle) -> None:
+    """``flower-superexec``, with this process's arguments, that answers each message by the ClientApp ``app``.
+
+    ``check_bundle`` sees the bundle that came with the message; when it raises, that error is the reply to the server.
+    """
     from flwr.supercore.cli import flower_superexec
 
     loop = importlib.import_module("flwr.supercore.superexec.run_superexec")
-    vars(loop)["get_executor"] = lambda *_, **__: _forking_executor(preload)
+    vars(loop)["get_executor"] = lambda *_, **__: _forking_executor(app, check_bundle)
     flower_superexec()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import sqlite3
 import ssl
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,26 +117,15 @@ def test_the_forwarder_adds_the_certificate_and_takes_up_a_renewed_certificate(
     port = free_port()
     write_forwarder_conf(identity, tmp_path / "forwarder", port)
     with running(forwarder_command(tmp_path / "forwarder"), port):
-
-        def through(path: str = "/v1/fleet/push-object") -> int:
-            trust = ssl.create_default_context(cafile=identity.loopback_certificate)
-            trust.verify_flags |= ssl.VERIFY_X509_STRICT
-            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=trust)
-            connection.request("POST", path, bytes(6_000_000), node_headers(identity))
-            response = connection.getresponse()
-            response.read()
-            connection.close()
-            return response.status
-
-        assert through() == 200
-        assert through("/v1/renew") == 404
+        assert through(port, identity) == 200
+        assert through(port, identity, "/v1/renew") == 404
         old_fingerprint = ssl.PEM_cert_to_DER_cert(identity.certificate.read_text())
         assert renew_if_due(tmp_path, lambda: time.time() + 5 * DAY_S)
         assert ssl.PEM_cert_to_DER_cert(identity.certificate.read_text()) != old_fingerprint
         forget_all_but_the_newest(gateway, identity.client_id)
         assert reload_nginx(gateway.root)  # ends the connection that still shows the old one
         end = time.monotonic() + 10
-        while (status := through()) != 200 and time.monotonic() < end:
+        while (status := through(port, identity)) != 200 and time.monotonic() < end:
             time.sleep(0.1)
         assert status == 200
 
@@ -158,3 +149,35 @@ def test_a_stream_of_enrolments_is_slowed_down(tmp_path: Path) -> None:
         connection.close()
     assert statuses[0] == 422
     assert statuses.count(429) >= 10
+
+
+@pytest.mark.slow
+def test_a_running_board_goes_on_with_the_identity_of_a_new_enrolment(gateway: RunningGateway, tmp_path: Path) -> None:
+    tokens = [create_token(gateway.root, client_id="re-enrolled", auto_approve=True) for _ in range(2)]
+    old, _ = enrol(tmp_path, gateway.url, tokens[0])
+    port, secret = free_port(), tmp_path / "secret"
+    secret.write_text("a secret\n")
+    node = [sys.executable, "-m", "fl_client.cli", "node", "--socket", str(tmp_path / "none"), "--secret", str(secret)]
+    with running([*node, "--home", str(tmp_path), "--forwarder-port", str(port)], port):
+        assert through(port, old) == 200
+        new, _ = enrol(tmp_path, gateway.url, tokens[1])
+        end, status = time.monotonic() + 60, None
+        while status != 200 and time.monotonic() < end:
+            time.sleep(0.2)
+            with suppress(OSError):  # it starts again, or new.loopback_certificate is not there yet
+                status = through(port, new)
+        assert status == 200
+
+
+def through(port: int, identity: Identity, path: str = "/v1/fleet/push-object") -> int:
+    """The status of what comes back through the forwarder on ``port``."""
+    trust = ssl.create_default_context(cafile=identity.loopback_certificate)
+    trust.verify_flags |= ssl.VERIFY_X509_STRICT
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=trust)
+    try:
+        connection.request("POST", path, bytes(6_000_000), node_headers(identity))
+        response = connection.getresponse()
+        response.read()
+    finally:
+        connection.close()
+    return response.status

@@ -139,6 +139,18 @@ def test_the_socket_is_open_to_user_and_group_alone(running):
     assert stat.S_IMODE((running / "run" / "trainer.sock").stat().st_mode) == 0o660
 
 
+def test_what_a_trainer_writes_its_user_alone_reads_but_the_way_to_its_socket_is_its_groups(tmp_path):
+    home, socket = make_home(tmp_path / "board"), tmp_path / "made by it" / "trainer.sock"
+    before = os.umask(0o022)
+    try:
+        with trainer_process(home, "--socket", str(socket), socket=socket):
+            written = [home / "ledger.sqlite", home / "run", home / "run" / "counts.json"]
+            assert [path.name for path in written if path.stat().st_mode & 0o077] == []
+            assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o750
+    finally:
+        os.umask(before)
+
+
 def test_a_second_trainer_in_the_same_home_does_not_start(running):
     with pytest.raises(ConfigError, match="another trainer is at work"), held(open_home(running)):
         pass

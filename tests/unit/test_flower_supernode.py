@@ -79,6 +79,8 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.exit import add_exit_handler
 from flwr.supercore.superexec.executor.types import ExecutionSpec
 from flwr.supercore.utils import disable_process_dumping
+from fl_client.app import app
+from fl_core.bundle import check_bundle
 from fl_core.flower_private.supernode import _forking_executor
 
 asked = queue.Queue()
@@ -97,7 +99,7 @@ class SuperNode(http.server.BaseHTTPRequestHandler):
 add_exit_handler(lambda: print("an exit of the SuperExec in", os.getpid(), flush=True))
 signal.signal(signal.SIGTERM, lambda *_: print("a signal of the SuperExec", flush=True))
 node = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SuperNode)
-executor = _forking_executor(["fl_client.app"])
+executor = _forking_executor(app, check_bundle)
 if os.geteuid() == 0:  # most boards' SuperExec is not root; reading (a capability) is all that is left of it here
     libc = ctypes.CDLL(None)
     libc.prctl(8, 1)  # PR_SET_KEEPCAPS

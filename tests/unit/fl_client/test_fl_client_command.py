@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,22 @@ def test_a_board_without_a_policy_does_not_run(tmp_path):
     assert result.exit_code == 5
     assert "it would train nothing" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_services_are_installed_with_a_list_of_files_for_a_script(tmp_path):
+    found = json.loads(call("service", "install", "--system", tmp_path, "--json").stdout)
+    assert found["started"] is False
+    assert str(tmp_path / "etc/systemd/system/stonecrop-node.service") in found["written"]
+    assert all(Path(path).is_file() for path in found["written"])
+
+
+def test_the_folder_of_a_device_that_enrols_is_its_owners_alone(tmp_path):
+    home, before = tmp_path / "home", os.umask(0o022)
+    try:
+        call("enrol", "https://127.0.0.1:1", "no token", "--home", home)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
 def test_a_board_that_is_not_enrolled_does_not_run(tmp_path):

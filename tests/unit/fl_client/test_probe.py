@@ -8,6 +8,7 @@ import pytest
 
 from fl_client.device.condition import condition_of
 from fl_client.device.probe import probe, problems_of
+from fl_core.errors import ConfigError
 
 
 def board(root: Path, **files: str) -> Path:
@@ -69,6 +70,15 @@ def test_this_machine_has_memory_and_torch():
     found = probe()
     assert found.memory_bytes > found.available_bytes > 0
     assert "torch" in found.runtimes
+
+
+def test_runtimes_are_those_of_the_python_that_trains(tmp_path):
+    trainer = tmp_path / "python"
+    trainer.write_text('#!/bin/sh\necho \'{"torch": "2.5.0"}\'\n')
+    trainer.chmod(0o755)
+    assert probe(python=str(trainer)).runtimes == {"torch": "2.5.0"}
+    with pytest.raises(ConfigError, match="trainer python: expected a Python that runs here"):
+        probe(python=str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,26 @@ def test_pages_are_served_on_loopback_alone(tmp_path: Path):
     with serve_metrics(port, lambda: figures(tally)):
         base = f"http://127.0.0.1:{port}"
         assert "stonecrop_trainer_uptime_seconds" in httpx.get(f"{base}/metrics", trust_env=False).text
-        assert httpx.get(f"{base}/healthz", trust_env=False).text == "ok\n"
         assert httpx.get(f"{base}/other", trust_env=False).status_code == 404
         with socket.socket() as other, pytest.raises(OSError, match="refused"):
             other.connect(("127.0.0.2", port))
         with pytest.raises(ConfigError, match=str(port)), serve_metrics(port, lambda: figures(tally)):
             pass
+
+
+@pytest.mark.parametrize(
+    ("processes", "answer"),
+    [
+        ({"trainer": (True, 0), "forwarder": (False, 3)}, (503, "forwarder does not run\n")),
+        ({"trainer": (True, 0), "forwarder": (True, 3)}, (200, "ok\n")),
+        ({}, (200, "ok\n")),
+    ],
+)
+def test_a_board_is_healthy_while_all_of_its_processes_run(tmp_path: Path, processes, answer):
+    port, tally = free_port(), Tally(tmp_path / "counts.json")
+    with serve_metrics(port, lambda: {**figures(tally), "processes": processes}):
+        found = httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False)
+    assert (found.status_code, found.text) == answer
 
 
 def test_a_full_disk_costs_no_task(tmp_path: Path):
