@@ -7,6 +7,8 @@ that is forked from this one, which has imported what every shell needs.
 from __future__ import annotations
 
 from fl_core.flower_private.supernode import run_superexec
+from fl_core.structured_log import start_logging
 
 if __name__ == "__main__":
+    start_logging()
     run_superexec(["fl_client.app"])
