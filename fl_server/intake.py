@@ -103,6 +103,7 @@ class Intake:
             "client_finished",
             self.round,
             client_id=client,
+            task_id=plan.task_id,
             uplink_bytes=uplink_bytes,
             local_steps=update.local_steps,
             epsilon=update.epsilon,
