@@ -20,18 +20,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from harm import KILLS, OTHERS, Harm, Scene, Watch
+from kill_phases import PHASES, phase_of, schedule_of
 from printing import Figures, show
 
 from fl_core.command import errors_as_lines
 from fl_core.config import load_config
 from fl_core.errors import ConfigError, RoundError
 from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.ledger_db import LedgerDb
 from fl_server.checkpoint import load_checkpoint
 from fl_server.deploy.home import Home
 from fl_server.deploy.orders import stop_run, want_run
@@ -55,7 +59,7 @@ class Losses:
     double_counts: int = 0
     """Updates of one client that one round counted more than once."""
     ledger_under: int = 0
-    """Rounds whose sum holds an update that the ledger of its device does not know."""
+    """Tasks whose update was summed and that the ledger of their device does not know."""
 
     def __sub__(self, other: Losses) -> Losses:
         mine, theirs = asdict(self), asdict(other)
@@ -68,6 +72,8 @@ class Outcome:
 
     fault: str
     person: str
+    phase: str
+    """What the round was doing for that person's board; empty where the moment was any."""
     phase_s: float
     """Seconds since the start of the round that was open."""
     recovery_s: float | None
@@ -92,6 +98,18 @@ class Run:
         """The round that was started last."""
         return max((int(event["round"]) for event in self.watch.of_kind("round_started")), default=0)
 
+    def wait_for(self, scene: Scene, person: str, phase: str) -> None:
+        """Until a round is in that phase for a person's board.
+
+        Raises:
+            RoundError: none is, for so long.
+        """
+        with closing(LedgerDb(self._federation.home(person) / "ledger.sqlite", simulated=False)) as ledger:
+            scene.wait(
+                lambda: phase_of(self.watch.poll(), person, PEOPLE, ledger.head(person)) == phase,
+                f"{phase} of {person}", RECOVERY_S,
+            )  # fmt: skip
+
     def losses(self) -> Losses:
         """What has been lost so far, from events, checkpoint and ledgers."""
         checkpoint = load_checkpoint(self._run_dir / "checkpoint")
@@ -103,9 +121,10 @@ class Run:
         summed = Counter((e["client_id"], e["round"]) for e in events if e["kind"] == "client_finished")
         left_out = max(ended, default=0) - len(set(ended))
         twice = len(ended) - len(set(ended)) + sum(count - 1 for count in summed.values())
-        return Losses(taken_back + left_out + len(poor), twice, self._ledger_under(summed))
+        tasks = {(e["client_id"], e["task_id"]) for e in events if e["kind"] == "client_finished"}
+        return Losses(taken_back + left_out + len(poor), twice, self._ledger_under(tasks))
 
-    def _ledger_under(self, summed: Mapping[tuple[str, int], int]) -> int:
+    def _ledger_under(self, summed: AbstractSet[tuple[str, str]]) -> int:
         under = 0
         for person in PEOPLE:
             ledger = Ledger(self._federation.home(person) / "ledger.sqlite")
@@ -114,13 +133,13 @@ class Run:
                 reserved = {entry.task_id for entry in ledger.history(person) if entry.kind == "reserve"}
             finally:
                 ledger.close()
-            under += max(0, sum(client == person for client, _ in summed) - len(reserved))
+            under += len({task_id for client, task_id in summed if client == person} - reserved)
         return under
 
 
 def survive(
     federation: Federation,
-    schedule: Sequence[str],
+    schedule: Sequence[tuple[str, str]],
     seed: int,
     say: Callable[[str], None],
     keep: Callable[[Outcome], None],
@@ -129,7 +148,7 @@ def survive(
 
     Args:
         federation: where, and what is run.
-        schedule: names of faults, in their order.
+        schedule: names of faults in their order, each with its phase.
         seed: of the phases, and of whose board it is.
         say: takes one line a step.
         keep: takes each outcome as soon as it is known.
@@ -145,22 +164,25 @@ def survive(
         scene = Scene(live, run.watch, draw)
         scene.wait(lambda: len(run.full_rounds()) >= UNDISTURBED, "undisturbed rounds", RECOVERY_S)
         undisturbed = [float(event["seconds"]) for event in run.full_rounds()]
-        for name in schedule:
-            outcome = _one(run, scene, name, faults[name], statistics.median(undisturbed))
+        for name, phase in schedule:
+            outcome = _one(run, scene, name, faults[name], phase, statistics.median(undisturbed))
             keep(outcome)
             took = "did not recover" if outcome.recovery_s is None else f"recovered in {outcome.recovery_s:.1f} s"
-            say(f"{name}, {outcome.phase_s:.1f} s into a round: {took}")
+            say(f"{name}, {phase or 'any moment'}, {outcome.phase_s:.1f} s after the start of a round: {took}")
         stop_run(home)
         return undisturbed
 
 
-def _one(run: Run, scene: Scene, name: str, harm: Harm, round_s: float) -> Outcome:
+def _one(run: Run, scene: Scene, name: str, harm: Harm, phase: str, round_s: float) -> Outcome:
     person = scene.draw.choice(PEOPLE)
     before = run.losses()
     started = len(run.watch.of_kind("round_started"))
     scene.wait(lambda: len(run.watch.of_kind("round_started")) > started, "the next round", RECOVERY_S)
     began = time.monotonic()
-    time.sleep(scene.draw.uniform(0, round_s))
+    if phase:
+        run.wait_for(scene, person, phase)
+    else:
+        time.sleep(scene.draw.uniform(0, round_s))
     phase_s = time.monotonic() - began
     recovery_s: float | None = None
     try:
@@ -172,7 +194,7 @@ def _one(run: Run, scene: Scene, name: str, harm: Harm, round_s: float) -> Outco
         recovery_s = time.monotonic() - since
     except RoundError as error:
         print(f"{name}: {error}", file=sys.stderr)
-    return Outcome(name, person, phase_s, recovery_s, run.losses() - before)
+    return Outcome(name, person, phase, phase_s, recovery_s, run.losses() - before)
 
 
 def write_config(folder: Path, rounds: int) -> Federation:
@@ -192,8 +214,9 @@ def write_config(folder: Path, rounds: int) -> Federation:
     return Federation(folder / "federation", folder / "faults.yaml", PEOPLE, (), device)
 
 
-def plan_of(kills: int, only: Sequence[str]) -> list[str]:
-    """The faults of a whole benchmark: kills in turn, and everything else once unless ``only`` says which.
+def plan_of(kills: int, only: Sequence[str]) -> list[tuple[str, str]]:
+    """The faults of a whole benchmark with their phases: kills in turn, each in one phase after the other, and
+    everything else once, at any moment, unless ``only`` says which.
 
     Raises:
         ConfigError: there is no such fault.
@@ -201,45 +224,58 @@ def plan_of(kills: int, only: Sequence[str]) -> list[str]:
     unknown = [name for name in only if name not in KILLS and name not in OTHERS]
     if unknown:
         raise ConfigError(f"--only: expected some of {', '.join((*KILLS, *OTHERS))}, got {', '.join(unknown)}")
-    names = list(only) or list(KILLS)
-    return [names[number % len(names)] for number in range(kills)] + ([] if only else list(OTHERS))
+    kinds = schedule_of(kills, list(only) or list(KILLS)) + ([] if only else [(name, "") for name in OTHERS])
+    return [(name, "" if name in OTHERS else phase) for name, phase in kinds]
 
 
-def left_of(plan: Sequence[str], done: Sequence[str]) -> list[str]:
+def left_of(plan: Sequence[tuple[str, str]], done: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """What of a plan is still to be done."""
     counts = Counter(done)
     left = []
-    for name in plan:
-        counts[name] -= 1
-        if counts[name] < 0:
-            left.append(name)
+    for each in plan:
+        counts[each] -= 1
+        if counts[each] < 0:
+            left.append(each)
     return left
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """What earlier calls have found."""
+    """What earlier calls have found.
+
+    Raises:
+        ConfigError: they did not say in which phase a kill came.
+    """
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     plain = [json.loads(line) for line in lines]
+    if any("phase" not in fields for fields in plain):
+        raise ConfigError(f"{path}: expected the phase of each kill, found lines without; name another --folder")
     return [Outcome(**{**fields, "losses": Losses(**fields["losses"])}) for fields in plain]
 
 
-def table_of(outcomes: Sequence[Outcome], undisturbed_s: Sequence[float]) -> Figures:
-    """The outcomes by fault."""
+def tables_of(outcomes: Sequence[Outcome], undisturbed_s: Sequence[float]) -> list[Figures]:
+    """The outcomes by fault, and the kills by the phase in which they came."""
+    by_fault = {name: [each for each in outcomes if each.fault == name] for name in (*KILLS, *OTHERS)}
+    by_phase = {name: [each for each in outcomes if each.phase == name] for name in PHASES}
+    notes = (f"a round without a fault: median {statistics.median(undisturbed_s):.1f} s",) if undisturbed_s else ()
+    title = "Until a round that began afterwards has ended with every device's update"
+    return [
+        _table(title, "fault", {**by_fault, "all": outcomes}, notes),
+        _table("Kills, by what the round was doing for the board", "phase", by_phase, ()),
+    ]
+
+
+def _table(title: str, what: str, groups: Mapping[str, Sequence[Outcome]], notes: tuple[str, ...]) -> Figures:
     rows = []
-    for name in (*KILLS, *OTHERS, ""):
-        some = [each for each in outcomes if name in ("", each.fault)]
+    for name, some in groups.items():
         if not some:
             continue
         times = sorted(each.recovery_s for each in some if each.recovery_s is not None)
         lost = [sum(getattr(each.losses, field) for each in some) for field in Losses.__dataclass_fields__]
         slow = (f"{statistics.median(times):.1f}", f"{times[-1]:.1f}") if times else (ABSENT, ABSENT)
         recovered = f"{len(times)} of {len(some)}"
-        rows.append((name or "all", recovered, *map(str, lost), *slow))
-    notes = (f"a round without a fault: median {statistics.median(undisturbed_s):.1f} s",) if undisturbed_s else ()
-    columns = ("fault", "recovered", "rounds lost", "double counts", "ledger under", "median s", "longest s")
-    return Figures(
-        "Until a round that began afterwards has ended with every device's update", columns, tuple(rows), notes
-    )
+        rows.append((name, recovered, *map(str, lost), *slow))
+    columns = (what, "recovered", "rounds lost", "double counts", "ledger under", "median s", "longest s")
+    return Figures(title, columns, tuple(rows), notes)
 
 
 def main() -> int:
@@ -257,7 +293,7 @@ def main() -> int:
     folder = given.folder.resolve()
     with errors_as_lines("interrupted; everything was taken down, and the same command goes on"):
         outcomes = read_outcomes(folder / RESULTS)
-        schedule = left_of(plan_of(given.kills, given.only), [each.fault for each in outcomes])
+        schedule = left_of(plan_of(given.kills, given.only), [(each.fault, each.phase) for each in outcomes])
         federation = write_config(folder, rounds=50 + 20 * len(schedule))
 
         def keep(outcome: Outcome) -> None:
@@ -270,7 +306,7 @@ def main() -> int:
             if schedule
             else []
         )
-    show([table_of(outcomes, undisturbed)], given.markdown)
+    show(tables_of(outcomes, undisturbed), given.markdown)
     broken = any(each.recovery_s is None or any(asdict(each.losses).values()) for each in outcomes)
     return 1 if broken else 0
 

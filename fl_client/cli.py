@@ -8,7 +8,6 @@ of the error tree. This process stays up as long as a board does, so it loads no
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ import typer
 
 from fl_core.command import EXIT_CODES, errors_as_lines
 from fl_core.errors import ConfigError
+from fl_core.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
 
 app = typer.Typer(
     name="fl-client",
@@ -41,6 +41,10 @@ TrainerPython = Annotated[
 ]
 ForwarderPort = Annotated[int, typer.Option(help="Loopback port of the forwarder.")]
 SupernodePort = Annotated[int, typer.Option(help="Loopback port of the SuperNode.")]
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
+]
 DEFAULT_HOME = Path("~/.stonecrop")
 
 
@@ -79,13 +83,14 @@ def run(
     forwarder_port: ForwarderPort = 9120,
     supernode_port: SupernodePort = 9121,
     metrics_port: Annotated[int, typer.Option(help="Loopback port of /metrics and /healthz.")] = 9122,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Take part until Ctrl-C: trainer, forwarder and SuperNode are kept up, whatever the network does."""
     with errors_as_lines():
         from fl_client.device.home import open_home
         from fl_client.resident.board import Ports, run_board
 
-        _log_to_stderr()
+        start_logging(log_format)
         ports = Ports(forwarder_port, supernode_port, metrics_port)
         run_board(open_home(home.expanduser()), ports, str(trainer_python))
 
@@ -97,12 +102,13 @@ def node(
     home: Home = DEFAULT_HOME,
     forwarder_port: ForwarderPort = 9120,
     supernode_port: SupernodePort = 9121,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Forwarder and SuperNode alone, for the system's service."""
     with errors_as_lines():
         from fl_client.resident.board import Ports, run_node
 
-        _log_to_stderr()
+        start_logging(log_format)
         run_node(home.expanduser(), Ports(forwarder_port, supernode_port), socket, secret)
 
 
@@ -157,6 +163,7 @@ def install(
     system: Annotated[Path, typer.Option(help="Root of the file system to write to.")] = Path("/"),
     start: Annotated[bool, typer.Option("--start", help="Start now and at every boot.")] = False,
     as_json: AsJson = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Write hardened systemd units and their users; print the paths."""
     with errors_as_lines():
@@ -164,14 +171,11 @@ def install(
 
         if start and system != Path("/"):
             raise ConfigError(f"service install: --start is for the running system, not for {system}")
-        written = [str(path) for path in service.install(service.Installation(home, node_home, trainer_python), system)]
+        where = service.Installation(home, node_home, trainer_python, log_format=log_format)
+        written = [str(path) for path in service.install(where, system)]
         if start:
             service.start()
         typer.echo(json.dumps({"written": written, "started": start}) if as_json else "\n".join(written))
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fl_core.errors import ConfigError, StonecropError
+from fl_core.structured_log import say_error
 
 INTERRUPTED = 130
 EXIT_CODES = "\n\n".join((
@@ -42,7 +43,7 @@ def errors_as_lines(when_interrupted: str | Callable[[], str] = "interrupted") -
         except StonecropError as error:
             problems = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
             for problem in problems:
-                print(f"error: {problem}", file=sys.stderr)
+                say_error(problem)
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt:
             print(when_interrupted if isinstance(when_interrupted, str) else when_interrupted(), file=sys.stderr)

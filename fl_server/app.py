@@ -7,11 +7,13 @@ has to search Flower's logs. The loop is the same.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import torch
@@ -19,10 +21,12 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fl_core.assemble import federation_of
+from fl_core.bounded_log import LOG_LIMIT_BYTES
 from fl_core.config import load_config
 from fl_core.errors import StonecropError
 from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
-from fl_core.runlog import RunLog, run_lock
+from fl_core.runlog import Event, RunLog, run_lock
+from fl_core.structured_log import logged_with, start_logging
 from fl_server.closing import Observer
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import Failure, Home
@@ -33,6 +37,10 @@ from fl_server.roster import Enrolled
 from fl_server.rounds import run_rounds
 from fl_server.setup import Setup
 
+logger = logging.getLogger(__name__)
+
+SERVERAPP_LOG = "serverapp.log"
+"""Among a server's logs, for Flower lets nobody see what a ServerApp prints."""
 TAKEOVER_S = 30.0
 """How long a new ServerApp waits for the one before it to let go of the run folder."""
 
@@ -76,14 +84,27 @@ def run_deployed(grid: Grid, run_dir: Path, enrolled: Enrolled | None = None) ->
         RunFolderError: another ServerApp is at work on it; of that, nothing is kept.
         StonecropError: the run cannot go on; the reason is in the folder too.
     """
-    with run_lock(run_dir, TAKEOVER_S), _failure_kept(run_dir):
+    with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_kept(run_dir):
         torch.set_num_threads(1)
         config = load_config(run_dir / "config.yaml")
         check_deployed(config)
         setup = Setup.of(config, federation_of(config))
-        run_job(grid, Job(setup, run_dir, RunLog(run_dir, config.run.name), enrolled=enrolled))
+        log = RunLog(run_dir, config.run.name)
+        log.listen(log_event)
+        run_job(grid, Job(setup, run_dir, log, enrolled=enrolled))
         write_summary(run_dir, peak_rss_mb())
         build_report(run_dir)
+
+
+def log_event(event: Event) -> None:
+    """Say in the process's log what an event says of a round as a whole, of a client left out, or of a veto."""
+    with logged_with(round=event["round"], client_id=event.get("client_id")):
+        if "reason" in event:
+            level = logging.INFO if event["kind"] == "client_dropped" else logging.WARNING
+            logger.log(level, "%s: %s", event["kind"], event["reason"])
+        elif event["kind"] == "round_finished":
+            counts = event["accepted"], event["rejected"], event["seconds"]
+            logger.info("round_finished: %d updates accepted, %d rejected, %.1f s", *counts)
 
 
 def peak_rss_mb() -> float:
@@ -97,9 +118,11 @@ def _failure_kept(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except StonecropError as error:
+        logger.error("the run cannot go on: %s", error)
         failure.write(type(error).__name__, str(error), error.exit_code)
         raise
     except Exception as error:
+        logger.exception("the run cannot go on")
         failure.write(type(error).__name__, str(error), StonecropError.exit_code)
         raise
 
@@ -109,8 +132,10 @@ def _deployed_app() -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        look_again_soon()
         home = Home.of_process(os.environ)
+        log = home.logs / SERVERAPP_LOG
+        start_logging(handler=RotatingFileHandler(log, maxBytes=LOG_LIMIT_BYTES, backupCount=1, encoding="utf-8"))
+        look_again_soon()
         with pulling_side_by_side(grid):
             run_deployed(grid, home.run_dir(str(context.run_config["run"])), Control(home).names)
 

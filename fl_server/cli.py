@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from fl_core.command import EXIT_CODES, errors_as_lines
+from fl_core.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
 from fl_server.gateway.commands import devices_app, token_app
 
 if TYPE_CHECKING:
@@ -33,12 +34,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 errors = Console(stderr=True)
+logger = logging.getLogger(__name__)
 
 app.add_typer(devices_app, name="devices")
 app.add_typer(token_app, name="token")
 
 ServerDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the server.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
+]
 
 
 @app.command(epilog="Example:\n\nfl-server init /srv/federation --host fl.example.org")
@@ -69,10 +75,9 @@ def init(
 
 
 @app.command(epilog="Example:\n\nfl-server up /srv/federation")
-def up(folder: ServerDir, as_json: AsJson = False) -> None:
+def up(folder: ServerDir, as_json: AsJson = False, log_format: LogFormatOption = LogFormat.TEXT) -> None:
     """Start SuperLink, gateway and health endpoint, keep them up, and go on with a run that was under way."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each call of the SuperLink helps nobody
+    start_logging(log_format)
     with errors_as_lines():
         from fl_server.deploy.home import Home
         from fl_server.deploy.up import keep_up
@@ -82,7 +87,10 @@ def up(folder: ServerDir, as_json: AsJson = False) -> None:
             signal.signal(each, lambda *_: stop.set())
 
         def say(line: str) -> None:
-            _say(line)
+            if log_format is LogFormat.JSON:
+                logger.info("%s", line)
+            else:
+                _say(line)
             if as_json:
                 typer.echo(json.dumps({"says": line}))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from fl_core import wire
 from fl_core.errors import UpdateRejectedError, WireError
 from fl_core.runlog import RunLog
+from fl_core.structured_log import logged_with
 from fl_core.types import ClientUpdate, RoundPlan
 from fl_core.update import decode_update
 from fl_server.admission import check_update
@@ -52,6 +53,10 @@ class Intake:
 
     def take(self, reply: Reply, plan: RoundPlan, state: StrategyState) -> StrategyState:
         """The state with one reply admitted, or as it was, with an event that says why."""
+        with logged_with(round=self.round, client_id=plan.client_id):
+            return self._take(reply, plan, state)
+
+    def _take(self, reply: Reply, plan: RoundPlan, state: StrategyState) -> StrategyState:
         client = plan.client_id
         before = self.seen.get(client, Seen())
         if reply.content is None:
@@ -98,6 +103,7 @@ class Intake:
             "client_finished",
             self.round,
             client_id=client,
+            task_id=plan.task_id,
             uplink_bytes=uplink_bytes,
             local_steps=update.local_steps,
             epsilon=update.epsilon,

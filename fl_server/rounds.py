@@ -21,6 +21,7 @@ from fl_core.assemble import load_tensors
 from fl_core.errors import RunFolderError
 from fl_core.rng import generator
 from fl_core.runlog import RunLog
+from fl_core.structured_log import logged_with
 from fl_core.tree import count_bytes, digest
 from fl_core.types import ClientInfo, RoundPlan
 from fl_server.buffered import run_asynchronous
@@ -82,8 +83,9 @@ def run_rounds(
         run_asynchronous(place, roster, progress, checkpoint.rounds_done)
     else:
         for round in range(checkpoint.rounds_done + 1, setup.config.run.rounds + 1):
-            progress = run_round(place, roster, progress, round)
-            progress.save(place, round)
+            with logged_with(round=round):
+                progress = run_round(place, roster, progress, round)
+                progress.save(place, round)
     rounds = setup.config.run.rounds
     log.append("run_finished", rounds, rounds_done=rounds, seconds=time.monotonic() - started)
     log.sync()

@@ -21,6 +21,7 @@ from pathlib import Path
 from fl_core.errors import ConfigError
 from fl_core.identity import write_secret
 from fl_core.runlog import write_atomic
+from fl_core.structured_log import FORMAT_VARIABLE, LogFormat
 
 SOCKET = Path("/run/stonecrop/trainer.sock")
 SECRET = Path("/etc/stonecrop/superexec.secret")
@@ -77,7 +78,7 @@ OOMScoreAdjust=200
 RestrictAddressFamilies=AF_UNIX AF_INET
 IPAddressDeny=any
 IPAddressAllow=localhost
-{hardening}
+{common}
 [Install]
 WantedBy=multi-user.target
 """
@@ -104,7 +105,7 @@ RestartSec=10
 TimeoutStopSec=60
 InaccessiblePaths=-{home}
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-{hardening}
+{common}
 [Install]
 WantedBy=multi-user.target
 """
@@ -138,7 +139,7 @@ ProtectProc=invisible
 RestrictAddressFamilies=AF_UNIX AF_INET
 IPAddressDeny=any
 IPAddressAllow=localhost
-{hardening}
+{common}
 [Install]
 WantedBy=multi-user.target
 """
@@ -154,6 +155,7 @@ class Installation:
     """The interpreter whose torch trains; another one than this command's on a Jetson."""
     metrics_port: int = 9122
     supernode_port: int = 9121
+    log_format: LogFormat = LogFormat.TEXT
 
     def __post_init__(self) -> None:
         for path in (self.home, self.node_home, self.trainer_python):
@@ -174,7 +176,7 @@ def units(where: Installation) -> dict[str, str]:
         "secret": SECRET,
         "programs": programs,
         "own_python": sys.executable,
-        "hardening": _HARDENING,
+        "common": f"Environment={FORMAT_VARIABLE}={where.log_format.value}\n{_HARDENING}",
     }
     return {name: text.format(**words) for name, text in zip(UNITS, (_TRAINER, _NODE, _APP), strict=True)}
 

@@ -6,13 +6,13 @@ It is apart from ``fl-client`` so that it may run on another Python: the one tha
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
 
 from fl_client.resident.serve import run_trainer
 from fl_core.errors import StonecropError
+from fl_core.structured_log import say_error, start_logging
 
 
 def main() -> int:
@@ -23,12 +23,12 @@ def main() -> int:
     parser.add_argument("--group", help="group that may use the socket, beside this user")
     parser.add_argument("--metrics-port", type=int, help="loopback port of /metrics and /healthz")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     os.umask(0o077)  # ledger, counters and artefacts are the owner's alone
     try:
+        start_logging()
         run_trainer(given.home, given.socket, given.group, given.metrics_port)
     except StonecropError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(str(error))
         return error.exit_code
     return 0
 

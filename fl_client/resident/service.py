@@ -25,6 +25,7 @@ from fl_client.resident.protocol import SERVICE, address, decode_task, encode_in
 from fl_client.resident.status import Spending, Tally
 from fl_core import __version__
 from fl_core.errors import ConfigError, PrivacyError, StonecropError, TrainerError
+from fl_core.structured_log import logged_with
 from fl_core.types import RoundPlan, Tensors
 
 logger = logging.getLogger(__name__)
@@ -75,14 +76,26 @@ class Service:
     def _counted(self, ask: Callable[[RoundPlan, Tensors], bytes], request: bytes) -> bytes:
         try:
             plan, model = decode_task(request, __version__)
-            result = ask(plan, model)
-        except PrivacyError as refusal:
-            logger.warning("refused: %s", refusal)
+            with logged_with(run=plan.run, round=plan.round, client_id=plan.client_id):
+                return self._logged(ask, plan, model)
+        except PrivacyError:
             self._tally.refused()
             raise
         except Exception:
             self._tally.failed()
             raise
+
+    def _logged(self, ask: Callable[[RoundPlan, Tensors], bytes], plan: RoundPlan, model: Tensors) -> bytes:
+        try:
+            result = ask(plan, model)
+        except PrivacyError as refusal:
+            logger.warning("refused: %s", refusal)
+            raise
+        except StonecropError as error:
+            logger.warning("failed: %s", error)
+            raise
+        except Exception as error:
+            raise _kept_here(error) from error
         self._tally.finished(plan.run, plan.round)
         logger.info("run %s, round %d: task %s answered with %d bytes", plan.run, plan.round, plan.task_id, len(result))
         return result
@@ -95,9 +108,14 @@ def respond(work: Callable[[bytes], bytes], chunks: Iterable[bytes], context: gr
     except StonecropError as error:
         return failure(error)
     except Exception as error:
-        logger.exception("a task failed")
-        return failure(TrainerError(f"the task failed with {type(error).__name__}; the device's own log says more"))
+        return failure(_kept_here(error))
     return success(result)
+
+
+def _kept_here(error: Exception) -> TrainerError:
+    """What travels of an error whose text must not; the device's log has all of it."""
+    logger.error("a task failed", exc_info=error)
+    return TrainerError(f"the task failed with {type(error).__name__}; the device's own log says more")
 
 
 def listen(service: Service, socket: Path, group: str | None = None) -> grpc.Server:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from fl_client.app import app
 from fl_core.bundle import check_bundle
 from fl_core.flower_private.supernode import run_superexec
+from fl_core.structured_log import start_logging
 
 if __name__ == "__main__":
+    start_logging()
     run_superexec(app, check_bundle)

@@ -10,7 +10,9 @@ import sys
 
 from fl_client.resident.place import PlaceFile
 from fl_core.flower_private.supernode import run_supernode
+from fl_core.structured_log import start_logging
 
 if __name__ == "__main__":
+    start_logging()
     superexec = [sys.executable, "-m", "fl_client.resident.superexec"]
     run_supernode(superexec, lambda folder: PlaceFile(folder / "place.json"))

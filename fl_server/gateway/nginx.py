@@ -39,6 +39,16 @@ IN_MEMORY_BYTES = 1024 * 1024
 CUT_OFF_S = 45
 """After a reload, and after so long on one connection, connections end; shorter than the 60 s a revocation may take."""
 
+SLOTS = 4096
+"""Connections that nginx holds, those to the SuperLink and the service among them."""
+REQUESTS_OF_ADDRESS = SLOTS // 4
+"""Requests that one address may have open at once: many devices may stand behind it, and others find room beside them.
+
+An idle connection has none, and nginx closes idle ones when it runs out.
+"""
+REQUESTS_OF_DEVICE = 32
+"""What a board's forwarder can have open; its SuperNode has four: two parts of a message, a question, a heartbeat."""
+
 _WORKER_USER = "www-data"  # Debian's, where nginx is started by root
 
 
@@ -55,6 +65,7 @@ class GatewaySettings:
     superlink: str
     host: str = "0.0.0.0"
     max_body_bytes: int = MAX_BODY_BYTES
+    requests_of_address: int = REQUESTS_OF_ADDRESS
 
 
 def write_nginx_conf(root: Path, settings: GatewaySettings) -> Path:
@@ -119,7 +130,7 @@ pid {files.nginx_pid};
 worker_processes 1;
 worker_rlimit_nofile 8192;
 worker_shutdown_timeout {CUT_OFF_S}s;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {SLOTS}; }}
 
 http {{
     access_log off;
@@ -130,8 +141,12 @@ http {{
     limit_req_zone $binary_remote_addr zone=sign:1m rate=10r/s;
     limit_req_zone $binary_remote_addr zone=ask:1m rate=50r/s;
     limit_req_status 429;
+    limit_conn_zone $binary_remote_addr zone=address:1m;
+    limit_conn_zone $device zone=device:1m;
+    limit_conn_status 503;
     map $http_content_encoding $encoded {{ default 1; "" 0; identity 0; }}
     map $ssl_client_verify $certificate {{ default ""; SUCCESS $ssl_client_escaped_cert; }}
+    map $ssl_client_verify $device {{ default ""; SUCCESS $ssl_client_fingerprint; }}
 
     upstream superlink {{ server {behind[1]}; keepalive 32; }}
     upstream service {{ server 127.0.0.1:{settings.service_port}; keepalive 16; keepalive_timeout 30s; }}
@@ -159,6 +174,9 @@ http {{
         lingering_close off;
         reset_timedout_connection on;
 
+        limit_conn address {settings.requests_of_address};
+        limit_conn device {REQUESTS_OF_DEVICE};
+
         proxy_http_version 1.1;
         proxy_connect_timeout 5s;
         proxy_next_upstream off;
@@ -170,6 +188,7 @@ http {{
         error_page 413 =413 @large;
         error_page 429 =429 @fast;
         error_page 495 496 =401 @certificate;
+        error_page 503 @busy;
         error_page 500 502 504 =503 @away;
         location @bad {{ return 400 '{{"code": 400, "detail": "the gateway cannot read this request"}}'; }}
         location @denied {{ return 403 '{{"code": 403, "detail": "the gateway does not pass this method"}}'; }}
@@ -177,6 +196,7 @@ http {{
         location @large {{ return 413 '{{"code": 413, "detail": "more than {settings.max_body_bytes} bytes"}}'; }}
         location @fast {{ return 429 '{{"code": 429, "detail": "too many requests from this address"}}'; }}
         location @certificate {{ return 401 '{{"code": 401, "detail": "certificate refused: $ssl_client_verify"}}'; }}
+        location @busy {{ return 503 '{{"code": 503, "detail": "too many requests at once from here"}}'; }}
         location @away {{ return 503 '{{"code": 503, "detail": "the server is not ready"}}'; }}
         location @refused {{ return 401 '{{"code": 401, "detail": "$refusal"}}'; }}
 

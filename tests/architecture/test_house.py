@@ -135,6 +135,18 @@ def test_no_file_names_a_package_index_or_a_path_of_one_machine() -> None:
     assert found == []
 
 
+def test_every_benchmark_is_in_the_table_of_benchmarks() -> None:
+    table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    scripts = [
+        path.name
+        for path in (ROOT / "benchmarks").glob("*.py")
+        for node in tree_of(path).body
+        if isinstance(node, ast.FunctionDef) and node.name == "main" and not node.decorator_list
+    ]
+    assert "faults.py" in scripts
+    assert [name for name in sorted(scripts) if f"| `python benchmarks/{name}" not in table] == []
+
+
 def test_every_constraint_is_one_exact_version() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import http.client
 import json
 import os
 import socket
@@ -14,17 +15,18 @@ import ssl
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 
 from fl_client.device.identity import Identity, ask_status, enrol
 from fl_core.errors import IdentityError
-from fl_core.identity import ENROL_PATH
+from fl_core.identity import CA_PATH, ENROL_PATH
 from fl_server.gateway.authority import Authority, init_authority
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
+from fl_server.gateway.nginx import REQUESTS_OF_DEVICE
 from fl_server.gateway.operate import approve_device, create_token, list_devices, revoke_device
 from support.gateway import (
     RunningGateway,
@@ -246,6 +248,54 @@ def test_the_gateway_runs_as_an_unprivileged_user() -> None:
             connection = connect(gateway, identity)
             assert fleet_call(connection, identity, bytes(6_000_000)) == (200, "")
             connection.close()
+
+
+def open_requests(
+    stack: ExitStack, gateway: RunningGateway, count: int, identity: Identity | None = None
+) -> list[http.client.HTTPSConnection]:
+    """Requests whose bodies never end; each is open once this returns, or was refused."""
+    path = "/v1/fleet/push-object" if identity else CA_PATH
+    opened = []
+    for _ in range(count):
+        connection = stack.enter_context(closing(connect(gateway, identity)))
+        connection.putrequest("POST" if identity else "GET", path)
+        for name, value in {**node_headers(identity), "Content-Length": "1000"}.items():
+            connection.putheader(name, value)
+        connection.endheaders(b"x")
+        opened.append(connection)
+    return opened
+
+
+def assert_only_the_last_is_refused(opened: list[http.client.HTTPSConnection]) -> None:
+    response = opened[-1].getresponse()
+    assert (response.status, json.loads(response.read())["detail"]) == (503, "too many requests at once from here")
+    opened[-2].sock.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        opened[-2].getresponse()
+
+
+def test_bodies_that_drip_in_from_one_address_leave_room_for_other_addresses(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, requests_of_address=8) as gateway, ExitStack() as stack:
+        opened = open_requests(stack, gateway, 9)
+        assert_only_the_last_is_refused(opened)
+        context = client_context(gateway.root)
+        elsewhere = ("127.0.0.2", 0)
+        other = http.client.HTTPSConnection(
+            "localhost", gateway.port, timeout=15, source_address=elsewhere, context=context
+        )
+        with closing(other):
+            other.request("GET", CA_PATH)
+            assert other.getresponse().status == 200
+
+
+def test_a_device_with_too_many_open_requests_is_told_to_wait_and_no_other_device_is(
+    gateway: RunningGateway, steady: Identity, board: Identity
+) -> None:
+    with ExitStack() as stack:
+        opened = open_requests(stack, gateway, REQUESTS_OF_DEVICE + 1, board)
+        assert_only_the_last_is_refused(opened)
+        connection = stack.enter_context(closing(connect(gateway, steady)))
+        assert fleet_call(connection, steady) == (200, "")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -22,9 +23,11 @@ from fl_client.resident.serve import held, open_trainer
 from fl_client.trainer import Trainer
 from fl_core.errors import ConfigError, LedgerError, PolicyError, TrainerError, WireError
 from fl_core.privacy.ledger import Ledger
+from fl_core.structured_log import FORMAT_VARIABLE
 from fl_core.types import RoundPlan, Tensors
 from fl_server.setup import Setup
 from simulation.world import seeded_noise, simulated_policy
+from support import boards
 from support.boards import CLIENT, make_home, trainer_process
 
 Ask = Callable[..., tuple[RoundPlan, Tensors]]
@@ -133,6 +136,35 @@ def test_an_unexpected_error_keeps_its_text_on_the_device(running, ask):
     assert secret not in str(caught.value)
     assert secret in (running / "trainer.log").read_text()
     assert reach(running).info().client_id == CLIENT  # and the trainer lives on
+
+
+def test_every_line_of_a_trainer_that_logs_json_is_an_object_with_the_round_and_client_it_is_of(
+    tmp_path, ask, monkeypatch
+):
+    monkeypatch.setitem(boards.ENVIRONMENT, FORMAT_VARIABLE, "json")
+    home = make_home(tmp_path / "b")
+    plan, model = ask(round=2)
+    with trainer_process(home):
+        trainer = reach(home)
+        trainer.info()
+        assert trainer.train(plan, model)
+        with pytest.raises(PolicyError):
+            trainer.train(replace(plan, round=3, task_id="code", training={"strategy": {"factory": "evil:net"}}), model)
+        with pytest.raises(TrainerError):
+            trainer.train(replace(plan, round=4, task_id="broken", training={"clients": "secret"}), model)
+    lines = [json.loads(line) for line in (home / "trainer.log").read_text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    told = [(line["level"], line["run"], line["round"], line["client_id"]) for line in lines if "round" in line]
+    assert told == [(level, plan.run, n, CLIENT) for level, n in (("INFO", 2), ("WARNING", 3), ("ERROR", 4))]
+
+
+def test_a_trainer_that_cannot_start_says_so_in_json_where_it_logs_json(tmp_path, monkeypatch):
+    monkeypatch.setitem(boards.ENVIRONMENT, FORMAT_VARIABLE, "json")
+    with pytest.raises(TrainerError), trainer_process(make_home(tmp_path / "b", policy=None)):
+        pass
+    (line,) = map(json.loads, (tmp_path / "b" / "trainer.log").read_text().splitlines())
+    assert line["level"] == "ERROR"
+    assert "policy.json" in line["message"]
 
 
 def test_the_socket_is_open_to_user_and_group_alone(running):

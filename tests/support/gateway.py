@@ -29,7 +29,7 @@ from fl_client.device.identity import Identity
 from fl_client.device.keys import node_key_of
 from fl_core.identity import node_key_pem
 from fl_server.gateway.authority import init_authority
-from fl_server.gateway.nginx import GatewaySettings, nginx_command, write_nginx_conf
+from fl_server.gateway.nginx import REQUESTS_OF_ADDRESS, GatewaySettings, nginx_command, write_nginx_conf
 from fl_server.gateway.service import service_command
 
 START_S = 90.0
@@ -136,7 +136,11 @@ class RunningGateway:
 
 @contextmanager
 def running_gateway(
-    root: Path, superlink: str | None = None, max_body_bytes: int = 8_000_000, uid: int | None = None
+    root: Path,
+    superlink: str | None = None,
+    max_body_bytes: int = 8_000_000,
+    uid: int | None = None,
+    requests_of_address: int = REQUESTS_OF_ADDRESS,
 ) -> Iterator[RunningGateway]:
     """Authority, service and nginx under ``root``, before a recording upstream unless ``superlink`` is given.
 
@@ -148,7 +152,9 @@ def running_gateway(
         behind = superlink or f"http://127.0.0.1:{upstream.port}"
         with _acting_as(uid):
             init_authority(root, ["gateway.example"], datetime.datetime.now(datetime.timezone.utc))
-            write_nginx_conf(root, GatewaySettings(port, service_port, behind, "127.0.0.1", max_body_bytes))
+            write_nginx_conf(
+                root, GatewaySettings(port, service_port, behind, "127.0.0.1", max_body_bytes, requests_of_address)
+            )
         service = stack.enter_context(running(service_command(root, service_port), service_port))
         nginx = stack.enter_context(running(nginx_command(root), port, uid))
         yield RunningGateway(root, port, service_port, upstream, nginx, service)

@@ -11,6 +11,7 @@ import pytest
 
 from fl_client.device.service import SECRET, UNITS, Installation, install, units
 from fl_core.errors import ConfigError
+from fl_core.structured_log import FORMAT_VARIABLE, LogFormat
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
@@ -40,6 +41,11 @@ def test_what_a_server_sends_runs_as_a_user_that_sees_neither_data_nor_keys():
         assert fields(text, "NoNewPrivileges") == ["yes"]
         assert fields(text, "ProtectSystem") == ["strict"]
         assert fields(text, "CapabilityBoundingSet") == [""]
+
+
+def test_every_unit_logs_as_the_installation_says():
+    for text in units(Installation(log_format=LogFormat.JSON)).values():
+        assert f"{FORMAT_VARIABLE}=json" in " ".join(fields(text, "Environment")).split()
 
 
 def test_a_second_installation_keeps_the_secret_that_nobody_else_can_read(tmp_path):
