@@ -5,13 +5,14 @@
 Server, gateway and three devices are real processes on loopback, with TLS and certificates; each kill is SIGKILL.
 Beside the kills: a network that stalls for 40 s, a proxy that accepts and drops for as long, a server that is gone for
 20 min, a full disk, a clock that is an hour wrong, a client that sends NaN.
+``--lost-hours 72`` puts the wall clocks of all processes forward by so much while the server is gone: for certificates
+and time stamps it was away for days.
 Results are written as they come, to ``results.jsonl`` in the folder; a second call goes on where the first one ended.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -22,14 +23,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
+from fault_outcomes import Losses, Outcome, keep_outcome, read_outcomes, tables_of
 from harm import KILLS, OTHERS, Harm, Scene, Watch
-from kill_phases import PHASES, phase_of, schedule_of
-from printing import Figures, show
+from kill_phases import phase_of, schedule_of
+from later import LaterClock
+from printing import show
 
 from fl_core.command import errors_as_lines
 from fl_core.config import load_config
@@ -39,7 +43,6 @@ from fl_core.privacy.ledger_db import LedgerDb
 from fl_server.checkpoint import load_checkpoint
 from fl_server.deploy.home import Home
 from fl_server.deploy.orders import stop_run, want_run
-from fl_server.report.show import ABSENT
 from simulation.federation import Federation, federation_up
 
 PEOPLE = ("person-01", "person-02", "person-03")
@@ -47,38 +50,6 @@ RECOVERY_S = 300.0
 """After so long a fault counts as not recovered from."""
 UNDISTURBED = 3
 """Rounds before the first fault, which show how long a round takes."""
-RESULTS = "results.jsonl"
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What must never happen; each is counted over the whole run so far."""
-
-    rounds_lost: int = 0
-    """Rounds taken back after their checkpoint, left out, or closed with fewer updates than their quorum."""
-    double_counts: int = 0
-    """Updates of one client that one round counted more than once."""
-    ledger_under: int = 0
-    """Tasks whose update was summed and that the ledger of their device does not know."""
-
-    def __sub__(self, other: Losses) -> Losses:
-        mine, theirs = asdict(self), asdict(other)
-        return Losses(**{name: mine[name] - theirs[name] for name in mine})
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One fault and what came of it."""
-
-    fault: str
-    person: str
-    phase: str
-    """What the round was doing for that person's board; empty where the moment was any."""
-    phase_s: float
-    """Seconds since the start of the round that was open."""
-    recovery_s: float | None
-    """Until a round that began afterwards has ended with every device's update; None where that did not come."""
-    losses: Losses
 
 
 class Run:
@@ -143,6 +114,7 @@ def survive(
     seed: int,
     say: Callable[[str], None],
     keep: Callable[[Outcome], None],
+    pass_lost_time: Callable[[float], None] = time.sleep,
 ) -> list[float]:
     """Bring a federation up and let each fault of ``schedule`` happen to a run; gives seconds of undisturbed rounds.
 
@@ -152,6 +124,7 @@ def survive(
         seed: of the phases, and of whose board it is.
         say: takes one line a step.
         keep: takes each outcome as soon as it is known.
+        pass_lost_time: how the time of a lost server passes.
 
     Raises:
         StonecropError: the federation does not come up.
@@ -161,7 +134,7 @@ def survive(
     with federation_up(federation, say) as live:
         home = Home.open(federation.server)
         run = Run(federation, want_run(home, load_config(federation.config, federation.overrides), overwrite=False))
-        scene = Scene(live, run.watch, draw)
+        scene = Scene(live, run.watch, draw, pass_lost_time)
         scene.wait(lambda: len(run.full_rounds()) >= UNDISTURBED, "undisturbed rounds", RECOVERY_S)
         undisturbed = [float(event["seconds"]) for event in run.full_rounds()]
         for name, phase in schedule:
@@ -239,51 +212,13 @@ def left_of(plan: Sequence[tuple[str, str]], done: Sequence[tuple[str, str]]) ->
     return left
 
 
-def read_outcomes(path: Path) -> list[Outcome]:
-    """What earlier calls have found.
-
-    Raises:
-        ConfigError: they did not say in which phase a kill came.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    plain = [json.loads(line) for line in lines]
-    if any("phase" not in fields for fields in plain):
-        raise ConfigError(f"{path}: expected the phase of each kill, found lines without; name another --folder")
-    return [Outcome(**{**fields, "losses": Losses(**fields["losses"])}) for fields in plain]
-
-
-def tables_of(outcomes: Sequence[Outcome], undisturbed_s: Sequence[float]) -> list[Figures]:
-    """The outcomes by fault, and the kills by the phase in which they came."""
-    by_fault = {name: [each for each in outcomes if each.fault == name] for name in (*KILLS, *OTHERS)}
-    by_phase = {name: [each for each in outcomes if each.phase == name] for name in PHASES}
-    notes = (f"a round without a fault: median {statistics.median(undisturbed_s):.1f} s",) if undisturbed_s else ()
-    title = "Until a round that began afterwards has ended with every device's update"
-    return [
-        _table(title, "fault", {**by_fault, "all": outcomes}, notes),
-        _table("Kills, by what the round was doing for the board", "phase", by_phase, ()),
-    ]
-
-
-def _table(title: str, what: str, groups: Mapping[str, Sequence[Outcome]], notes: tuple[str, ...]) -> Figures:
-    rows = []
-    for name, some in groups.items():
-        if not some:
-            continue
-        times = sorted(each.recovery_s for each in some if each.recovery_s is not None)
-        lost = [sum(getattr(each.losses, field) for each in some) for field in Losses.__dataclass_fields__]
-        slow = (f"{statistics.median(times):.1f}", f"{times[-1]:.1f}") if times else (ABSENT, ABSENT)
-        recovered = f"{len(times)} of {len(some)}"
-        rows.append((name, recovered, *map(str, lost), *slow))
-    columns = (what, "recovered", "rounds lost", "double counts", "ledger under", "median s", "longest s")
-    return Figures(title, columns, tuple(rows), notes)
-
-
 def main() -> int:
     """The command; exits with 1 when a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--only", action="append", default=[], metavar="FAULT", help="this one; may be repeated")
     parser.add_argument("--folder", type=Path, default=Path("runs/faults"))
+    parser.add_argument("--lost-hours", type=int, default=0, help="of the wall clock, while the server is lost")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--markdown", action="store_true")
     given = parser.parse_args()
@@ -292,20 +227,22 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder = given.folder.resolve()
     with errors_as_lines("interrupted; everything was taken down, and the same command goes on"):
-        outcomes = read_outcomes(folder / RESULTS)
+        outcomes = read_outcomes(folder)
         schedule = left_of(plan_of(given.kills, given.only), [(each.fault, each.phase) for each in outcomes])
         federation = write_config(folder, rounds=50 + 20 * len(schedule))
 
         def keep(outcome: Outcome) -> None:
             outcomes.append(outcome)
-            with (folder / RESULTS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(outcome)) + "\n")
+            keep_outcome(folder, outcome)
 
-        undisturbed = (
-            survive(federation, schedule, given.seed + len(outcomes), lambda line: print(line, file=sys.stderr), keep)
-            if schedule
-            else []
-        )
+        def say(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        pass_lost_time: Callable[[float], None] = time.sleep
+        if given.lost_hours:
+            pass_lost_time = partial(LaterClock(folder).pass_time, hours=given.lost_hours)
+        seed = given.seed + len(outcomes)
+        undisturbed = survive(federation, schedule, seed, say, keep, pass_lost_time) if schedule else []
     show(tables_of(outcomes, undisturbed), given.markdown)
     broken = any(each.recovery_s is None or any(asdict(each.losses).values()) for each in outcomes)
     return 1 if broken else 0

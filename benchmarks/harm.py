@@ -58,6 +58,8 @@ class Scene:
     live: Live
     watch: Watch
     draw: random.Random
+    pass_lost_time: Callable[[float], None] = time.sleep
+    """How the time of a lost server passes."""
 
     def wait(self, holds: Callable[[], object], what: str, limit_s: float = APPEAR_S) -> None:
         """Until ``holds``.
@@ -133,7 +135,7 @@ def lose_server(scene: Scene, person: str) -> float:
     trainers = {each: scene.board_pid(each, "fl_client.resident") for each in scene.live.boards}
     _kill(scene.live.up_pid)
     end(found.pid for found in processes_of_server(scene.live.federation))
-    time.sleep(LOST_S)
+    scene.pass_lost_time(LOST_S)
     scene.live.start_server()
     for each, pid in trainers.items():
         if scene.board_pid(each, "fl_client.resident") != pid:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faults import KILLS, OTHERS, PEOPLE, RESULTS, Losses, Run, left_of, plan_of, read_outcomes, write_config
+from fault_outcomes import RESULTS, Losses, read_outcomes
+from faults import KILLS, OTHERS, PEOPLE, Run, left_of, plan_of, write_config
 from kill_phases import ASKED, CLOSING, OTHERS_WORK, PHASES, REPLY, TRAINING, WITH_SHELL, phase_of
 
 from fl_core.errors import ConfigError
@@ -92,7 +93,7 @@ def test_every_kill_comes_in_every_phase_that_it_can_come_in() -> None:
 def test_results_without_phases_are_refused(tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text('{"fault": "up", "person": "person-01", "phase_s": 1.0, "losses": {}}\n')
     with pytest.raises(ConfigError, match="expected the phase of each kill"):
-        read_outcomes(tmp_path / RESULTS)
+        read_outcomes(tmp_path)
 
 
 def test_the_phases_of_a_round_follow_each_other(tmp_path: Path) -> None:
