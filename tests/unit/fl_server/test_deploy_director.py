@@ -5,19 +5,18 @@ from __future__ import annotations
 import errno
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import toy
 
-from fl_core.config import load_config, to_yaml
+from fl_core.config import load_config
 from fl_core.errors import ConfigError, RoundError, RunFolderError
 from fl_core.runlog import run_lock, write_atomic
 from fl_server import app
 from fl_server.deploy import director as module
 from fl_server.deploy.control import Control
 from fl_server.deploy.director import Director, is_locked
-from fl_server.deploy.home import Failure, Home, Settings
+from fl_server.deploy.home import Failure, Home
 from fl_server.deploy.orders import want_again, want_run
 from support.synthetic_run import write_run
 
@@ -47,15 +46,6 @@ class OwnControl:
     def _refuse(self) -> None:
         if self.refuses is not None:
             raise self.refuses
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path, Settings())
-    home.save()
-    write_atomic(home.runs / "toy" / "config.yaml", to_yaml(toy.config(tmp_path)).encode())
-    home.want("toy")
-    return home
 
 
 @pytest.fixture(autouse=True)

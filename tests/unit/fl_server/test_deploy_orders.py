@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 
 import pytest
 import toy
 
-from fl_core.config import to_yaml
 from fl_core.errors import ConfigError, RunFolderError
-from fl_core.runlog import run_lock, write_atomic
+from fl_core.runlog import run_lock
 from fl_server.deploy import up
-from fl_server.deploy.home import Home, Settings
+from fl_server.deploy.home import Home
 from fl_server.deploy.orders import want_run
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path, Settings())
-    home.save()
-    write_atomic(home.runs / "toy" / "config.yaml", to_yaml(toy.config(tmp_path)).encode())
-    home.want("toy")
-    return home
 
 
 def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
