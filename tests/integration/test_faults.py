@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults import RESULTS, Losses, read_outcomes
+from fault_outcomes import Losses, read_outcomes
 
 from support.gateway import needs_nginx
 
@@ -32,7 +32,7 @@ def test_faults_cost_no_round_and_nothing_is_counted_wrong(faults: tuple[str, ..
         command, cwd=ROOT, capture_output=True, text=True, timeout=900, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    outcomes = read_outcomes(tmp_path / RESULTS)
+    outcomes = read_outcomes(tmp_path)
     assert [outcome.fault for outcome in outcomes] == list(faults)
     assert all(outcome.recovery_s is not None and outcome.losses == Losses() for outcome in outcomes)
     running = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
