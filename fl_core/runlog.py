@@ -174,6 +174,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(value, indent=2, allow_nan=False, default=_scalar) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What ``write_json`` wrote; None where there is no file, or no longer."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
 def round_time(seconds: float) -> float:
     """A time to the millisecond."""
     return round(seconds, 3)

@@ -66,8 +66,7 @@ class Roster:
             if not (too_few or asked) or late_s >= (PATIENCE_S if asked and too_few else 0.0):
                 break
             self._mail.wait(ends_s if late_s < 0 else ends_s + PATIENCE_S)
-        enough(len(nodes), at_least, deadline_s)
-        return nodes
+        return self._enough(nodes, at_least, deadline_s)
 
     def wait_for(self, at_least: int, deadline_s: float) -> Nodes:
         """Before a round: who is there now; when that is fewer than ``at_least``, with the first to come.
@@ -80,8 +79,7 @@ class Roster:
         while len(nodes) < at_least and self._mail.clock.now_s() < ends_s:
             self._mail.wait(ends_s)
             nodes = self.look()
-        enough(len(nodes), at_least, deadline_s)
-        return nodes
+        return self._enough(nodes, at_least, deadline_s)
 
     def look(self, first: bool = False) -> Nodes:
         """Everyone who is online and has said who it is, one node a client; waits for nobody.
@@ -108,6 +106,14 @@ class Roster:
         for _, (client_id, reason) in sorted(self._impostors.items()):
             log.append("client_rejected", round, client_id=client_id, reason=reason)
 
+    def _enough(self, nodes: Nodes, at_least: int, deadline_s: float) -> Nodes:
+        """These nodes where they are enough; else the log says who was left out, for no round is going to."""
+        if len(nodes) < at_least:
+            for _, reason in self._impostors.values():
+                logger.warning("%s", reason)
+        enough(len(nodes), at_least, deadline_s)
+        return nodes
+
     def _learn(self, node_id: int, info: ClientInfo) -> None:
         self._known.pop(node_id, None)
         if self._enrolled is not None:
@@ -117,7 +123,6 @@ class Roster:
             if name != info.client_id:
                 reason = f"node {node_id}: expected client_id {name!r}, as enrolled, got {info.client_id!r}"
                 self._impostors[node_id] = (name, reason)
-                logger.warning("%s", reason)
                 return
         # The newest node of a client comes last: a board that was set up again has another node id.
         self._known[node_id] = info

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fl_core.errors import RoundError, RunFolderError
-from fl_core.runlog import is_finished, write_json
+from fl_core.runlog import is_finished, read_json, write_json
 from fl_server.deploy.control import UNDER_WAY, Control
-from fl_server.deploy.home import Failure, Home, read_json
+from fl_server.deploy.home import Failure, Home
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ and what was wanted outlives every process.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from fl_core.errors import ConfigError, RunFolderError
-from fl_core.runlog import write_atomic, write_json
+from fl_core.runlog import read_json, write_atomic, write_json
 
 HOME_VARIABLE = "STONECROP_SERVER"
 """Environment variable in which ``up`` tells the ServerApp where the server's folder is."""
@@ -56,14 +55,6 @@ class Settings:
                 raise ValueError(f"{name}: expected 1 to 65535, got {port}")
         if len(set(ports.values())) != len(ports):
             raise ValueError(f"ports: expected all different, got {ports}")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What ``write_json`` wrote; None where there is no file, or no longer."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ the drawings from ``charts``, the words on privacy from ``privacy_words``; the t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from fl_core.runlog import Event, read_events, write_atomic
+from fl_core.runlog import Event, read_events, read_json, write_atomic
 from fl_server.report import privacy_words, series, timeline
 from fl_server.report.charts import Bar, Format, Style, bar_chart, column_chart, line_chart, time_axis
 from fl_server.report.show import as_bytes, as_metric, as_plain, as_seconds, as_share
@@ -57,7 +56,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
     beside = {folder.name: list(read_events(folder)) for folder in beside_folders(run_dir)}
     start = series.start_of(events)
     show = as_metric(series.metric_name(events))
-    summary = _saved_summary(run_dir) or summarize(events, series.seconds(events), 0.0)
+    summary = read_json(run_dir / "summary.json") or summarize(events, series.seconds(events), 0.0)
     clients = series.client_accuracies(events)
     config = run_dir / "config.yaml"
     return {
@@ -198,8 +197,3 @@ def _run_rows(
     """This run and every run beside it, for the table that compares them."""
     others = [summarize(others, series.seconds(others), 0.0) | {"name": name} for name, others in beside.items()]
     return [summarize(events, summary["seconds"], 0.0) | {"name": summary["name"]}, *others]
-
-
-def _saved_summary(run_dir: Path) -> dict[str, Any] | None:
-    path = run_dir / "summary.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

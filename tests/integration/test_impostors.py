@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import toy
-from flwr.app import Context, Message
 
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
@@ -23,12 +23,8 @@ def federate(out: Path, nodes: dict[int, str], enrolled: dict[int, str], **secti
     config = toy.config(out, **sections)
     federation = toy.data()
     app = client_app(build_trainer(config, federation, out))
-
-    def answer(message: Message, context: Context) -> Message | None:
-        return run_app(app, message, context)
-
     log = RunLog(out, config.run.name)
-    grid = InProcessGrid(nodes, answer)
+    grid = InProcessGrid(nodes, partial(run_app, app))
     run_rounds(grid, Setup.of(config, federation), out, log, enrolled=lambda: enrolled)
     log.close()
     checkpoint = load_checkpoint(out / "checkpoint")
