@@ -22,7 +22,7 @@ quickstart: $(VENV)/.run ## Simulate real people's smartwatches, with and withou
 
 federation: $(VENV)/.run ## Run the same as real processes: server, gateway and three devices on this machine, with TLS
 	@command -v nginx /usr/sbin/nginx >/dev/null || { echo "expected nginx; install it: apt install nginx-light"; exit 1; }
-	@$(BIN)/python -m simulation.federation
+	@$(BIN)/python -m simulation.local_fleet
 
 test: $(VENV)/.dev ## Run the tests (some minutes)
 	@$(BIN)/python -m pytest -n $(CPUS)

@@ -22,8 +22,8 @@ from paired import Difference, difference
 from printing import Figures, as_points, show
 from rich.console import Console
 
-from fl_core.assemble import federation_of
 from fl_core.config import load_config
+from fl_core.config.federation import federation_of
 from fl_server.report.show import ABSENT
 
 CONFIG_OF: Mapping[str, tuple[str, tuple[str, ...]]] = {

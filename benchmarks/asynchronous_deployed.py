@@ -25,15 +25,15 @@ from experiments import CONFIGS
 from harm import Watch
 from printing import Figures, show
 
-from fl_core.command import errors_as_lines
 from fl_core.config import Config, to_plain
 from fl_core.errors import RoundError
+from fl_core.process.command import errors_as_lines
 from fl_core.runlog import read_events
-from fl_server.deploy.home import Home
-from fl_server.deploy.orders import stop_run, want_run
+from fl_server.deploy.home import ServerHome
+from fl_server.deploy.operations import stop_run, want_run
 from fl_server.report import series
 from fl_server.report.show import ABSENT
-from simulation.federation import Federation, federation_up
+from simulation.local_fleet import LocalFleet, federation_up
 
 SEED = 1
 PEOPLE = tuple(f"client-{number:02d}" for number in range(8))
@@ -77,7 +77,7 @@ def run_row(folder: Path, row: str, seconds: float, say: Callable[[str], None]) 
     federation = federation_of(folder, config)
     say(f"{row}: {seconds:g} s")
     with federation_up(federation, say):
-        home = Home.open(federation.server)
+        home = ServerHome.open(federation.server)
         run_dir = want_run(home, config, overwrite=False)
         watch, ends = Watch(run_dir), time.monotonic() + START_S
         while not watch.of_kind("round_started"):
@@ -113,7 +113,7 @@ def deployed(config: Config) -> Config:
     )
 
 
-def federation_of(folder: Path, config: Config) -> Federation:
+def federation_of(folder: Path, config: Config) -> LocalFleet:
     """Devices with the data of the config's clients, each with a trainer as slow as that client is on its clock."""
     folder.mkdir(parents=True, exist_ok=True)
     clock, plain = config.simulation, to_plain(config)
@@ -127,7 +127,7 @@ def federation_of(folder: Path, config: Config) -> Federation:
         flags[person] = ("--trainer-python", str(python))
     data = {"name": plain["data"]["name"], "partition": plain["data"]["partition"], "seed": config.run.seed}
     device = {"data": data, "threads": 1}
-    return Federation(folder / "federation", CONFIGS / "mnist_async.yaml", PEOPLE, (), device, flags)
+    return LocalFleet(folder / "federation", CONFIGS / "mnist_async.yaml", PEOPLE, (), device, flags)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,16 @@ from footprint import Board, at_rest, recorded, total
 from printing import Figures, show
 from stock_flower import stock_up
 
-from fl_client.resident.client import SocketTrainer
-from fl_core.assemble import trainable_tensors
-from fl_core.command import errors_as_lines
+from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.config import load_config
+from fl_core.models.weights import trainable_tensors
 from fl_core.privacy.policy import DevicePolicy
-from fl_server.checks import checked_setup
-from fl_server.deploy.home import Home
-from fl_server.deploy.orders import want_run
+from fl_core.process.command import errors_as_lines
+from fl_server.deploy.home import ServerHome
+from fl_server.deploy.operations import want_run
+from fl_server.plan.checks import checked_setup
 from fl_server.report.show import ABSENT
-from simulation.federation import Federation, federation_up
+from simulation.local_fleet import LocalFleet, federation_up
 
 MB = 1e6
 ROUNDS, LONGEST_S = 2, 900.0
@@ -112,12 +112,12 @@ TASKS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
 
 def ours(folder: Path, config: Path, data: Mapping[str, Any]) -> list[Board]:
     """A board of this project in each of ``STATES``."""
-    federation = Federation(folder, config, [CLIENT], (), {"data": dict(data)})
+    federation = LocalFleet(folder, config, [CLIENT], (), {"data": dict(data)})
     with federation_up(federation, lambda line: print(line, file=sys.stderr)) as live:
         board = live.boards[CLIENT]
         before = at_rest(board)
         with recorded(board) as recording:
-            run = want_run(Home.open(federation.server), load_config(config), overwrite=False)
+            run = want_run(ServerHome.open(federation.server), load_config(config), overwrite=False)
             _wait(lambda: (run / "summary.json").exists(), "a run")
         return [before, recording.peak(), at_rest(board)]
 
@@ -175,7 +175,7 @@ def trainer_up(home: Path) -> Iterator[psutil.Popen]:
     """The resident trainer of a home, without anything else of a board."""
     env = {**os.environ, "MALLOC_ARENA_MAX": "2"}
     with (home / "log").open("wb") as log:
-        words = [sys.executable, "-m", "fl_client.resident", "--home", str(home)]
+        words = [sys.executable, "-m", "fl_client.trainer", "--home", str(home)]
         process = psutil.Popen(words, env=env, stdout=log, stderr=log)
         try:
             yield process

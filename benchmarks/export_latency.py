@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from fl_core.export.make import synthetic_inputs
-from fl_core.export.onnx import OnnxExporter, open_session
+from fl_core.export.onnx.exporter import OnnxExporter, open_session
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.spec import QuantSpec

@@ -35,15 +35,15 @@ from kill_phases import phase_of, schedule_of
 from later import LaterClock
 from printing import show
 
-from fl_core.command import errors_as_lines
 from fl_core.config import load_config
 from fl_core.errors import ConfigError, RoundError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.ledger_db import LedgerDb
-from fl_server.checkpoint import load_checkpoint
-from fl_server.deploy.home import Home
-from fl_server.deploy.orders import stop_run, want_run
-from simulation.federation import Federation, federation_up
+from fl_core.process.command import errors_as_lines
+from fl_server.deploy.home import ServerHome
+from fl_server.deploy.operations import stop_run, want_run
+from fl_server.rounds.checkpoint import load_checkpoint
+from simulation.local_fleet import LocalFleet, federation_up
 
 PEOPLE = ("person-01", "person-02", "person-03")
 RECOVERY_S = 300.0
@@ -55,7 +55,7 @@ UNDISTURBED = 3
 class Run:
     """A run of the federation that is under way."""
 
-    def __init__(self, federation: Federation, run_dir: Path) -> None:
+    def __init__(self, federation: LocalFleet, run_dir: Path) -> None:
         self.watch = Watch(run_dir)
         self._federation = federation
         self._run_dir = run_dir
@@ -109,7 +109,7 @@ class Run:
 
 
 def survive(
-    federation: Federation,
+    federation: LocalFleet,
     schedule: Sequence[tuple[str, str]],
     seed: int,
     say: Callable[[str], None],
@@ -132,7 +132,7 @@ def survive(
     draw = random.Random(seed)
     faults: Mapping[str, Harm] = {**KILLS, **OTHERS}
     with federation_up(federation, say) as live:
-        home = Home.open(federation.server)
+        home = ServerHome.open(federation.server)
         run = Run(federation, want_run(home, load_config(federation.config, federation.overrides), overwrite=False))
         scene = Scene(live, run.watch, draw, pass_lost_time)
         scene.wait(lambda: len(run.full_rounds()) >= UNDISTURBED, "undisturbed rounds", RECOVERY_S)
@@ -170,7 +170,7 @@ def _one(run: Run, scene: Scene, name: str, harm: Harm, phase: str, round_s: flo
     return Outcome(name, person, phase, phase_s, recovery_s, run.losses() - before)
 
 
-def write_config(folder: Path, rounds: int) -> Federation:
+def write_config(folder: Path, rounds: int) -> LocalFleet:
     """What is run: as good as no data, some hundred steps of private training a round."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -184,7 +184,7 @@ def write_config(folder: Path, rounds: int) -> Federation:
     }
     (folder / "faults.yaml").write_text(yaml.safe_dump(config))
     device = {"data": {"factory": "round_overhead:data"}, "factories": ["round_overhead:model"], "threads": 1}
-    return Federation(folder / "federation", folder / "faults.yaml", PEOPLE, (), device)
+    return LocalFleet(folder / "federation", folder / "faults.yaml", PEOPLE, (), device)
 
 
 def plan_of(kills: int, only: Sequence[str]) -> list[tuple[str, str]]:

@@ -20,12 +20,12 @@ import psutil
 
 PARTS = {
     "fl_client.cli": "supervisor",
-    "fl_client.resident": "trainer",
+    "fl_client.trainer": "trainer",
     "nginx": "forwarder",
-    "fl_client.resident.supernode": "SuperNode",
+    "fl_client.board.supernode": "SuperNode",
     "flower-supernode": "SuperNode",
     "flower-superexec": "SuperExec",
-    "fl_client.resident.superexec": "SuperExec",
+    "fl_client.board.superexec": "SuperExec",
 }
 """Which part of a board a program, or a module, is."""
 _APP = "flwr-clientapp"

@@ -21,10 +21,10 @@ from pathlib import Path
 import psutil
 
 from fl_core.errors import RoundError
-from fl_core.processes import Found, end
+from fl_core.process.processes import Found, end
 from fl_core.runlog import Event
-from fl_server.deploy.follow import Follower
-from simulation.federation import Live, processes_of_board, processes_of_server
+from fl_server.watch.tail import Follower
+from simulation.local_fleet import Live, processes_of_board, processes_of_server
 
 STALL_S, LOST_S = 40.0, 1200.0
 APPEAR_S = 60.0
@@ -132,13 +132,13 @@ def kill_run(scene: Scene, person: str) -> float:
 
 def lose_server(scene: Scene, person: str) -> float:
     """The whole server is gone for long; every trainer stays, and every board finds the next server by itself."""
-    trainers = {each: scene.board_pid(each, "fl_client.resident") for each in scene.live.boards}
+    trainers = {each: scene.board_pid(each, "fl_client.trainer") for each in scene.live.boards}
     _kill(scene.live.up_pid)
     end(found.pid for found in processes_of_server(scene.live.federation))
     scene.pass_lost_time(LOST_S)
     scene.live.start_server()
     for each, pid in trainers.items():
-        if scene.board_pid(each, "fl_client.resident") != pid:
+        if scene.board_pid(each, "fl_client.trainer") != pid:
             raise RoundError(f"{each}: expected trainer {pid} to outlive {LOST_S:g} s alone, got another one")
     return time.monotonic()
 
@@ -189,7 +189,7 @@ def _cut_off(supervisor: int, processes: Sequence[int], port: int) -> float:
 
 def fill_disk(scene: Scene, person: str) -> float:
     """No file of the trainer may grow, as on a full disk, until a round has been over; then there is room again."""
-    trainer = psutil.Process(scene.board_pid(person, "fl_client.resident"))
+    trainer = psutil.Process(scene.board_pid(person, "fl_client.trainer"))
     before = len(scene.watch.of_kind("round_finished"))
     trainer.rlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     try:
@@ -238,9 +238,9 @@ KILLS: Mapping[str, Harm] = {
     "gateway": kill_of_server("nginx"),
     "enrolment": kill_of_server("fl_server.gateway.service"),
     "up": kill_up,
-    "SuperNode": kill_of_board("fl_client.resident.supernode"),
-    "SuperExec": kill_of_board("fl_client.resident.superexec"),
-    "trainer": kill_of_board("fl_client.resident"),
+    "SuperNode": kill_of_board("fl_client.board.supernode"),
+    "SuperExec": kill_of_board("fl_client.board.superexec"),
+    "trainer": kill_of_board("fl_client.trainer"),
     "shell": kill_of_board("flwr-clientapp"),
     "forwarder": kill_of_board("nginx"),
     "run": kill_run,

@@ -29,9 +29,9 @@ from harm import Watch
 from printing import Figures, show
 from server_scene import MB, Scene, Weight, python_path, scene, wait_for
 
-from fl_core.command import errors_as_lines
 from fl_core.config import load_config
-from fl_server.deploy.orders import stop_run, want_run
+from fl_core.process.command import errors_as_lines
+from fl_server.deploy.operations import stop_run, want_run
 from fl_server.report.show import ABSENT
 
 AWAY, SWAPPED = 0.2, 0.25

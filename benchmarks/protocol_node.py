@@ -60,13 +60,13 @@ from flwr.supercore.retry import exponential
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from fl_client.device.gateway_call import trusting
-from fl_client.device.identity import load_identity
-from fl_client.device.keys import node_key_of
+from fl_client.node.gateway_call import trusting
+from fl_client.node.identity import load_identity
+from fl_client.node.keys import node_key_of
 from fl_core import __version__, wire
 from fl_core.flower_private import set_message_id
 from fl_core.flower_private.supernode import BUSY_FOR_S, pause_s
-from fl_core.supervise import STEADY_S
+from fl_core.process.supervise import STEADY_S
 from fl_core.types import ClientInfo, ClientUpdate, Part
 from fl_core.update import encode_update
 from strategies.base import MODEL_PART

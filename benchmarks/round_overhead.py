@@ -25,8 +25,8 @@ from torch import nn
 from fl_core.data.federation import ClientData, Examples, Federation
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import read_events
-from simulation.federation import Federation as LocalFederation
-from simulation.federation import run_federation
+from simulation.local_fleet import LocalFleet as LocalFederation
+from simulation.local_fleet import run_federation
 
 SHAPE, EXAMPLES = (4,), 16
 

@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fl_core.config import Config, load_config, to_yaml
+from fl_core.files import write_atomic
 from fl_core.privacy.ledger import Ledger
-from fl_core.runlog import is_finished, write_atomic
+from fl_core.runlog import is_finished
 from fl_core.tree import digest
-from fl_server.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.preflight import preflight
 from simulation.run import resume
 

@@ -21,12 +21,12 @@ import psutil
 from harm import runs
 from protocol_node import home_of, nodes_up, open_table
 
-from fl_client.device.identity import enrol
+from fl_client.node.identity import enrol
 from fl_core.errors import RoundError
-from fl_core.processes import end, pss_bytes
-from fl_server.deploy.home import Home
+from fl_core.process.processes import end, pss_bytes
+from fl_server.deploy.home import ServerHome
 from fl_server.gateway.operate import create_token
-from simulation.federation import Federation, Live, processes_of_server
+from simulation.local_fleet import Live, LocalFleet, processes_of_server
 
 ENROL_EVERY_S = 0.12
 """Below the ten enrolments a second that the gateway allows one address."""
@@ -59,7 +59,7 @@ class Scene:
 
     def __init__(self, live: Live, folder: Path, table: Any) -> None:
         self.live = live
-        self.home = Home.open(live.federation.server)
+        self.home = ServerHome.open(live.federation.server)
         self.folder = folder
         self.table = table
 
@@ -121,7 +121,7 @@ def scene(folder: Path, nodes: int, processes: int, say: Callable[[str], None]) 
         RoundError: the server or a node does not come up.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    federation = Federation(folder, folder / "config.yaml", (), ())
+    federation = LocalFleet(folder, folder / "config.yaml", (), ())
     with ExitStack() as everything:
         everything.callback(lambda: end(found.pid for found in processes_of_server(federation)))
         live = Live(federation, everything)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-import fl_client.trainer
+import fl_client.trainer.task
 from fl_core.types import ClientUpdate
 from fl_core.update import encode_update
 
@@ -22,7 +22,7 @@ def encode_nan(update: ClientUpdate) -> bytes:
 
 
 if __name__ == "__main__":
-    from fl_client.resident.__main__ import main
+    from fl_client.trainer.__main__ import main
 
-    vars(fl_client.trainer)["encode_update"] = encode_nan
+    vars(fl_client.trainer.task)["encode_update"] = encode_nan
     sys.exit(main())

@@ -12,9 +12,9 @@ import sys
 import time
 from typing import Any
 
-import fl_client.resident.serve
-from fl_client.resident.local import LocalTrainer
-from fl_client.trainer import Trainer
+import fl_client.trainer.daemon
+from fl_client.trainer.in_process import LocalTrainer
+from fl_client.trainer.task import Trainer
 from fl_core.types import RoundPlan, Tensors
 
 
@@ -39,9 +39,9 @@ def slowed(trainer: Trainer, client_id: str, seconds: float) -> LocalTrainer:
 
 
 if __name__ == "__main__":
-    from fl_client.resident.__main__ import main
+    from fl_client.trainer.__main__ import main
 
     seconds = float(sys.argv.pop(1))
-    vars(fl_client.resident.serve)["Trainer"] = unprotected
-    vars(fl_client.resident.serve)["LocalTrainer"] = lambda trainer, client_id: slowed(trainer, client_id, seconds)
+    vars(fl_client.trainer.daemon)["Trainer"] = unprotected
+    vars(fl_client.trainer.daemon)["LocalTrainer"] = lambda trainer, client_id: slowed(trainer, client_id, seconds)
     sys.exit(main())

@@ -14,12 +14,12 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fl_client.app import answer, task_of
-from fl_client.resident.local import LocalTrainer
-from fl_client.resident.serve import secret_noise
-from fl_client.trainer import Trainer
+from fl_client.trainer.daemon import secret_noise
+from fl_client.trainer.in_process import LocalTrainer
+from fl_client.trainer.task import Trainer
 from fl_core import wire
-from fl_core.assemble import federation_of
 from fl_core.config import load_config
+from fl_core.config.federation import federation_of
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 

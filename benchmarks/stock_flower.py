@@ -20,11 +20,11 @@ from flwr.serverapp import Grid, ServerApp
 
 import fl_core
 from fl_core import wire
-from fl_core.assemble import trainable_tensors
 from fl_core.config import load_config
+from fl_core.models.weights import trainable_tensors
 from fl_core.types import ClientInfo
-from fl_server.checks import checked_setup
-from simulation.federation import free_ports
+from fl_server.plan.checks import checked_setup
+from simulation.local_fleet import free_ports
 
 server = ServerApp()
 UP_S, ROUND_S = 120.0, 600.0

@@ -26,11 +26,11 @@ from printing import Figures, show
 from server_scene import MB, Scene, Weight, python_path, scene
 from torch import nn
 
-from fl_core.command import errors_as_lines
 from fl_core.config import load_config
 from fl_core.errors import RoundError
-from fl_core.processes import pss_bytes
-from fl_server.deploy.orders import stop_run, want_run
+from fl_core.process.command import errors_as_lines
+from fl_core.process.processes import pss_bytes
+from fl_server.deploy.operations import stop_run, want_run
 
 NODES, HIDDEN = 3, 1575
 ROUND_S = 600.0

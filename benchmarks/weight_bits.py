@@ -19,14 +19,15 @@ from experiments import LAST_ROUND_ONLY, Experiment, run_all
 from printing import Figures, as_points, show
 from rich.console import Console
 
-from fl_core.assemble import federation_of, load_tensors
 from fl_core.config import Config
+from fl_core.config.federation import federation_of
 from fl_core.config.load import from_plain
 from fl_core.errors import ExportError, RunFolderError
+from fl_core.models.weights import load_tensors
 from fl_core.runlog import RunLog
-from fl_server.checkpoint import load_checkpoint
-from fl_server.publish import publish
-from fl_server.setup import Setup
+from fl_server.plan.setup import Setup
+from fl_server.results.publish import publish
+from fl_server.rounds.checkpoint import load_checkpoint
 
 BITS = (8, 4, 3, 2)
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -13,9 +13,9 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_client.answers import Answers
-from fl_client.resident import SOCKET_KEY
-from fl_client.resident.client import SocketTrainer
+from fl_client.shell.protocol import SOCKET_KEY
+from fl_client.shell.socket_trainer import SocketTrainer
+from fl_client.shell.trainer_api import TrainerApi
 from fl_core import __version__, wire
 from fl_core.errors import ConfigError, PrivacyError, StonecropError
 from fl_core.types import RoundPlan, Tensors
@@ -25,7 +25,7 @@ _CLIENT_APP_RAISED = 2
 _MOST_DETAIL = 500
 """Characters of an error's text that travel in an error reply."""
 
-AnswersOf = Callable[[Context], Answers]
+AnswersOf = Callable[[Context], TrainerApi]
 
 
 def make_client_app(answers_of: AnswersOf) -> ClientApp:
@@ -74,7 +74,7 @@ def answer(message: Message, work: Callable[[], RecordDict]) -> Message:
         return Message(Error(_CLIENT_APP_RAISED, text), reply_to=message)
 
 
-def trainer_on_board(context: Context) -> Answers:
+def trainer_on_board(context: Context) -> TrainerApi:
     """The trainer behind the socket that the node's own config names; no run-config of a server can name another.
 
     Raises:

@@ -15,9 +15,9 @@ from typing import Annotated
 
 import typer
 
-from fl_core.command import EXIT_CODES, errors_as_lines
 from fl_core.errors import ConfigError
-from fl_core.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
+from fl_core.process.command import EXIT_CODES, errors_as_lines
+from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
 
 app = typer.Typer(
     name="fl-client",
@@ -59,8 +59,8 @@ def enrol(
 ) -> None:
     """Make this device known to a server: keys are made here, and a short certificate comes back for a token."""
     with errors_as_lines():
-        from fl_client.device.home import DEVICE_FILE, start_home
-        from fl_client.device.identity import enrol as enrol_device
+        from fl_client.home import DEVICE_FILE, start_home
+        from fl_client.node.identity import enrol as enrol_device
 
         folder = home.expanduser()
         text = sys.stdin.readline() if token == "-" else token
@@ -87,8 +87,8 @@ def run(
 ) -> None:
     """Take part until Ctrl-C: trainer, forwarder and SuperNode are kept up, whatever the network does."""
     with errors_as_lines():
-        from fl_client.device.home import open_home
-        from fl_client.resident.board import Ports, run_board
+        from fl_client.board.supervise import Ports, run_board
+        from fl_client.home import open_home
 
         start_logging(log_format)
         ports = Ports(forwarder_port, supernode_port, metrics_port)
@@ -106,7 +106,7 @@ def node(
 ) -> None:
     """Forwarder and SuperNode alone, for the system's service."""
     with errors_as_lines():
-        from fl_client.resident.board import Ports, run_node
+        from fl_client.board.supervise import Ports, run_node
 
         start_logging(log_format)
         run_node(home.expanduser(), Ports(forwarder_port, supernode_port), socket, secret)
@@ -116,7 +116,7 @@ def node(
 def probe(trainer_python: TrainerPython = Path(sys.executable), as_json: AsJson = False) -> None:
     """What this board is: memory, processor, accelerators, runtimes, sensors; and what it cannot do."""
     with errors_as_lines():
-        from fl_client.device.probe import probe as look
+        from fl_client.hardware.probe import probe as look
 
         board = look(python=str(trainer_python))
         if as_json:
@@ -138,8 +138,8 @@ def probe(trainer_python: TrainerPython = Path(sys.executable), as_json: AsJson 
 def ledger(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """What this device's data has spent of its privacy budget, in words."""
     with errors_as_lines():
-        from fl_client.device.home import open_home
-        from fl_client.device.spent import account_of, in_words
+        from fl_client.board.privacy_account import account_of, in_words
+        from fl_client.home import open_home
 
         account = account_of(open_home(home.expanduser()))
         typer.echo(json.dumps(asdict(account)) if as_json else in_words(account))
@@ -149,7 +149,7 @@ def ledger(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """What runs now: trainer, services, processes, memory."""
     with errors_as_lines():
-        from fl_client.device.now import in_words, status_of_board
+        from fl_client.board.status import in_words, status_of_board
 
         found = status_of_board(home.expanduser())
         typer.echo(json.dumps(found) if as_json else "\n".join(in_words(found)))
@@ -167,7 +167,7 @@ def install(
 ) -> None:
     """Write hardened systemd units and their users; print the paths."""
     with errors_as_lines():
-        from fl_client.device import service
+        from fl_client.board import services as service
 
         if start and system != Path("/"):
             raise ConfigError(f"service install: --start is for the running system, not for {system}")

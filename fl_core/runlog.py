@@ -7,19 +7,18 @@ last line only; ``open_log`` cuts it off, and resume cuts everything that came a
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from fl_core.errors import RunFolderError
+from fl_core.files import plain_scalar
 
 EVENTS_VERSION = 1
-LOCK_POLL_S = 0.1
 Visibility = Literal["public", "simulation"]
 Event = Mapping[str, Any]
 
@@ -83,7 +82,7 @@ class RunLog:
             "v": EVENTS_VERSION, "seq": self._seq, "time": round_time(time.time()), "run": self._run, "round": round,
             "kind": kind, "visibility": visibility, **fields,
         }  # fmt: skip
-        self._file.write(json.dumps(event, allow_nan=False, default=_scalar) + "\n")
+        self._file.write(json.dumps(event, allow_nan=False, default=plain_scalar) + "\n")
         self._file.flush()
         for listener in self._listeners:
             listener(event)
@@ -131,67 +130,9 @@ def is_finished(run_dir: Path) -> bool:
     return kind == "run_finished"
 
 
-@contextmanager
-def run_lock(
-    run_dir: Path, wait_s: float = 0.0, taken: str = "another process is at work on this run"
-) -> Iterator[None]:
-    """Hold a run folder for this process; the operating system lets go of it however the process ends.
-
-    Raises:
-        RunFolderError: another process holds it, and still did after ``wait_s``; in the words of ``taken``.
-    """
-    ends = time.monotonic() + wait_s
-    with (run_dir / ".lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= ends:
-                    raise RunFolderError(f"{run_dir}: {taken}") from None
-                time.sleep(LOCK_POLL_S)
-        yield
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a crash leaves the old or the new content, never a mixture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False, default=_scalar) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What ``write_json`` wrote; None where there is no file, or no longer."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-
-
 def round_time(seconds: float) -> float:
     """A time to the millisecond."""
     return round(seconds, 3)
-
-
-def _scalar(value: Any) -> Any:
-    """numpy scalars as Python's own."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"expected plain values in an event, got {type(value).__name__}")
 
 
 def _cut(path: Path, keep_seq: int | None) -> int:

@@ -20,22 +20,23 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fl_core.assemble import federation_of
-from fl_core.bounded_log import LOG_LIMIT_BYTES
 from fl_core.config import load_config
+from fl_core.config.federation import federation_of
 from fl_core.errors import StonecropError
+from fl_core.files import run_lock
 from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
-from fl_core.runlog import Event, RunLog, run_lock
-from fl_core.structured_log import logged_with, start_logging
-from fl_server.closing import Observer
+from fl_core.process.bounded_log import LOG_LIMIT_BYTES
+from fl_core.process.structured_log import logged_with, start_logging
+from fl_core.runlog import Event, RunLog
 from fl_server.deploy.control import Control
-from fl_server.deploy.home import Failure, Home
-from fl_server.preflight import check_deployed
+from fl_server.deploy.home import Failure, ServerHome
+from fl_server.nodes.members import Enrolled
+from fl_server.plan.forbidden import check_deployed
+from fl_server.plan.setup import Setup
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
-from fl_server.roster import Enrolled
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
+from fl_server.rounds.loop import run_rounds
+from fl_server.rounds.progress import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def _deployed_app() -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        home = Home.of_process(os.environ)
+        home = ServerHome.of_process(os.environ)
         log = home.logs / SERVERAPP_LOG
         start_logging(handler=RotatingFileHandler(log, maxBytes=LOG_LIMIT_BYTES, backupCount=1, encoding="utf-8"))
         look_again_soon()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fl_core.command import EXIT_CODES, errors_as_lines
-from fl_core.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
+from fl_core.process.command import EXIT_CODES, errors_as_lines
+from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
 from fl_server.gateway.commands import devices_app, token_app
 
 if TYPE_CHECKING:
-    from fl_server.deploy.home import Home
+    from fl_server.deploy.home import ServerHome
 
 app = typer.Typer(
     name="fl-server",
@@ -62,7 +62,7 @@ def init(
     with errors_as_lines():
         from fl_core.errors import ConfigError
         from fl_server.deploy.home import Settings
-        from fl_server.deploy.orders import make_home
+        from fl_server.deploy.operations import make_home
 
         try:
             settings = Settings(host, gateway_port, *loopback_ports)
@@ -79,7 +79,7 @@ def up(folder: ServerDir, as_json: AsJson = False, log_format: LogFormatOption =
     """Start SuperLink, gateway and health endpoint, keep them up, and go on with a run that was under way."""
     start_logging(log_format)
     with errors_as_lines():
-        from fl_server.deploy.home import Home
+        from fl_server.deploy.home import ServerHome
         from fl_server.deploy.up import keep_up
 
         stop = threading.Event()
@@ -94,7 +94,7 @@ def up(folder: ServerDir, as_json: AsJson = False, log_format: LogFormatOption =
             if as_json:
                 typer.echo(json.dumps({"says": line}))
 
-        keep_up(Home.open(folder), stop, say)
+        keep_up(ServerHome.open(folder), stop, say)
         say("down")
 
 
@@ -114,11 +114,11 @@ def run(
 ) -> None:
     """Run a config on the server's devices and show its progress. Ctrl-C leaves the run going."""
     with errors_as_lines("the run goes on; stop it with: fl-server stop DIR"):
-        from fl_server.checks import load_checked
-        from fl_server.deploy.home import Home
-        from fl_server.deploy.orders import want_run
+        from fl_server.deploy.home import ServerHome
+        from fl_server.deploy.operations import want_run
+        from fl_server.plan.checks import load_checked
 
-        home = Home.open(server or config.parent)
+        home = ServerHome.open(server or config.parent)
         _follow(home, want_run(home, load_checked(config, overrides or ()), overwrite), detach, as_json)
 
 
@@ -133,10 +133,10 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped or failed, from the last round that was finished."""
     with errors_as_lines("the run goes on; stop it with: fl-server stop DIR"):
-        from fl_server.deploy.home import Home
-        from fl_server.deploy.orders import want_again
+        from fl_server.deploy.home import ServerHome
+        from fl_server.deploy.operations import want_again
 
-        home = Home.open(folder)
+        home = ServerHome.open(folder)
         _follow(home, want_again(home, name), detach, as_json)
 
 
@@ -144,10 +144,10 @@ def resume(
 def status(folder: ServerDir, as_json: AsJson = False) -> None:
     """Show processes and devices, and of the newest run its rounds, clients, epsilon, and who was left out and why."""
     with errors_as_lines():
-        from fl_server.deploy.home import Home
+        from fl_server.deploy.home import ServerHome
         from fl_server.deploy.show import describe_server, status_tables
 
-        described = describe_server(Home.open(folder))
+        described = describe_server(ServerHome.open(folder))
         if as_json:
             typer.echo(json.dumps(described))
         else:
@@ -159,20 +159,20 @@ def status(folder: ServerDir, as_json: AsJson = False) -> None:
 def stop(folder: ServerDir, as_json: AsJson = False) -> None:
     """Stop the run that is under way; `fl-server resume` goes on with it. The server stays up."""
     with errors_as_lines():
-        from fl_server.deploy.home import Home
-        from fl_server.deploy.orders import stop_run
+        from fl_server.deploy.home import ServerHome
+        from fl_server.deploy.operations import stop_run
 
-        name = stop_run(Home.open(folder))
+        name = stop_run(ServerHome.open(folder))
         _say("no run was under way" if name is None else f"stopped; go on with: fl-server resume {folder}")
         if as_json:
             typer.echo(json.dumps({"stopped": name}))
 
 
-def _follow(home: Home, run_dir: Path, detach: bool, as_json: bool) -> None:
+def _follow(home: ServerHome, run_dir: Path, detach: bool, as_json: bool) -> None:
     """Show a run until it is done, and its closing table."""
-    from fl_server.deploy.orders import wait_for_run
-    from fl_server.report.live import LiveProgress
+    from fl_server.deploy.operations import wait_for_run
     from fl_server.report.tables import closing_table
+    from fl_server.watch.live import LiveProgress
 
     if not detach:
         with LiveProgress(errors) as progress:

@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fl_core.command import EXIT_CODES, errors_as_lines
 from fl_core.errors import RunFolderError
+from fl_core.process.command import EXIT_CODES, errors_as_lines
 from simulation import cli_strategies
 
 app = typer.Typer(
@@ -56,14 +56,14 @@ def run(
 ) -> None:
     """Run a config from its start and write the run folder with its report."""
     with errors_as_lines():
-        from fl_server.checks import load_checked
+        from fl_server.plan.checks import load_checked
 
         loaded = load_checked(config, overrides or ())
         parent = out or Path(loaded.run.out)
         run_dir = parent / loaded.run.name
         _check_room(run_dir, overwrite)
     with errors_as_lines(_how_to_go_on(run_dir)):
-        from fl_server.report.live import LiveProgress
+        from fl_server.watch.live import LiveProgress
         from simulation.preflight import preflight
         from simulation.run import run as start
 
@@ -81,8 +81,8 @@ def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> No
     """Go on with a run that was interrupted, from its last checkpoint: the result is the same to the bit."""
     with errors_as_lines(_how_to_go_on(run_dir)):
         from fl_core.runlog import read_events
-        from fl_server.report.live import LiveProgress
         from fl_server.report.summary import beside_folders
+        from fl_server.watch.live import LiveProgress
         from simulation.run import resume as go_on
 
         with LiveProgress(errors) as progress:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fl_core.command import errors_as_lines
+from fl_core.process.command import errors_as_lines
 
 errors = Console(stderr=True)
 app = typer.Typer()
@@ -52,8 +52,8 @@ def compare(
     """Run several strategies on the same config and print, plot and write how they did; called again, it goes on."""
     with errors_as_lines("interrupted; the same command goes on where it stopped"):
         from fl_core.config import load_config
-        from simulation.compare import curves, plan, run_cells, tabulate
-        from simulation.compare_output import draw_curves, terminal_table, write_tables
+        from simulation.compare.output import draw_curves, terminal_table, write_tables
+        from simulation.compare.run import curves, plan, run_cells, tabulate
 
         loaded = load_config(config, overrides or ())
         folder = out or Path(loaded.run.out) / f"compare-{loaded.run.name}"
@@ -84,7 +84,7 @@ def new_strategy(
 
 def _sections(partition: str | None, attack: str | None) -> dict[str, dict[str, Any]]:
     """The fields of the config that the options replace, by section."""
-    from simulation.compare import read_attack, read_partition
+    from simulation.compare.run import read_attack, read_partition
 
     sections: dict[str, dict[str, Any]] = {}
     if partition is not None:

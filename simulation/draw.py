@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from fl_core.errors import ExportError
-from fl_core.runlog import write_atomic
+from fl_core.files import write_atomic
 from fl_core.types import Array
-from simulation.try_artifact import Answer, Trial
+from simulation.try_artifact import Trial, TriedExample
 
 COLUMNS = 4
 RIGHT, WRONG, NEUTRAL = "#14508c", "#b3331f", "#5b616b"
@@ -86,7 +86,7 @@ def as_curves(x_X: Array) -> Array:
     return x_X.reshape(1, -1) if x_X.ndim < 2 else x_X.reshape(x_X.shape[0], -1)
 
 
-def frame(panel: Any, answer: Answer) -> None:
+def frame(panel: Any, answer: TriedExample) -> None:
     """Title and frame that say answer, confidence and truth."""
     colour = {True: RIGHT, False: WRONG, None: NEUTRAL}[answer.right]
     sure = "" if answer.confidence is None else f" ({answer.confidence:.0%})"

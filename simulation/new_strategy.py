@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from fl_core.errors import ConfigError, RunFolderError
-from fl_core.runlog import write_atomic
+from fl_core.files import write_atomic
 
 TEMPLATES = Path(__file__).with_name("templates")
 

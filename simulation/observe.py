@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from fl_core.data.federation import ClientData
-from fl_server.closing import RoundView
+from fl_server.rounds.progress import RoundView
 
 
 def watch_clients(clients: Mapping[str, ClientData]) -> Callable[[RoundView], None]:

@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fl_client.trainer import size_class
+from fl_client.trainer.task import size_class
 from fl_core import __version__
-from fl_core.assemble import trainable_tensors
 from fl_core.config import Config
 from fl_core.config.load import read_plain
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError
+from fl_core.models.weights import trainable_tensors
 from fl_core.types import ClientInfo
-from fl_server.central import describe_user_privacy
-from fl_server.checks import checked_setup, load_checked
-from fl_server.preflight import check_clients
+from fl_server.plan.checks import checked_setup, load_checked
+from fl_server.plan.forbidden import check_clients
+from fl_server.plan.user_privacy import describe_user_privacy
 from simulation.attacks.registry import poisoned
 
 

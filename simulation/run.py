@@ -10,18 +10,19 @@ from pathlib import Path
 import torch
 from flwr.app import Context, RecordDict
 
-from fl_core.assemble import federation_of
 from fl_core.config import Config, load_config, to_yaml
+from fl_core.config.federation import federation_of
 from fl_core.errors import RunFolderError
-from fl_core.runlog import Event, RunLog, is_finished, run_lock, write_atomic
+from fl_core.files import run_lock, write_atomic
+from fl_core.runlog import Event, RunLog, is_finished
 from fl_server.app import Job, make_server_app, peak_rss_mb
+from fl_server.plan.setup import Setup
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
-from fl_server.setup import Setup
-from simulation.grid import RUN_ID
+from simulation.engines.grid import RUN_ID
+from simulation.engines.world import open_grid
 from simulation.observe import watch_clients
 from simulation.preflight import preflight
-from simulation.world import open_grid
 
 Listener = Callable[[Event], None]
 CONFIG_FILE = "config.yaml"

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from fl_core.assemble import federation_of
 from fl_core.config import load_config
+from fl_core.config.federation import federation_of
 from fl_core.data.federation import Examples, Federation
 from fl_core.errors import DataError, ExportError
 from fl_core.export.artifact import load_artifact
@@ -25,7 +25,7 @@ from fl_server.report.show import as_percent, as_plain
 
 
 @dataclass(frozen=True)
-class Answer:
+class TriedExample:
     """What the artefact said of one example. ``right`` is None where there is no right or wrong, only near and far."""
 
     source: str
@@ -46,7 +46,7 @@ class Trial:
     round: int
     examples: Examples
     outputs_BX: Array
-    answers: tuple[Answer, ...]
+    answers: tuple[TriedExample, ...]
 
 
 def try_artifact(run_dir: Path, count: int) -> Trial:
@@ -107,7 +107,7 @@ def pick(available: int, count: int, seed: int) -> Array:
     return np.sort(generator("try", seed).choice(available, size=min(count, available), replace=False))
 
 
-def answers(sources: list[str], truth_BX: Array, outputs_BX: Array, labels: tuple[str, ...]) -> list[Answer]:
+def answers(sources: list[str], truth_BX: Array, outputs_BX: Array, labels: tuple[str, ...]) -> list[TriedExample]:
     """What each output means: a class with its confidence, or values beside the true ones."""
     if truth_BX.dtype.kind in "iu" and truth_BX.ndim == 1:
         return [_class_answer(*item, labels) for item in zip(sources, truth_BX, outputs_BX, strict=True)]
@@ -136,28 +136,28 @@ def answer_table(trial: Trial) -> Table:
     return table
 
 
-def verdict(answer: Answer) -> str:
+def verdict(answer: TriedExample) -> str:
     """Right or wrong in a word and a sign, so that it does not depend on colour."""
     return {True: "✓ right", False: "✗ wrong", None: ""}[answer.right]
 
 
-def _confidence(answer: Answer) -> str:
+def _confidence(answer: TriedExample) -> str:
     return "" if answer.confidence is None else as_percent(answer.confidence)
 
 
-def _class_answer(source: str, truth: Array, output_K: Array, labels: tuple[str, ...]) -> Answer:
+def _class_answer(source: str, truth: Array, output_K: Array, labels: tuple[str, ...]) -> TriedExample:
     logits_K = output_K.astype(np.float64).ravel()
     odds_K = np.exp(logits_K - logits_K.max())
     said = int(np.argmax(logits_K))
     confidence = float(odds_K[said] / odds_K.sum())
-    return Answer(source, _label(said, labels), _label(int(truth), labels), said == int(truth), confidence)
+    return TriedExample(source, _label(said, labels), _label(int(truth), labels), said == int(truth), confidence)
 
 
-def _value_answer(source: str, truth_X: Array, output_X: Array) -> Answer:
+def _value_answer(source: str, truth_X: Array, output_X: Array) -> TriedExample:
     error = float(np.sqrt(np.mean((truth_X.astype(np.float64).ravel() - output_X.astype(np.float64).ravel()) ** 2)))
     if truth_X.size > 4:
-        return Answer(source, f"root mean square error {as_plain(error)}", "", None, None)
-    return Answer(source, _values(output_X), _values(truth_X), None, None)
+        return TriedExample(source, f"root mean square error {as_plain(error)}", "", None, None)
+    return TriedExample(source, _values(output_X), _values(truth_X), None, None)
 
 
 def _values(values_X: Array) -> str:

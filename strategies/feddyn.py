@@ -29,7 +29,7 @@ from fl_core.tree import add_scaled, zeros_like
 from fl_core.types import Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState
 from strategies.client import ClientContext, LocalOutcome
-from strategies.home import check_clients, share_of_all
+from strategies.personal.home import check_clients, share_of_all
 
 if TYPE_CHECKING:
     import torch

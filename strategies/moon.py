@@ -18,7 +18,7 @@ from fl_core.tree import add_scaled
 from fl_core.types import Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState
 from strategies.client import WRAPPED, ClientContext, LocalOutcome, run_to
-from strategies.home import last_layer
+from strategies.personal.home import last_layer
 
 if TYPE_CHECKING:
     import torch

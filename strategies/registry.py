@@ -14,24 +14,24 @@ from fl_core.errors import ConfigError
 from fl_core.registry import load_callable, look_up
 from strategies.afl import AFL
 from strategies.base import Strategy
-from strategies.central_dp import CentralDP
-from strategies.ditto import Ditto
-from strategies.dp_ftrl import DpFtrl
+from strategies.central.central_dp import CentralDP
+from strategies.central.dp_ftrl import DpFtrl
 from strategies.fedadagrad import FedAdagrad
 from strategies.fedadam import FedAdam
 from strategies.fedasync import FedAsync
 from strategies.fedavg import FedAvg
 from strategies.fedavgm import FedAvgM
-from strategies.fedbn import FedBN
 from strategies.fedbuff import FedBuff
 from strategies.feddyn import FedDyn
 from strategies.fednova import FedNova
-from strategies.fedper import FedPer
 from strategies.fedprox import FedProx
-from strategies.fedrep import FedRep
 from strategies.fedyogi import FedYogi
-from strategies.finetune import FineTune
 from strategies.moon import Moon
+from strategies.personal.ditto import Ditto
+from strategies.personal.fedbn import FedBN
+from strategies.personal.fedper import FedPer
+from strategies.personal.fedrep import FedRep
+from strategies.personal.finetune import FineTune
 from strategies.qfedavg import QFedAvg
 from strategies.robust.bulyan import Bulyan
 from strategies.robust.centered_clipping import CenteredClipping
@@ -91,7 +91,7 @@ def build_strategy(name: str | None, factory: str | None, args: Mapping[str, Any
     """
     maker = _find(name, field) if name is not None else load_callable(factory or "", f"{field}.factory")
     if _is_flower(maker):
-        from strategies.flower import build_theirs
+        from strategies.flower.adapter import build_theirs
 
         return _adapt(build_theirs(maker, args, field))
     args = dict(args)
@@ -144,6 +144,6 @@ def _is_flower(kind: object) -> bool:
 
 
 def _adapt(theirs: Any) -> Strategy:
-    from strategies.flower import FlowerStrategy
+    from strategies.flower.adapter import FlowerStrategy
 
     return FlowerStrategy(theirs)

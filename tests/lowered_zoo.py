@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fl_core.export.make import synthetic_inputs
-from fl_core.quant.evaluate import evaluate
+from fl_core.quant.integer import evaluate
 from fl_core.quant.lowered import Lowered, Node, Op, QParams
 from fl_core.types import FloatArray
 

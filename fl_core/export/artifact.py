@@ -22,7 +22,7 @@ from fl_core.errors import ExportError, ParityError
 from fl_core.export.base import IntArray, KernelProof, Runner
 from fl_core.export.parity import Parity
 from fl_core.export.registry import build_exporter
-from fl_core.runlog import write_json
+from fl_core.files import write_json
 from fl_core.types import FloatArray
 
 ARTIFACT_FILE = "artifact.json"

@@ -19,8 +19,8 @@ from fl_core.errors import ExportError
 from fl_core.export.artifact import VETO_FILE, Artifact, Golden, Origin, sha256_of, write_artifact
 from fl_core.export.base import Exporter, weighted_layers
 from fl_core.export.parity import ParityLimits, check_parity
+from fl_core.files import write_json
 from fl_core.quant.lowered import Lowered
-from fl_core.runlog import write_json
 from fl_core.types import FloatArray
 
 GOLDEN_EXAMPLES = 8

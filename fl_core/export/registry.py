@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fl_core.export.base import Exporter
-from fl_core.export.onnx import OnnxExporter
+from fl_core.export.onnx.exporter import OnnxExporter
 from fl_core.registry import look_up
 
 EXPORTERS: Mapping[str, Exporter] = {

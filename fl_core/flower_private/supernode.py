@@ -132,7 +132,7 @@ def _forgetting(pull_and_store: Callable[..., int | None]) -> Callable[..., int 
     return pull
 
 
-class Place(Protocol):
+class Lease(Protocol):
     """What is known of the SuperNode that was here before."""
 
     def left_behind(self) -> int | None:
@@ -142,7 +142,7 @@ class Place(Protocol):
         """Another one has its place."""
 
 
-def _giving_back(stock: type[Any], place: Place) -> type[Any]:
+def _giving_back(stock: type[Any], place: Lease) -> type[Any]:
     """A client of the Fleet API that takes the place of a dead SuperNode from it before it asks for one."""
     import httpx
     from flwr.proto.fleet_pb2 import DeactivateNodeRequest
@@ -160,7 +160,7 @@ def _giving_back(stock: type[Any], place: Place) -> type[Any]:
     return Client
 
 
-def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Place]) -> None:
+def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Lease]) -> None:
     """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
 
     ``superexec`` is the command that it starts in place of ``flower-superexec``; ``place_in`` gives the place that is

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fl_core.quant.evaluate import IntArray, dequantize, evaluate, quantize
 from fl_core.quant.graph import QatModel
+from fl_core.quant.integer import IntArray, dequantize, evaluate, quantize
 from fl_core.quant.lowered import Lowered
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fl_core.quant.lowered import QParams
-from fl_core.quant.spec import Grid
+from fl_core.quant.spec import GridKind
 
 Range = tuple[float, float]
 
@@ -98,7 +98,7 @@ def fake_quant_weight(
     return straight_through(weight, weight_on_grid), quantized_bias
 
 
-def make_qparams(lo: float, hi: float, grid: Grid, clamp: Range = UNBOUNDED) -> QParams:
+def make_qparams(lo: float, hi: float, grid: GridKind, clamp: Range = UNBOUNDED) -> QParams:
     """The grid that covers ``[lo, hi]`` and zero, cut to ``clamp``, the bounds of the activation function before it.
 
     Raises:
@@ -189,7 +189,7 @@ def _quantize(x: Tensor, qparams: QParams) -> Tensor:
 class FixedRange(ActivationQuantizer):
     """A range that no data and no training changes: public by construction."""
 
-    def __init__(self, lo: float, hi: float, grid: Grid, clamp: Range = UNBOUNDED) -> None:
+    def __init__(self, lo: float, hi: float, grid: GridKind, clamp: Range = UNBOUNDED) -> None:
         super().__init__(clamp)
         self._qparams = make_qparams(lo, hi, grid, clamp)
         self._scale = torch.tensor(self._qparams.scale)
@@ -212,7 +212,7 @@ class LearnedRange(ActivationQuantizer):
     bounds of the activation function.
     """
 
-    def __init__(self, lo: float, hi: float, grid: Grid, clamp: Range = UNBOUNDED) -> None:
+    def __init__(self, lo: float, hi: float, grid: GridKind, clamp: Range = UNBOUNDED) -> None:
         super().__init__(clamp)
         self._initial = make_qparams(lo, hi, grid, clamp)
         bounds = [b / q for b, q in zip(clamp, self.levels(), strict=True) if math.isfinite(b) and q]
@@ -253,7 +253,7 @@ class EmaRange(ActivationQuantizer):
     low: Tensor
     high: Tensor
 
-    def __init__(self, lo: float, hi: float, grid: Grid, clamp: Range = UNBOUNDED, decay: float = 0.95) -> None:
+    def __init__(self, lo: float, hi: float, grid: GridKind, clamp: Range = UNBOUNDED, decay: float = 0.95) -> None:
         super().__init__(clamp)
         self._grid = grid
         self._decay = decay

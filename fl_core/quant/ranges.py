@@ -24,14 +24,14 @@ from fl_core.quant.graph import QatModel, activation_names
 BIN_EDGES = 2.0 ** np.arange(-6, 9, 0.5)
 """Public upper edges of the bins, 2**-6 to 2**8.5; smaller values fall in the first bin, larger ones in the last."""
 
-Counts = npt.NDArray[np.float64]
+BinCounts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class RangeHistograms:
     """Counts [len(BIN_EDGES)] by activation name, before any noise, and how far one example can move them."""
 
-    counts: Mapping[str, Counts]
+    counts: Mapping[str, BinCounts]
 
     @property
     def l2_sensitivity(self) -> float:
@@ -72,7 +72,7 @@ def range_histograms(model: QatModel, x: Tensor, batch_size: int = 256) -> Range
     return RangeHistograms(counts)
 
 
-def ranges_from_histogram(noisy_counts: Mapping[str, Counts], quantile: float = 0.99) -> dict[str, Range]:
+def ranges_from_histogram(noisy_counts: Mapping[str, BinCounts], quantile: float = 0.99) -> dict[str, Range]:
     """A range [-h, h] by activation name: h is the edge below which ``quantile`` of the noisy counts lie.
 
     Negative counts are taken as 0; an activation with no count left is left out. Post-processing: costs no privacy.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Grid = Literal["asymmetric", "symmetric"]
+GridKind = Literal["asymmetric", "symmetric"]
 Ranges = Literal["fixed", "public", "ema", "learned", "dp_histogram"]
 
 
@@ -25,7 +25,7 @@ class QuantSpec:
     weight_bits: int = 8
     """Bits of a weight, 2 to 8."""
     activation_bits: int = 8
-    grid: Grid = "asymmetric"
+    grid: GridKind = "asymmetric"
     """Grid of the activations: asymmetric is uint8 with a zero point, symmetric is int8 with zero point 0."""
     ranges: Ranges = "fixed"
     """fixed: constants; public: calibrated on public examples; ema: running, never under privacy; learned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fl_core.bundle import bundle_files
-from fl_core.runlog import write_atomic
+from fl_core.files import write_atomic
 
 
 def write_bundle(folder: Path) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fl_core.errors import RoundError
+from fl_core.files import write_atomic
 from fl_core.flower_private.superlink import ControlApi
-from fl_core.runlog import write_atomic
-from fl_server.deploy.home import HOME_VARIABLE, Home
+from fl_server.deploy.home import HOME_VARIABLE, ServerHome
 from fl_server.gateway.layout import GatewayFiles
 
 CONNECTION = "loopback"
@@ -32,7 +32,7 @@ models in a heap of its own: its memory grows with the rounds until each thread 
 UNDER_WAY = frozenset({"pending", "starting", "running"})
 
 
-def environment(home: Home) -> dict[str, str]:
+def environment(home: ServerHome) -> dict[str, str]:
     """The environment of Flower's processes: its own home, no network beyond this machine, quick dispatch."""
     return {
         **os.environ,
@@ -49,7 +49,7 @@ def environment(home: Home) -> dict[str, str]:
     }
 
 
-def write_connection(home: Home) -> None:
+def write_connection(home: ServerHome) -> None:
     """Write the one connection that Flower's command knows here."""
     certificate = GatewayFiles(home.folder).ca_certificate
     text = (
@@ -63,7 +63,7 @@ def write_connection(home: Home) -> None:
 class Control:
     """The Control API of one server."""
 
-    home: Home
+    home: ServerHome
 
     def submit(self, run: str) -> str:
         """Start the ServerApp for the run of that name; gives Flower's id of it.

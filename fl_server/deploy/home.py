@@ -26,7 +26,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from fl_core.errors import ConfigError, RunFolderError
-from fl_core.runlog import read_json, write_atomic, write_json
+from fl_core.files import read_json, write_atomic, write_json
 
 HOME_VARIABLE = "STONECROP_SERVER"
 """Environment variable in which ``up`` tells the ServerApp where the server's folder is."""
@@ -88,14 +88,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Home:
+class ServerHome:
     """A server's folder and its settings."""
 
     folder: Path
     settings: Settings
 
     @classmethod
-    def open(cls, folder: Path) -> Home:
+    def open(cls, folder: Path) -> ServerHome:
         """The home in ``folder``.
 
         Raises:
@@ -116,7 +116,7 @@ class Home:
             raise ConfigError(f"{path}: not readable as YAML: {error}") from None
 
     @classmethod
-    def of_process(cls, environment: Mapping[str, str]) -> Home:
+    def of_process(cls, environment: Mapping[str, str]) -> ServerHome:
         """The home that ``fl-server up`` named to a process that it started.
 
         Raises:

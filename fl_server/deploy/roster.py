@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from fl_core.errors import RoundError, StonecropError
 from fl_server.deploy.control import Control
-from fl_server.deploy.home import Home
+from fl_server.deploy.home import ServerHome
 from fl_server.gateway.operate import approved_keys, retired_keys
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ LOOK_EVERY_S = 1.0
 class Roster:
     """The nodes of one SuperLink."""
 
-    home: Home
+    home: ServerHome
     control: Control
     trouble: str | None = None
     """Why devices cannot be let in or out right now."""

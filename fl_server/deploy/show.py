@@ -12,18 +12,18 @@ from typing import Any
 
 from rich.table import Table
 
-from fl_server.deploy.home import Failure, Home
-from fl_server.deploy.orders import is_up
-from fl_server.deploy.status import status_of
+from fl_server.deploy.home import Failure, ServerHome
+from fl_server.deploy.operations import is_up
 from fl_server.gateway.devices import Status
 from fl_server.gateway.operate import count_devices
 from fl_server.report.privacy_words import NOT_PRIVATE
 from fl_server.report.show import ABSENT, as_bytes, as_seconds
+from fl_server.watch.state import status_of
 
 ENDPOINT_TIMEOUT_S = 5.0
 
 
-def describe_server(home: Home) -> dict[str, Any]:
+def describe_server(home: ServerHome) -> dict[str, Any]:
     """{up, processes, devices, devices_trouble, trouble, wanted, run, failure}, as of now.
 
     Figures are from the endpoint, from the registry of devices and from the newest run's events.
@@ -65,7 +65,7 @@ def status_tables(described: Mapping[str, Any]) -> Iterator[Table]:
         yield _reasons_table(run)
 
 
-def _count_devices(home: Home) -> dict[Status, int] | None:
+def _count_devices(home: ServerHome) -> dict[Status, int] | None:
     try:
         return count_devices(home.folder)
     except (OSError, sqlite3.Error):  # on a full disk the rest is told all the same
@@ -127,7 +127,7 @@ def _reasons_table(run: Mapping[str, Any]) -> Table:
     return table
 
 
-def _ask_endpoint(home: Home) -> dict[str, Any]:
+def _ask_endpoint(home: ServerHome) -> dict[str, Any]:
     url = f"http://127.0.0.1:{home.settings.health_port}/healthz"
     try:
         with urllib.request.urlopen(url, timeout=ENDPOINT_TIMEOUT_S) as answer:

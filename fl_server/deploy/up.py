@@ -16,19 +16,19 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from fl_core.errors import ConfigError
-from fl_core.runlog import run_lock
-from fl_core.supervise import Part, Supervisor
+from fl_core.files import run_lock
+from fl_core.process.supervise import ProcessSpec, Supervisor
 from fl_server.deploy.bundle import write_bundle
 from fl_server.deploy.control import Control, environment, write_connection
-from fl_server.deploy.director import Director
 from fl_server.deploy.endpoint import Health, serve
-from fl_server.deploy.home import Home
-from fl_server.deploy.renewal import Renewal
+from fl_server.deploy.home import ServerHome
+from fl_server.deploy.renewal import GatewayRenewal
 from fl_server.deploy.roster import Roster
-from fl_server.deploy.status import RunStatus, RunWatch
+from fl_server.deploy.run_supervisor import RunSupervisor
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.gateway.nginx import GatewaySettings, nginx_command, write_nginx_conf
 from fl_server.gateway.service import service_command
+from fl_server.watch.state import RunStatus, RunWatch
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ TURN_S = 1.0
 """How long a command may hold the folder's lock that only asks whether somebody else does."""
 
 
-def superlink(home: Home) -> Part:
+def superlink(home: ServerHome) -> ProcessSpec:
     """The SuperLink, on loopback only."""
     files, port = GatewayFiles(home.folder), home.settings.superlink_port
     command = (
@@ -51,7 +51,7 @@ def superlink(home: Home) -> Part:
         "--disable-runtime-dependency-installation",
     )
     # A SuperLink starts its SuperExec once; without it no ServerApp starts.
-    return Part("superlink", lambda: command, ready=lambda: listens(port), helper="flower-superexec")
+    return ProcessSpec("superlink", lambda: command, ready=lambda: listens(port), helper="flower-superexec")
 
 
 def listens(port: int) -> bool:
@@ -61,7 +61,7 @@ def listens(port: int) -> bool:
     return False
 
 
-def parts_of(home: Home) -> list[Part]:
+def parts_of(home: ServerHome) -> list[ProcessSpec]:
     """All processes of a server, in the order in which they start: each waits for those before it.
 
     Raises:
@@ -81,12 +81,12 @@ def parts_of(home: Home) -> list[Part]:
     behind = (settings.superlink_port, settings.service_port)
     return [
         superlink(home),
-        Part("enrolment", lambda: enrolment, may_start=all_listen(*behind[:1]), ready=all_listen(*behind[1:])),
-        Part("gateway", lambda: nginx, may_start=all_listen(*behind), ready=all_listen(settings.gateway_port)),
+        ProcessSpec("enrolment", lambda: enrolment, may_start=all_listen(*behind[:1]), ready=all_listen(*behind[1:])),
+        ProcessSpec("gateway", lambda: nginx, may_start=all_listen(*behind), ready=all_listen(settings.gateway_port)),
     ]
 
 
-def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> None:
+def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None]) -> None:
     """Run the server until ``stop`` is set.
 
     Args:
@@ -106,8 +106,8 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
             say("ended what a server that was killed had left behind")
         _refuse_taken_ports(home)
         control = Control(home)
-        director, watch = Director(home, control), NewestRun(home)
-        renewal = Renewal(home.folder, home.settings.host, lambda: supervisor.restart("superlink"))
+        director, watch = RunSupervisor(home, control), NewestRun(home)
+        renewal = GatewayRenewal(home.folder, home.settings.host, lambda: supervisor.restart("superlink"))
         ready = threading.Event()
         roster = Roster(home, control)
         keeper = threading.Thread(target=roster.keep, args=(ready, stop), name="roster", daemon=True)
@@ -127,8 +127,8 @@ def keep_up(home: Home, stop: threading.Event, say: Callable[[str], None]) -> No
 
 def _loop(
     supervisor: Supervisor,
-    director: Director,
-    renewal: Renewal,
+    director: RunSupervisor,
+    renewal: GatewayRenewal,
     ready: threading.Event,
     stop: threading.Event,
     say: Callable[[str], None],
@@ -150,7 +150,7 @@ def _loop(
         stop.wait(TICK_S)
 
 
-def _refuse_taken_ports(home: Home) -> None:
+def _refuse_taken_ports(home: ServerHome) -> None:
     taken = [
         f"{name} {port}" for name, port in asdict(home.settings).items() if name.endswith("_port") and listens(port)
     ]
@@ -161,7 +161,7 @@ def _refuse_taken_ports(home: Home) -> None:
 class NewestRun:
     """The status of the run that is wanted, or else was written last; each question reads what is new."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: ServerHome) -> None:
         self._home = home
         self._watch: RunWatch | None = None
         self._lock = threading.Lock()  # each request of the endpoint has a thread of its own

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fl_core.errors import IdentityError
+from fl_core.files import write_atomic
 from fl_core.identity import check_client_id, write_secret
-from fl_core.runlog import write_atomic
 from fl_server.gateway.layout import GatewayFiles
 
 DEVICE_DAYS = 7.0

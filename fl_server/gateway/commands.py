@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fl_server.gateway.devices import Device
+from fl_server.gateway.devices import EnrolledDevice
 from fl_server.gateway.operate import TOKEN_HOURS, approve_device, create_token, list_devices, revoke_device
 
 devices_app = typer.Typer(
@@ -80,11 +80,11 @@ def _of_tokens() -> None:
     """Keep ``create`` a command of its own; typer would fold a single one away."""
 
 
-def _say(device: Device, as_json: bool) -> None:
+def _say(device: EnrolledDevice, as_json: bool) -> None:
     typer.echo(json.dumps(_row(device), indent=2) if as_json else f"{device.client_id} is {device.status}")
 
 
-def _row(device: Device) -> dict[str, Any]:
+def _row(device: EnrolledDevice) -> dict[str, Any]:
     return {
         "client_id": device.client_id,
         "status": device.status,

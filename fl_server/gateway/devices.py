@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS retired_node_keys (node_key TEXT PRIMARY KEY, client_
 
 
 @dataclass(frozen=True)
-class Device:
+class EnrolledDevice:
     """One device as the operator sees it; times in Unix seconds."""
 
     client_id: str
@@ -174,7 +174,7 @@ class DeviceRegistry:
                 self._db.execute("UPDATE devices SET last_seen_s = ? WHERE client_id = ?", (now_s, client_id))
         return None if status == "approved" else "this device waits for the operator's approval"
 
-    def owner_of(self, fingerprint: str, now_s: float) -> Device:
+    def owner_of(self, fingerprint: str, now_s: float) -> EnrolledDevice:
         """The device that may renew with this certificate.
 
         Raises:
@@ -191,7 +191,7 @@ class DeviceRegistry:
             raise IdentityError("this device is revoked")
         return device
 
-    def approve(self, client_id: str) -> Device:
+    def approve(self, client_id: str) -> EnrolledDevice:
         """Let a waiting device in.
 
         Raises:
@@ -203,7 +203,7 @@ class DeviceRegistry:
             self._db.execute("UPDATE devices SET status = 'approved' WHERE client_id = ?", (client_id,))
         return self.device(client_id)
 
-    def revoke(self, client_id: str) -> Device:
+    def revoke(self, client_id: str) -> EnrolledDevice:
         """Lock a device out from its next request on; tokens that name it and were not used go with it.
 
         Raises:
@@ -215,7 +215,7 @@ class DeviceRegistry:
             self._db.execute("DELETE FROM tokens WHERE client_id = ? AND used_s IS NULL", (client_id,))
         return self.device(client_id)
 
-    def device(self, client_id: str) -> Device:
+    def device(self, client_id: str) -> EnrolledDevice:
         """One device by its name.
 
         Raises:
@@ -226,7 +226,7 @@ class DeviceRegistry:
                 return device
         raise IdentityError(f"device {client_id}: unknown; 'fl-server devices list' names them all")
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> list[EnrolledDevice]:
         """All devices, by name."""
         with self._lock:
             rows = self._db.execute(
@@ -234,7 +234,7 @@ class DeviceRegistry:
                 "(SELECT MAX(not_after_s) FROM certificates c WHERE c.client_id = d.client_id) "
                 "FROM devices d ORDER BY client_id"
             ).fetchall()
-        return [Device(*row) for row in rows]
+        return [EnrolledDevice(*row) for row in rows]
 
     def retired_node_keys(self) -> list[tuple[str, str]]:
         """(client_id, node key) of revoked devices and of keys that a new enrolment replaced."""

@@ -17,7 +17,7 @@ from typing import get_args
 
 from fl_core.identity import EnrolmentToken
 from fl_server.gateway.authority import Authority
-from fl_server.gateway.devices import Device, DeviceRegistry, Status
+from fl_server.gateway.devices import DeviceRegistry, EnrolledDevice, Status
 from fl_server.gateway.layout import GatewayFiles, checked_root
 from fl_server.gateway.nginx import reload_nginx
 
@@ -53,7 +53,7 @@ def create_token(
     return token.text()
 
 
-def list_devices(root: Path) -> list[Device]:
+def list_devices(root: Path) -> list[EnrolledDevice]:
     """All devices of a server, by name.
 
     Raises:
@@ -74,7 +74,7 @@ def count_devices(root: Path) -> dict[Status, int]:
     return {status: counts[status] for status in get_args(Status)}
 
 
-def approve_device(root: Path, client_id: str) -> Device:
+def approve_device(root: Path, client_id: str) -> EnrolledDevice:
     """Let a waiting device in.
 
     Raises:
@@ -84,7 +84,7 @@ def approve_device(root: Path, client_id: str) -> Device:
         return registry.approve(client_id)
 
 
-def revoke_device(root: Path, client_id: str) -> Device:
+def revoke_device(root: Path, client_id: str) -> EnrolledDevice:
     """Lock a device out: its next request is refused, and what it has open is cut off by a reload of the gateway.
 
     Raises:

@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from fl_core.runlog import Event, read_events, read_json, write_atomic
+from fl_core.files import read_json, write_atomic
+from fl_core.runlog import Event, read_events
 from fl_server.report import privacy_words, series, timeline
 from fl_server.report.charts import Bar, Format, Style, bar_chart, column_chart, line_chart, time_axis
 from fl_server.report.show import as_bytes, as_metric, as_plain, as_seconds, as_share

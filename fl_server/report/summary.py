@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import fl_core
-from fl_core.runlog import Event, read_events, write_json
+from fl_core.files import write_json
+from fl_core.runlog import Event, read_events
 from fl_server.report import series
 
 PACKAGES = ("torch", "flwr", "opacus", "onnx", "onnxruntime", "numpy")

@@ -9,10 +9,10 @@ from flwr.serverapp import Grid
 
 from fl_core.config import Config
 from fl_core.errors import RunFolderError
-from fl_server.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.attacks.grid import AttackedGrid, Crew
 from simulation.attacks.registry import attackers, build_attack
-from simulation.grid import InProcessGrid
+from simulation.engines.grid import InProcessGrid
 from strategies.base import StrategyState
 from strategies.registry import build_strategy
 

@@ -23,8 +23,8 @@ from fl_core.tree import norm
 from fl_core.types import ClientUpdate
 from fl_core.update import decode_update, encode_update
 from simulation.attacks.base import Attack, Scene
-from simulation.clock import TRAIN, VirtualClock
-from simulation.grid import InProcessGrid
+from simulation.engines.grid import InProcessGrid
+from simulation.fleet.clock import TRAIN, VirtualClock
 from strategies.base import Strategy, StrategyState
 from strategies.robust.rule import Matrix, row_of, tensors_of
 

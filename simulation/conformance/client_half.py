@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fl_client.state import decode_memory, encode_memory
+from fl_client.trainer.memory import decode_memory, encode_memory
 from fl_core.tasks import build_task
 from fl_core.tree import digest
 from simulation.conformance import data

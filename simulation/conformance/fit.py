@@ -15,7 +15,7 @@ import pytest
 from fl_core.config import Config
 from fl_core.config.load import from_plain
 from fl_core.runlog import Event, read_events
-from fl_server.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.conformance.server_half import bits
 
 ROUNDS = 4

@@ -15,7 +15,7 @@ import pytest
 
 from fl_core.tree import digest
 from fl_core.types import Tensors
-from fl_server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fl_server.rounds.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simulation.conformance import data
 from strategies.base import MODEL_PART, Strategy, StrategyState
 

@@ -20,7 +20,7 @@ from fl_core.tree import zeros_like
 from fl_core.types import ClientUpdate, Part
 from strategies.adaptive import SECOND_MOMENT
 from strategies.base import Strategy, StrategyState
-from strategies.flower import FlowerStrategy
+from strategies.flower.adapter import FlowerStrategy
 from strategies.losses import LOSS_PART
 from strategies.registry import STRATEGIES, build_strategy
 

@@ -14,14 +14,14 @@ from run_kills import survive_kills
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
-from fl_server.checkpoint import load_checkpoint
-from fl_server.closing import RoundView
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
-from simulation.clock import virtual_clock
-from simulation.grid import InProcessGrid, nodes_of, run_app
+from fl_server.plan.setup import Setup
+from fl_server.rounds.checkpoint import load_checkpoint
+from fl_server.rounds.loop import run_rounds
+from fl_server.rounds.progress import RoundView
+from simulation.engines.grid import InProcessGrid, nodes_of, run_app
+from simulation.engines.world import build_trainer, client_app
+from simulation.fleet.clock import virtual_clock
 from simulation.run import run
-from simulation.world import build_trainer, client_app
 
 SLOW = "client-3"
 ASYNC = {

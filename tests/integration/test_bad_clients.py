@@ -21,11 +21,11 @@ from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
 from fl_core.types import ClientInfo, ClientUpdate, Part
 from fl_core.update import decode_update, encode_update
-from fl_server.checkpoint import load_checkpoint
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
-from simulation.grid import InProcessGrid, nodes_of, run_app
-from simulation.world import build_trainer, client_app, simulated_policy
+from fl_server.plan.setup import Setup
+from fl_server.rounds.checkpoint import load_checkpoint
+from fl_server.rounds.loop import run_rounds
+from simulation.engines.grid import InProcessGrid, nodes_of, run_app
+from simulation.engines.world import build_trainer, client_app, simulated_policy
 
 BAD = "client-1"
 Fault = Callable[[Message, Message], "Message | None"]

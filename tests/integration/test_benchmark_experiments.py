@@ -17,7 +17,7 @@ from fl_core.config import load_config
 from fl_core.data.smartwatch import smartwatch
 from fl_core.errors import ConfigError, RunFolderError
 from fl_core.tree import digest
-from fl_server.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import load_checkpoint
 
 
 def experiment(row: str, **sections: object) -> Experiment:

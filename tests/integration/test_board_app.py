@@ -12,9 +12,9 @@ from flwr.app import Context, Message
 from fl_client.app import app
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import RunLog, read_events
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
-from simulation.grid import InProcessGrid, nodes_of
+from fl_server.plan.setup import Setup
+from fl_server.rounds.loop import run_rounds
+from simulation.engines.grid import InProcessGrid, nodes_of
 from support.boards import CLIENT, make_home, trainer_process
 
 

@@ -16,10 +16,10 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.rng import SecretNoise
 from fl_core.runlog import read_events
 from fl_core.tree import digest
-from fl_server.central import CLIENTS, LEDGER_FILE, LedgerMechanism
-from fl_server.checkpoint import load_checkpoint
+from fl_server.plan.user_privacy import CLIENTS, LEDGER_FILE, LedgerMechanism
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.run import run
-from strategies.central_dp import CentralDP
+from strategies.central.central_dp import CentralDP
 
 MODEL = {"w": np.zeros(3, np.float32)}
 BOTH = {

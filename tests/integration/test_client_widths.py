@@ -11,19 +11,19 @@ import pytest
 import toy
 from onnx import numpy_helper
 
-from fl_client.trainer import Task
-from fl_core.assemble import federation_of
+from fl_client.trainer.task import Task
+from fl_core.config.federation import federation_of
 from fl_core.errors import ConfigError
 from fl_core.export.artifact import load_artifact, replay
 from fl_core.runlog import Event, read_events
 from fl_core.tree import FixedPointSum, add_scaled, digest
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
 from fl_core.update import decode_update
-from fl_server.checkpoint import load_checkpoint
-from fl_server.setup import Setup
+from fl_server.plan.setup import Setup
+from fl_server.rounds.checkpoint import load_checkpoint
+from simulation.engines.world import build_trainer
 from simulation.preflight import preflight
 from simulation.run import resume, run
-from simulation.world import build_trainer
 
 OWN = {"client-1": 4, "client-3": 2}
 FOLDERS = {8: "onnx", 4: "onnx-4bit", 2: "onnx-2bit"}

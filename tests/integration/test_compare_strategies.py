@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from fl_core.config import load_config
 from fl_core.errors import ConfigError, RunFolderError
-from simulation import compare
 from simulation.cli import app
+from simulation.compare import run as compare
 
 CONFIG = """
 run: {name: tiny, rounds: 2, seed: 3}

@@ -11,10 +11,10 @@ import toy
 from flwr.app import Error, Message
 
 from fl_core.runlog import RunLog, read_events
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
-from simulation.grid import InProcessGrid, nodes_of, run_app
-from simulation.world import build_trainer, client_app
+from fl_server.plan.setup import Setup
+from fl_server.rounds.loop import run_rounds
+from simulation.engines.grid import InProcessGrid, nodes_of, run_app
+from simulation.engines.world import build_trainer, client_app
 
 NODE_UNAVAILABLE = 5
 DEADLINE_S = 5.0

@@ -11,12 +11,12 @@ import toy
 
 from fl_core.errors import ConfigError, RoundError
 from fl_core.runlog import Event, RunLog, read_events
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
-from simulation.clock import TRAIN, VirtualClock
-from simulation.grid import InProcessGrid, nodes_of, run_app
+from fl_server.plan.setup import Setup
+from fl_server.rounds.loop import run_rounds
+from simulation.engines.grid import InProcessGrid, nodes_of, run_app
+from simulation.engines.world import build_trainer, client_app
+from simulation.fleet.clock import TRAIN, VirtualClock
 from simulation.run import run
-from simulation.world import build_trainer, client_app
 
 ASYNCHRONOUS = {"strategy": {"name": "fedbuff", "args": {"buffer_size": 2}}}
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from fl_core.export.artifact import Origin, replay
 from fl_core.export.make import make_artifact
-from fl_core.export.onnx import OnnxExporter
+from fl_core.export.onnx.exporter import OnnxExporter
 from fl_core.export.parity import ParityLimits
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
-from fl_core.quant.spec import Grid, QuantSpec
+from fl_core.quant.spec import GridKind, QuantSpec
 
 
 class Branches(nn.Module):
@@ -66,7 +66,7 @@ def nets() -> Mapping[str, tuple[tuple[int, ...], nn.Module]]:
 @pytest.mark.parametrize("bits", [8, 2])
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
 @pytest.mark.parametrize("name", list(nets()))
-def test_artefact_computes_what_was_trained(name: str, grid: Grid, bits: int, tmp_path: Path) -> None:
+def test_artefact_computes_what_was_trained(name: str, grid: GridKind, bits: int, tmp_path: Path) -> None:
     shape, net = nets()[name]
     x = torch.rand(150, *shape, generator=torch.Generator().manual_seed(1)) * 4 - 2
     net.eval()

@@ -19,9 +19,9 @@ from fl_core.config import Config, load_config, to_yaml
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import Event, read_events
 from fl_core.tree import digest
-from fl_server.checkpoint import load_checkpoint
-from fl_server.deploy.director import is_locked
-from fl_server.deploy.orders import want_run
+from fl_server.deploy.operations import want_run
+from fl_server.deploy.run_supervisor import is_locked
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.run import run as simulate
 from support import fleet
 from support.fleet import LiveServer, eventually
@@ -188,7 +188,7 @@ def test_a_run_that_cannot_work_says_all_that_is_wrong_and_is_not_tried_again(tm
 
 
 def test_make_federation_trains_through_the_gateway_and_leaves_nothing_running(tmp_path):
-    words = ["-m", "simulation.federation", "--folder", str(tmp_path / "all"), "run.rounds=1", "export.formats=[]"]
+    words = ["-m", "simulation.local_fleet", "--folder", str(tmp_path / "all"), "run.rounds=1", "export.formats=[]"]
     done = subprocess.run(
         [sys.executable, *words], cwd=fleet.ROOT, capture_output=True, text=True, timeout=500,
         env=os.environ | {"PYTHONPATH": str(fleet.ROOT)},

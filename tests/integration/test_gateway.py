@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_client.device.identity import Identity, ask_status, enrol
+from fl_client.node.identity import Identity, ask_status, enrol
 from fl_core.errors import IdentityError
 from fl_core.identity import CA_PATH, ENROL_PATH
 from fl_server.gateway.authority import Authority, init_authority

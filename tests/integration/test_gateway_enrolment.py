@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
-from fl_client.device.identity import Identity, enrol, load_identity, renew_if_due
+from fl_client.node.forwarder import forwarder_command, write_forwarder_conf
+from fl_client.node.identity import Identity, enrol, load_identity, renew_if_due
 from fl_core.errors import IdentityError
 from fl_core.identity import ENROL_PATH, EnrolmentToken
 from fl_server.gateway.layout import GatewayFiles

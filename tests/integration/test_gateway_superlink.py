@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from fl_client.device.forwarder import forwarder_command, write_forwarder_conf
-from fl_client.device.identity import enrol
-from fl_client.device.keys import node_key_of
+from fl_client.node.forwarder import forwarder_command, write_forwarder_conf
+from fl_client.node.identity import enrol
+from fl_client.node.keys import node_key_of
 from fl_core.errors import RoundError
 from fl_core.flower_private.superlink import ControlApi
 from fl_core.identity import node_key_pem
 from fl_server.deploy.control import Control, environment
-from fl_server.deploy.home import Home, Settings
+from fl_server.deploy.home import ServerHome, Settings
 from fl_server.deploy.roster import Roster
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.devices import DeviceRegistry
@@ -96,7 +96,7 @@ def test_a_supernode_comes_online_through_forwarder_and_gateway_and_ends_when_it
 def test_a_new_server_goes_on_from_what_the_superlink_was_told_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = Home(tmp_path / "server", Settings(superlink_port=free_port()))
+    home = ServerHome(tmp_path / "server", Settings(superlink_port=free_port()))
     for name, value in environment(home).items():
         monkeypatch.setenv(name, value)
     init_authority(home.folder, [], datetime.now(timezone.utc))
@@ -131,7 +131,7 @@ def superlink(root: Path, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def put_in(home: Home, name: str) -> None:
+def put_in(home: ServerHome, name: str) -> None:
     """An approved device with a key of the kind that Flower takes."""
     key = node_key_pem(node_key_of(home.folder.parent / name).public_key()).decode()
     with DeviceRegistry(GatewayFiles(home.folder).devices) as registry:

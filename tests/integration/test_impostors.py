@@ -9,11 +9,11 @@ import toy
 
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
-from fl_server.checkpoint import load_checkpoint
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
-from simulation.grid import InProcessGrid, nodes_of, run_app
-from simulation.world import build_trainer, client_app
+from fl_server.plan.setup import Setup
+from fl_server.rounds.checkpoint import load_checkpoint
+from fl_server.rounds.loop import run_rounds
+from simulation.engines.grid import InProcessGrid, nodes_of, run_app
+from simulation.engines.world import build_trainer, client_app
 
 THIEF, VICTIM = 9, "client-1"
 

@@ -9,9 +9,9 @@ import toy
 from run_kills import KillReport, survive_kills
 
 from fl_core.errors import RunFolderError
-from fl_core.runlog import run_lock, write_atomic
+from fl_core.files import run_lock, write_atomic
 from fl_core.tree import digest
-from fl_server.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.run import resume, run
 
 

@@ -13,9 +13,9 @@ from harm import Watch
 from protocol_node import ROW, ProtocolNode, home_of
 from server_scene import python_path, scene, wait_for
 
-from fl_client.device.identity import enrol
+from fl_client.node.identity import enrol
 from fl_core.config import load_config
-from fl_server.deploy.orders import stop_run, want_run
+from fl_server.deploy.operations import stop_run, want_run
 from fl_server.gateway.operate import create_token
 from support.gateway import needs_nginx
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from fl_core.export.artifact import Artifact, Origin, replay
 from fl_core.export.base import weighted_layers
 from fl_core.export.make import make_artifact
-from fl_core.export.onnx import OnnxExporter
+from fl_core.export.onnx.exporter import OnnxExporter
 from fl_core.export.parity import ParityLimits
 from fl_core.models import MODELS, build_model
 from fl_core.privacy.dpsgd import PrivateStep
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.ranges import calibrate
-from fl_core.quant.spec import Grid, QuantSpec, Ranges
+from fl_core.quant.spec import GridKind, QuantSpec, Ranges
 from fl_core.rng import SeededNoise
 from fl_core.types import DpTerms
 
@@ -58,7 +58,7 @@ def uniform(shape: tuple[int, ...], examples: int) -> Tensor:
 
 
 def published(
-    model: nn.Module, x: Tensor, classes: bool, out: Path, grid: Grid = "asymmetric", ranges: Ranges = "fixed"
+    model: nn.Module, x: Tensor, classes: bool, out: Path, grid: GridKind = "asymmetric", ranges: Ranges = "fixed"
 ) -> Artifact:
     """Prepares, lowers, exports and proves; raises where a limit is exceeded."""
     shape = tuple(x.shape[1:])
@@ -85,7 +85,7 @@ def test_every_model_of_the_table_is_tested_here() -> None:
 @pytest.mark.parametrize("ranges", ["fixed", "public"])
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else SLOW) for name in SIZES])
-def test_the_artefact_computes_what_was_trained(name: str, grid: Grid, ranges: Ranges, tmp_path: Path) -> None:
+def test_the_artefact_computes_what_was_trained(name: str, grid: GridKind, ranges: Ranges, tmp_path: Path) -> None:
     shape, outputs, classes = SIZES[name]
     model = seeded(build_model(name, None, {}, shape, outputs, 0))
     artifact = published(model, uniform(shape, EXAMPLES), classes, tmp_path / "out", grid, ranges)
@@ -140,7 +140,7 @@ def test_efficientnet_folds_its_frozen_normalisation() -> None:
 
 @SLOW
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
-def test_efficientnet_becomes_an_artefact(grid: Grid, tmp_path: Path) -> None:
+def test_efficientnet_becomes_an_artefact(grid: GridKind, tmp_path: Path) -> None:
     artifact = published(efficientnet(65), gratings(65, EXAMPLES)[0], True, tmp_path / "out", grid, "public")
     assert artifact.bytes < 0.3 * artifact.bytes_float
 

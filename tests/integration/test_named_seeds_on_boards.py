@@ -14,17 +14,17 @@ from flwr.app import Context, Message
 from rich.console import Console
 
 from fl_client.app import app
-from fl_client.resident.client import SocketTrainer
+from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.runlog import RunLog, read_events
 from fl_server.deploy.show import status_tables
-from fl_server.deploy.status import status_of
+from fl_server.plan.setup import Setup
 from fl_server.report import build_report, write_summary
-from fl_server.report.live import RunProgress
 from fl_server.report.privacy_words import NOT_PRIVATE
 from fl_server.report.tables import closing_table
-from fl_server.rounds import run_rounds
-from fl_server.setup import Setup
-from simulation.grid import InProcessGrid, nodes_of
+from fl_server.rounds.loop import run_rounds
+from fl_server.watch.live import RunProgress
+from fl_server.watch.state import status_of
+from simulation.engines.grid import InProcessGrid, nodes_of
 from support.boards import CLIENT, make_home, trainer_process
 
 

@@ -16,13 +16,13 @@ import pytest
 import toy
 
 import simulation.run
-from fl_core.assemble import federation_of
 from fl_core.config import load_config
+from fl_core.config.federation import federation_of
 from fl_core.data.federation import ClientData, Examples
 from fl_core.errors import DataError
 from fl_core.export.artifact import load_artifact
 from fl_core.runlog import read_events
-from fl_server.setup import Setup
+from fl_server.plan.setup import Setup
 from simulation.try_artifact import try_artifact
 
 PREDICT = {

@@ -11,7 +11,7 @@ from run_kills import survive_kills
 
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import read_events
-from fl_server.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.run import run
 
 

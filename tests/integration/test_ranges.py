@@ -10,7 +10,7 @@ import toy
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import read_events
 from fl_core.tree import digest
-from fl_server.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.run import run
 
 

@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 import toy
 
-from fl_client.device.home import open_home
-from fl_client.resident.client import SocketTrainer
-from fl_client.resident.local import LocalTrainer
-from fl_client.resident.serve import held, open_trainer
-from fl_client.trainer import Trainer
+from fl_client.home import open_home
+from fl_client.shell.socket_trainer import SocketTrainer
+from fl_client.trainer.daemon import held, open_trainer
+from fl_client.trainer.in_process import LocalTrainer
+from fl_client.trainer.task import Trainer
 from fl_core.errors import ConfigError, LedgerError, PolicyError, TrainerError, WireError
 from fl_core.privacy.ledger import Ledger
-from fl_core.structured_log import FORMAT_VARIABLE
+from fl_core.process.structured_log import FORMAT_VARIABLE
 from fl_core.types import RoundPlan, Tensors
-from fl_server.setup import Setup
-from simulation.world import seeded_noise, simulated_policy
+from fl_server.plan.setup import Setup
+from simulation.engines.world import seeded_noise, simulated_policy
 from support import boards
 from support.boards import CLIENT, make_home, trainer_process
 

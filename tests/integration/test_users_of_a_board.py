@@ -19,10 +19,10 @@ import psutil
 import pytest
 import yaml
 
-from fl_client.device import service
-from fl_client.device.service import Installation, units
-from fl_core.processes import end, processes_of
-from simulation.federation import Federation, Live, free_ports
+from fl_client.board import services as service
+from fl_client.board.services import Installation, units
+from fl_core.process.processes import end, processes_of
+from simulation.local_fleet import Live, LocalFleet, free_ports
 from support.boards import POLICY
 from support.fleet import eventually
 from support.gateway import needs_nginx
@@ -131,7 +131,7 @@ for name in sys.argv[1:]:
 ASKS = """
 import sys
 from pathlib import Path
-from fl_client.resident.client import SocketTrainer
+from fl_client.shell.socket_trainer import SocketTrainer
 print(SocketTrainer(Path(sys.argv[1]), patience_s=3).info().client_id)
 """
 
@@ -142,7 +142,7 @@ def test_three_users_take_part_and_the_shells_user_reaches_the_socket_alone() ->
     with tempfile.TemporaryDirectory(prefix="users-") as name, ExitStack() as everything:
         folder = Path(name)
         folder.chmod(0o711)
-        federation = Federation(folder / "federation", ROOT / "configs" / "fleet.yaml", (), ())
+        federation = LocalFleet(folder / "federation", ROOT / "configs" / "fleet.yaml", (), ())
         federation.folder.mkdir()
         everything.callback(lambda: end(each.pid for each in processes_of(federation.server)))
         live = Live(federation, everything)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fl_core.quant.compare import layer_lsb
-from fl_core.quant.evaluate import dequantize, evaluate
 from fl_core.quant.fake_quant import set_fake_quant
+from fl_core.quant.integer import dequantize, evaluate
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.ranges import calibrate

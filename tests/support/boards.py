@@ -46,7 +46,7 @@ def trainer_process(home: Path, *arguments: str, socket: Path | None = None) -> 
     path.unlink(missing_ok=True)
     with (home / "trainer.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fl_client.resident", "--home", str(home), *arguments],
+            [sys.executable, "-m", "fl_client.trainer", "--home", str(home), *arguments],
             env=ENVIRONMENT, cwd=ROOT, stdout=log, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
     try:

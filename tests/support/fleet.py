@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fl_core.privacy.policy import DevicePolicy
 from fl_server.deploy.control import Control, environment
-from fl_server.deploy.home import Home, Settings
-from fl_server.deploy.orders import make_home
+from fl_server.deploy.home import ServerHome, Settings
+from fl_server.deploy.operations import make_home
 from fl_server.gateway.layout import GatewayFiles
 
 BIN = Path(sys.executable).parent
@@ -38,7 +38,7 @@ POLICY = DevicePolicy(epsilon_cap=8.0, delta=1e-5, max_clip_norm=1.0, min_noise_
 class LiveServer:
     """``fl-server up`` at work."""
 
-    home: Home
+    home: ServerHome
     up: psutil.Popen
 
     def find(self, name: str) -> psutil.Process:
@@ -61,13 +61,13 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def python_environment(home: Home) -> dict[str, str]:
+def python_environment(home: ServerHome) -> dict[str, str]:
     """Flower's environment with the tests' own modules in reach."""
     path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     return environment(home) | {"PYTHONPATH": path}
 
 
-def command(home: Home, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def command(home: ServerHome, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """``fl-server`` with these arguments, run to its end."""
     return subprocess.run(
         [sys.executable, "-m", "fl_server.cli", *arguments],
@@ -104,13 +104,13 @@ def end(process: psutil.Popen) -> None:
                 each.kill()
 
 
-def new_home(folder: Path) -> Home:
+def new_home(folder: Path) -> ServerHome:
     """A server's folder on ports that are free."""
     return make_home(folder, Settings("localhost", *free_ports(4)))
 
 
 @contextmanager
-def server_up(home: Home) -> Iterator[LiveServer]:
+def server_up(home: ServerHome) -> Iterator[LiveServer]:
     """``fl-server up``, ready for devices."""
     with (home.logs / "up.log").open("ab") as log:
         up = psutil.Popen(
@@ -152,7 +152,7 @@ def _start_device(
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     Control(server.home).register(public, client_id)
     home = server.home
-    trainer = [sys.executable, "-m", "fl_client.resident", "--home", str(folder)]
+    trainer = [sys.executable, "-m", "fl_client.trainer", "--home", str(folder)]
     node = [
         *(str(BIN / "flower-supernode"), "--superlink", f"127.0.0.1:{home.settings.superlink_port}"),
         *("--root-certificates", str(GatewayFiles(home.folder).ca_certificate)),

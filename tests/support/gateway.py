@@ -25,8 +25,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_client.device.identity import Identity
-from fl_client.device.keys import node_key_of
+from fl_client.node.identity import Identity
+from fl_client.node.keys import node_key_of
 from fl_core.identity import node_key_pem
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.nginx import REQUESTS_OF_ADDRESS, GatewaySettings, nginx_command, write_nginx_conf

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 import toy
 from torch import nn
 
-from fl_client.phases import LocalTraining, train_phases
+from fl_client.trainer.phases import LocalTraining, train_phases
 from fl_core.rng import NoiseSource, SeededNoise
 from fl_core.types import ClientInfo, DpTerms, Tensors
-from fl_server.setup import Setup
+from fl_server.plan.setup import Setup
 
 CLIENT = "client-1"
 RATE = 0.2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_client.device.home import open_home, start_home
+from fl_client.home import open_home, start_home
 from fl_core.errors import ConfigError
 
 WHOLE = "client_id: a\ndata: {name: mnist}\n"

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import toy
 
-from fl_client.state import decode_memory
-from fl_client.trainer import Task, Trainer
+from fl_client.trainer.memory import decode_memory
+from fl_client.trainer.task import Task, Trainer
 from fl_core.errors import ConfigError, PolicyError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import SeededNoise
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
 from fl_core.update import decode_update
-from fl_server.setup import Setup
+from fl_server.plan.setup import Setup
 from strategies.client import LocalOutcome, join_tensors
 
 CLIENT = "client-2"

@@ -15,11 +15,11 @@ from fl_core.tree import add_scaled
 from fl_core.types import ClientUpdate, Part, Tensors
 from strategies.base import Strategy, StrategyState
 from strategies.client import LocalOutcome
-from strategies.ditto import Ditto
 from strategies.fedavg import FedAvg
 from strategies.fednova import FedNova
-from strategies.fedrep import FedRep
-from strategies.finetune import FineTune
+from strategies.personal.ditto import Ditto
+from strategies.personal.fedrep import FedRep
+from strategies.personal.finetune import FineTune
 from strategies.registry import build_strategy
 
 MODEL: Tensors = {"w": np.array([1.0, -2.0], np.float32)}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import model as build
 
-from fl_core.assemble import load_tensors, trainable_tensors
+from fl_core.models.weights import load_tensors, trainable_tensors
 from fl_core.quant.fake_quant import LearnedRange
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.spec import QuantSpec

@@ -1,0 +1,1 @@
+"""The processes of a board, kept up and shown."""

@@ -1,0 +1,168 @@
+"""The parts of a board and the loop that keeps them up: trainer, forwarder, SuperNode."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from fl_client.home import DeviceHome
+from fl_client.node.explain import explain_end, with_clock
+from fl_client.node.forwarder import forwarder_command, write_forwarder_conf
+from fl_client.node.identity import Identity, clock_error_s, load_identity
+from fl_client.node.upkeep import look_after
+from fl_client.shell.protocol import SOCKET_KEY
+from fl_core.errors import IdentityError, PolicyError
+from fl_core.process.supervise import End, ProcessSpec, Supervisor
+
+_STEP_S = 0.5
+_TRAINER_STOP_S = 35.0
+"""The trainer lets a running task finish."""
+_LONGEST_WAIT_S = 60.0
+_SUPEREXEC = "fl_client.board.superexec"
+"""A SuperNode starts it once; without it the node stays online and answers nothing."""
+_QUIET = {
+    "MALLOC_ARENA_MAX": "2",  # each thread's own heap would cost a small board tens of megabytes
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports of a board; two boards on one machine need different ones."""
+
+    forwarder: int = 9120
+    supernode: int = 9121
+    metrics: int = 9122
+
+
+def trainer_part(home: DeviceHome, ports: Ports, python: str) -> ProcessSpec:
+    """The resident trainer, run by the interpreter ``python``, which may be another one than the SuperNode's."""
+    where = ("--home", str(home.folder), "--metrics-port", str(ports.metrics))
+    return ProcessSpec(
+        "trainer", lambda: [python, "-m", "fl_client.trainer", *where], _last_line, stop_s=_TRAINER_STOP_S
+    )
+
+
+def node_parts(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) -> list[ProcessSpec]:
+    """Forwarder and SuperNode of the identity under ``root``, in the order in which they start."""
+    folder = root / "run" / "forwarder"
+
+    def forwarder() -> list[str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_forwarder_conf(load_identity(root), folder, ports.forwarder)
+        return forwarder_command(folder)
+
+    def supernode() -> list[str]:
+        return supernode_command(load_identity(root), ports, trainer_socket, *isolation)
+
+    def ahead_s() -> float:
+        identity = load_identity(root)
+        return clock_error_s(identity.host, identity.port)
+
+    def ready() -> bool:
+        return answers(ports.forwarder) and trainer_socket.exists()
+
+    return [
+        ProcessSpec("forwarder", forwarder, explain_end),
+        ProcessSpec("supernode", supernode, with_clock(ahead_s), ready, helper=_SUPEREXEC),
+    ]
+
+
+def supernode_command(identity: Identity, ports: Ports, trainer_socket: Path, *isolation: str) -> list[str]:
+    """The command line of Flower's SuperNode behind the forwarder; its shells find the trainer through node config."""
+    return [
+        *(sys.executable, "-m", "fl_client.board.supernode"),
+        "--superlink", f"127.0.0.1:{ports.forwarder}",
+        "--root-certificates", str(identity.loopback_certificate),
+        "--auth-supernode-private-key", str(identity.node_key),
+        "--host", "127.0.0.1",
+        "--port", str(ports.supernode),
+        "--node-config", f'{SOCKET_KEY}="{trainer_socket}"',
+        *isolation,
+    ]  # fmt: skip
+
+
+def environment(root: Path) -> dict[str, str]:
+    """The environment of a board's processes: Flower keeps its files under ``root`` and asks nobody outside."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return {**os.environ, **_QUIET, "PATH": path, "FLWR_HOME": str(root / "run" / "flower")}
+
+
+def answers(port: int) -> bool:
+    """Whether something listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def run_board(home: DeviceHome, ports: Ports, python: str = sys.executable) -> None:
+    """Keep a board up, all in one, until SIGTERM or SIGINT; then take everything down.
+
+    Raises:
+        PolicyError: the device has no ``policy.json`` and would train nothing.
+        IdentityError: it is not enrolled, or under another name than its home says.
+    """
+    if not home.policy_file.is_file():
+        raise PolicyError(f"{home.policy_file}: expected the device's own limits, found none; it would train nothing")
+    enrolled = load_identity(home.folder).client_id
+    if enrolled != home.device.client_id:
+        raise IdentityError(f"device.yaml: expected client_id {enrolled!r}, as enrolled, got {home.device.client_id!r}")
+    parts = [trainer_part(home, ports, python), *node_parts(home.folder, ports, home.socket)]
+    keep_up(home.folder, parts)
+
+
+def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> None:
+    """Keep forwarder and SuperNode up, where trainer and shells are services of other users.
+
+    Args:
+        root: folder of the identity.
+        ports: where the parts listen on loopback.
+        trainer_socket: what the shells are told.
+        secret: file with the secret that ``flower-superexec`` must know to take a message.
+
+    Raises:
+        IdentityError: the device is not enrolled.
+    """
+    load_identity(root)
+    isolation = ("--isolation", "process", "--superexec-auth-secret-file", str(secret))
+    keep_up(root, node_parts(root, ports, trainer_socket, *isolation))
+
+
+def keep_up(root: Path, parts: Sequence[ProcessSpec]) -> None:
+    """Supervise ``parts`` and look after the identity until SIGTERM or SIGINT; then take everything down.
+
+    What this process and its parts write, their user alone reads.
+    """
+    os.umask(0o077)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    folder = root / "run"
+    supervisor = Supervisor(root, folder, parts, environment(root), first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
+    supervisor.end_leftovers()
+    stale: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=look_after, args=(root, stop, stale.put), name="upkeep", daemon=True).start()
+    try:
+        while not stop.is_set():
+            while not stale.empty():
+                supervisor.restart(stale.get())
+            supervisor.step()
+            stop.wait(_STEP_S)
+    finally:
+        supervisor.stop()
+
+
+def _last_line(tail: str) -> End | None:
+    """What a trainer said last."""
+    lines = tail.strip().splitlines()
+    return End(lines[-1]) if lines else None

@@ -1,1 +1,0 @@
-"""What belongs to one device: its home folder, identity, hardware and services."""

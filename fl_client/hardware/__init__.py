@@ -1,0 +1,1 @@
+"""What a device has and how it is right now."""

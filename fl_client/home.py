@@ -1,0 +1,175 @@
+"""The home folder of a device: who it is, which data it holds, what it allows; written by its owner, never by a server.
+
+    device.yaml      this module's ``DeviceSettings``
+    policy.json      fl_core.privacy.policy; without it the device trains nothing
+    ledger.sqlite    what the device's data has spent; it outlives runs, enrolments and installations
+    artifacts/       the device's own models, which never travel
+    keys/            key and certificate of the device
+    run/             socket, counters and logs; may be deleted while nothing runs
+
+Reading it loads no torch, so that a supervisor stays small.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fl_core.data.partition import PartitionSpec
+from fl_core.errors import ConfigError
+from fl_core.files import write_atomic
+
+DEVICE_FILE = "device.yaml"
+_FIRST = """\
+client_id: {client_id}
+data:
+  name: null       # a built-in data set, or
+  factory: null    # your own, as package.module:callable
+  args: {{}}
+factories: []      # your own code that a plan may name, each as package.module:callable
+"""
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """The device's own examples: a data set by name, or a factory ``package.module:callable`` that returns one."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str | None = None
+    factory: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    partition: PartitionSpec = field(default_factory=PartitionSpec)
+    seed: int = 1
+    """Names the draws of a partition; of no meaning for a data set that comes with its clients."""
+    client: str | None = None
+    """Which client of the data set this device is; needed only where it has several, and none has its client_id."""
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.factory is None):
+            raise ValueError(
+                f"data: expected exactly one of data.name and data.factory, got {self.name!r}, {self.factory!r}"
+            )
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """What the owner of a device says of it."""
+
+    __pydantic_config__ = _STRICT
+
+    client_id: str
+    """The name under which its ledger is kept and the server knows it."""
+    data: DeviceData
+    factories: tuple[str, ...] = ()
+    """Each ``package.module:callable`` of the owner's own code that a plan may name; none by default."""
+    models: tuple[str, ...] | None = None
+    """The built-in models that a plan may name; null allows all of them."""
+    simulated: bool = False
+    """Noise from named seeds, for tests: the run is then not private, and says so wherever it speaks."""
+    threads: int | None = None
+    """Threads of local training; null leaves it to torch."""
+    share_device_state: bool = False
+    """Whether the server is told battery, charging and temperature when it asks; no privacy budget covers these."""
+
+    def __post_init__(self) -> None:
+        if not self.client_id:
+            raise ValueError("client_id: expected a name, got none")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads: expected at least 1, got {self.threads}")
+        wrong = [name for name in self.factories if ":" not in name]
+        if wrong:
+            raise ValueError(f'factories: expected each as "package.module:callable", got {wrong}')
+
+
+@dataclass(frozen=True)
+class DeviceHome:
+    """A home folder and what its ``device.yaml`` says."""
+
+    folder: Path
+    device: DeviceSettings
+
+    @property
+    def policy_file(self) -> Path:
+        """What the device insists on."""
+        return self.folder / "policy.json"
+
+    @property
+    def ledger_file(self) -> Path:
+        """What its data has spent."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def artifacts(self) -> Path:
+        """The device's own models."""
+        return self.folder / "artifacts"
+
+    @property
+    def run_folder(self) -> Path:
+        """Socket, counters and logs."""
+        return self.folder / "run"
+
+    @property
+    def socket(self) -> Path:
+        """Where its trainer listens unless a service says otherwise."""
+        return self.run_folder / "trainer.sock"
+
+
+def open_home(folder: Path) -> DeviceHome:
+    """Read a home folder.
+
+    Raises:
+        ConfigError: there is no readable ``device.yaml``, or a field in it is wrong; the message names the field.
+    """
+    path = folder / DEVICE_FILE
+    try:
+        if not path.is_file():
+            raise ConfigError(f"{folder}: expected the home of a device with {DEVICE_FILE}, found none")
+        return DeviceHome(folder.resolve(), TypeAdapter(DeviceSettings).validate_python(_plain(path)))
+    except PermissionError:
+        raise ConfigError(f"{folder}: the home belongs to another user; try with sudo") from None
+    except ValidationError as wrong:
+        raise ConfigError([f"{path}: {_describe(problem)}" for problem in wrong.errors()]) from None
+
+
+def start_home(folder: Path, client_id: str) -> bool:
+    """Write a ``device.yaml`` to fill in where there is none yet; says whether it did.
+
+    Raises:
+        ConfigError: there is one already, for another client_id.
+    """
+    path = folder / DEVICE_FILE
+    if path.exists():
+        known = _plain(path).get("client_id")
+        if known != client_id:
+            raise ConfigError(f"{path}: client_id: expected {client_id!r}, as the server says, got {known!r}")
+        return False
+    write_atomic(path, _FIRST.format(client_id=json.dumps(client_id)).encode())
+    return True
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception as damaged:
+        raise ConfigError(f"{path}: not readable as YAML: {damaged}") from damaged
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path}: expected fields by name, got {type(plain).__name__}")
+    return {str(name): value for name, value in plain.items()}
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(step) for step in problem["loc"])
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"{where}: there is no such field"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"

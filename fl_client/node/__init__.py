@@ -1,0 +1,1 @@
+"""A device's identity and its way to the server."""

@@ -1,0 +1,75 @@
+"""What the end of a SuperNode's log means, in words for the person who looks after the board.
+
+Flower 1.41 ends its SuperNode in each of these cases, so all of them are a matter of starting it again; the words say
+what is being waited for, and what a person can do. A server that is merely away ends nothing: the SuperNode waits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from fl_core.errors import StonecropError
+from fl_core.process.supervise import End
+
+SKEW_S = 300.0
+"""Flower takes a SuperNode's signed time from 305 s old to 5 s ahead."""
+
+
+_CASES: tuple[tuple[re.Pattern[str], End], ...] = (
+    (
+        # HTTP 412; the client shows Flower's own number of it.
+        re.compile(r"\[code: 2004\] Failed to activate SuperNode|\b412 Precondition"),
+        End("the server still holds this device's last connection; it lets go of it within 60 s", longest_wait_s=5.0),
+    ),
+    (
+        re.compile(r"not yet valid|certificate has expired|401 Unauthorized|Invalid authentication"),
+        End("the server does not accept this device's signature or certificate", perhaps_clock=True),
+    ),
+    (re.compile(r"403 Forbidden"), End("the server does not let this device in: its operator may have revoked it")),
+    (
+        re.compile(r"SSL/TLS handshake error|EOF occurred|UNEXPECTED_EOF"),
+        End("the connection was cut while it was made", longest_wait_s=10.0, perhaps_clock=True),
+    ),
+    (re.compile(r"[Aa]ddress already in use"), End("another process holds this device's port")),
+    (
+        re.compile(r"Connection (attempt failed|refused)|Name or service not known|host not found|unreachable"),
+        End("the server cannot be reached", longest_wait_s=30.0),
+    ),
+)
+
+
+def explain_end(tail: str) -> End | None:
+    """What the last words of a SuperNode's log mean; None where they mean nothing known. The first case wins."""
+    return next((end for pattern, end in _CASES if pattern.search(tail)), None)
+
+
+def explain_clock(ahead_s: float) -> str | None:
+    """What a clock means that is ``ahead_s`` seconds ahead of the server's (below 0: behind); None if it will do."""
+    if -SKEW_S <= ahead_s <= 5.0:
+        return None
+    side = "ahead of" if ahead_s > 0 else "behind"
+    return (
+        f"the clock of this device is {abs(ahead_s):.0f} s {side} the server's, so the server refuses what it signs; "
+        "set it right: timedatectl set-ntp true"
+    )
+
+
+def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], End | None]:
+    """``explain_end`` that looks at the clock where that may be the reason, or nothing else is known to be.
+
+    ``ahead_s`` may raise StonecropError.
+    """
+
+    def explain(tail: str) -> End | None:
+        end = explain_end(tail)
+        if end is not None and not end.perhaps_clock:
+            return end
+        try:
+            words = explain_clock(ahead_s())
+        except StonecropError:
+            return end
+        return end if words is None else replace(end or End(words), words=words)
+
+    return explain

@@ -1,0 +1,1 @@
+"""The thin Flower shell's way to a trainer: bytes over a Unix socket, without torch."""

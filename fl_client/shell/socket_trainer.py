@@ -1,0 +1,91 @@
+"""The shell's side of a trainer's socket: each question is one call, and a trainer that dies is noticed at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from fl_client.shell.protocol import SERVICE, address, decode_info, encode_task, in_chunks, read_response
+from fl_core.errors import TrainerError
+from fl_core.types import ClientInfo, RoundPlan, Tensors
+
+PATIENCE_S = 30.0
+"""How long a call waits for a trainer that is not there yet: one that has just been restarted loads torch first."""
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class SocketTrainer:
+    """The trainer behind the Unix socket ``path``.
+
+    A call waits ``patience_s`` seconds for the trainer to be there. Once it has begun there is no limit: training may
+    take hours, and the end of the trainer ends the call.
+
+    Raises:
+        TrainerError: from every method: there is no trainer, or it died before it answered.
+        StonecropError: from every method: whatever the trainer raised.
+    """
+
+    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
+        self._path = path
+        self._patience_s = patience_s
+
+    def info(self) -> ClientInfo:
+        """See ``Answers``."""
+        return decode_info(self._call("info", b""))
+
+    def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
+        """See ``Answers``."""
+        return self._call("ranges", encode_task(plan, model))
+
+    def train(self, plan: RoundPlan, model: Tensors) -> bytes:
+        """See ``Answers``."""
+        return self._call("train", encode_task(plan, model))
+
+    def evaluate(self, plan: RoundPlan, model: Tensors) -> dict[str, float]:
+        """See ``Answers``."""
+        figures: dict[str, float] = json.loads(self._call("evaluate", encode_task(plan, model)))
+        return figures
+
+    def status(self) -> Mapping[str, Any]:
+        """What the trainer is doing and has spent; see ``fl_client.trainer.counters``."""
+        fields: dict[str, Any] = json.loads(self._call("status", b""))
+        return fields
+
+    def _call(self, method: str, request: bytes) -> bytes:
+        ends = time.monotonic() + self._patience_s
+        with grpc.insecure_channel(self._address, options=_OPTIONS) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=max(0.0, ends - time.monotonic()))
+            except grpc.FutureTimeoutError:
+                raise TrainerError(
+                    f"trainer: nothing answers at {self._path} within {self._patience_s:g} s; is it running, and may "
+                    "this user reach its socket?"
+                ) from None
+            try:
+                return read_response(channel.stream_stream(f"/{SERVICE}/{method}")(in_chunks(request)))
+            except grpc.RpcError as error:
+                raise TrainerError(f"trainer: died or was stopped during {method!r} ({_words(error)})") from None
+
+    @cached_property
+    def _address(self) -> str:
+        try:
+            return address(self._path)
+        except OSError as error:
+            raise TrainerError(f"trainer: its socket {self._path} cannot be reached ({error})") from None
+
+
+def _words(error: grpc.RpcError) -> str:
+    """gRPC's code and details, where the error has them."""
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

@@ -1,0 +1,1 @@
+"""The resident trainer: it keeps torch, data, ledger and state, and answers tasks."""

@@ -1,0 +1,152 @@
+"""Opens the home of a device and serves its trainer until it is told to stop.
+
+Nothing that a server sends decides what is opened here: data, policy and allow-list come from the home folder alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_client.home import DeviceHome, open_home
+from fl_client.shell.trainer_api import TrainerApi
+from fl_client.trainer.counters import Spending, TaskCounters
+from fl_client.trainer.guard import GuardedTrainer
+from fl_client.trainer.in_process import LocalTrainer
+from fl_client.trainer.metrics import serve_metrics
+from fl_client.trainer.service import Service, listen
+from fl_client.trainer.task import Trainer
+from fl_core.data.datasets import build_federation
+from fl_core.data.federation import ClientData
+from fl_core.errors import ConfigError, DataError
+from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.policy import DevicePolicy
+from fl_core.process.supervise import health_by_part
+from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
+from fl_core.types import RoundPlan
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 30.0
+"""How long a stop waits for the running task, whose privacy is spent already."""
+
+
+@dataclass(frozen=True)
+class OpenTrainer:
+    """A device's trainer with what was opened for it."""
+
+    answers: TrainerApi
+    ledger: Ledger
+    policy: DevicePolicy
+    home: DeviceHome
+
+    def spending(self) -> Spending:
+        """What the device's data has spent, at its policy's delta."""
+        device, policy = self.home.device, self.policy
+        spent = None if device.simulated else self.ledger.spent(device.client_id, policy.delta)
+        return Spending(spent, policy.epsilon_cap, policy.delta, device.simulated)
+
+
+def open_trainer(home: DeviceHome) -> OpenTrainer:
+    """The trainer of a device: its own data, policy and ledger, and secret noise.
+
+    Raises:
+        PolicyError: the home holds no readable ``policy.json``: a device without limits of its own trains nothing.
+        LedgerError: the ledger is damaged, or was begun with the other value of ``simulated``.
+        DataError: the data set does not say which client this device is.
+    """
+    import torch
+
+    device = home.device
+    policy = DevicePolicy.load(home.policy_file)
+    data = open_data(home)
+    threads = device.threads or (1 if device.simulated else None)  # more threads may sum in another order
+    if threads is not None:
+        torch.set_num_threads(threads)
+    ledger = Ledger(home.ledger_file, simulated=device.simulated)
+    noise = seeded_noise if device.simulated else secret_noise
+    clients = {device.client_id: data}
+    named = device.simulated
+    trainer = Trainer(clients, ledger, policy, noise, home.artifacts, simulated=named, tells_epsilon=not named)
+    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), device), ledger, policy, home)
+
+
+def open_data(home: DeviceHome) -> ClientData:
+    """The examples of this device.
+
+    Raises:
+        DataError: the data set has several clients, and none is named as this device.
+    """
+    said, client_id = home.device.data, home.device.client_id
+    clients = build_federation(said.name or said.factory or "", said.args, said.partition, said.seed).clients
+    wanted = said.client or client_id
+    if said.client is None and len(clients) == 1:
+        return next(iter(clients.values()))
+    if wanted not in clients:
+        raise DataError(f"data.client: expected one of {', '.join(sorted(clients))}, got {wanted!r}")
+    return clients[wanted]
+
+
+def secret_noise(plan: RoundPlan) -> NoiseSource:
+    """Noise that nobody can draw again."""
+    return SecretNoise()
+
+
+def seeded_noise(plan: RoundPlan) -> NoiseSource:
+    """The named noise of one task, as a simulation draws it."""
+    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
+
+
+@contextmanager
+def held(home: DeviceHome) -> Iterator[None]:
+    """Hold a home for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+        ConfigError: another trainer holds it.
+    """
+    home.run_folder.mkdir(parents=True, exist_ok=True)
+    with (home.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{home.folder}: another trainer is at work in this home") from None
+        yield
+
+
+def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_port: int | None) -> None:
+    """Serve the trainer of the home ``folder`` until SIGTERM or SIGINT.
+
+    Args:
+        folder: the home.
+        socket: where to listen; inside the home by default.
+        group: the group that may ask, beside this user.
+        metrics_port: of ``/metrics`` and ``/healthz`` on loopback; none by default.
+
+    Raises:
+        StonecropError: the home cannot be opened or is in use; nothing listens then.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    home = open_home(folder)
+    os.chdir(home.folder)  # the owner's modules may lie there, and nowhere else by chance
+    with held(home):
+        opened = open_trainer(home)
+        service = Service(opened.answers, opened.spending, TaskCounters(home.run_folder / "counts.json"))
+        server = listen(service, socket or home.socket, group)
+
+        def figures() -> dict[str, object]:
+            return {**service.status(), "processes": health_by_part(home.run_folder)}
+
+        with serve_metrics(metrics_port, figures):
+            logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)
+            stop.wait()
+            server.stop(GRACE_S).wait()
+            opened.ledger.close()

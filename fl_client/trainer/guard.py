@@ -1,0 +1,85 @@
+"""What a server gets of a device: only code that the owner has listed runs, and only what the owner shares is told.
+
+A plan is data, but ``package.module:callable`` in it makes a device import and call code. So every text of that form,
+wherever in the plan it stands, must be in ``device.yaml``; the check comes before anything is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fl_client.hardware.condition import condition_of
+from fl_client.home import DeviceSettings
+from fl_client.shell.trainer_api import TrainerApi
+from fl_core.errors import PolicyError
+from fl_core.types import ClientInfo, RoundPlan, Tensors
+
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class GuardedTrainer:
+    """``inner`` behind the allow-list of ``device``.
+
+    Raises:
+        PolicyError: from every method that takes a plan: it names code or a model that the device does not allow.
+    """
+
+    def __init__(
+        self, inner: TrainerApi, device: DeviceSettings, condition: Callable[[], Mapping[str, float]] = condition_of
+    ) -> None:
+        self._inner = inner
+        self._device = device
+        self._condition = condition
+
+    def info(self) -> ClientInfo:
+        """See ``TrainerApi``; with how the device is right now, where its owner shares that."""
+        info = self._inner.info()
+        return replace(info, device=self._condition()) if self._device.share_device_state else info
+
+    def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
+        """See ``TrainerApi``."""
+        check_names(plan, self._device)
+        return self._inner.ranges(plan, model)
+
+    def train(self, plan: RoundPlan, model: Tensors) -> bytes:
+        """See ``TrainerApi``."""
+        check_names(plan, self._device)
+        return self._inner.train(plan, model)
+
+    def evaluate(self, plan: RoundPlan, model: Tensors) -> dict[str, float]:
+        """See ``TrainerApi``."""
+        check_names(plan, self._device)
+        return self._inner.evaluate(plan, model)
+
+
+def check_names(plan: RoundPlan, device: DeviceSettings) -> None:
+    """Refuse a plan that names what the device does not allow.
+
+    Raises:
+        PolicyError: names the field of the plan, what came and where it can be allowed.
+    """
+    who = f"client {device.client_id}"
+    for where, text in _texts(plan.training, "training"):
+        names_code = where.endswith(".factory") or _CALLABLE.fullmatch(text)
+        if names_code and text not in device.factories:
+            raise PolicyError(f"{who}: {where}: {text!r} is not among the factories that device.yaml allows")
+    section = plan.training.get("model")
+    model = section.get("name") if isinstance(section, Mapping) else None
+    if device.models is not None and model is not None and model not in device.models:
+        raise PolicyError(f"{who}: model.name: {model!r} is not among the models that device.yaml allows")
+
+
+def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Every text inside plain values, with its dotted place; names of fields too, where they could be one."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield f"{where} key", str(key)
+            yield from _texts(inner, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{where}[{number}]")

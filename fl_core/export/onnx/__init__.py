@@ -1,0 +1,1 @@
+"""The ONNX exporter and its runtime, ONNX Runtime on the CPU."""

@@ -1,0 +1,74 @@
+"""Files that a crash leaves whole: atomic writes, JSON, and the lock of a folder that one process works in."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fl_core.errors import RunFolderError
+
+LOCK_POLL_S = 0.1
+
+
+@contextmanager
+def run_lock(
+    run_dir: Path, wait_s: float = 0.0, taken: str = "another process is at work on this run"
+) -> Iterator[None]:
+    """Hold a run folder for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+        RunFolderError: another process holds it, and still did after ``wait_s``; in the words of ``taken``.
+    """
+    ends = time.monotonic() + wait_s
+    with (run_dir / ".lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= ends:
+                    raise RunFolderError(f"{run_dir}: {taken}") from None
+                time.sleep(LOCK_POLL_S)
+        yield
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that a crash leaves the old or the new content, never a mixture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False, default=plain_scalar) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What ``write_json`` wrote; None where there is no file, or no longer."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def plain_scalar(value: Any) -> Any:
+    """numpy scalars as Python's own."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"expected plain values in an event, got {type(value).__name__}")

@@ -1,0 +1,1 @@
+"""Processes of this project's own: supervised, found again, logged in bounded files."""

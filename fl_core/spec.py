@@ -1,0 +1,87 @@
+"""From plain sections to the objects that train: what server and client must build in exactly the same way.
+
+A ``TrainingSpec`` is what a plan carries. Both sides build the model from it and the run's seed, so only trainable
+tensors ever travel: a frozen front end is a public constant that each side makes for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+
+from fl_core.config.schema import ClientsSection, Config, ExportSection, ModelSection, StrategySection, TaskSection
+from fl_core.models import build_model
+from fl_core.quant.fake_quant import set_fake_quant
+from fl_core.quant.graph import QatModel
+from fl_core.quant.prepare import prepare_qat
+from fl_core.quant.spec import QuantSpec
+from fl_core.rng import derive_seed
+from fl_core.tasks import build_task
+from fl_core.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a model must know of the data; all of it public."""
+
+    input_shape: tuple[int, ...]
+    outputs: int
+    input_range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Everything that decides what a client computes, apart from its data, the model's weights and privacy."""
+
+    task: TaskSection
+    model: ModelSection
+    clients: ClientsSection
+    quant: QuantSpec
+    strategy: StrategySection
+    export: ExportSection
+    facts: DataFacts
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Activation ranges measured in public or under DP, by activation name; empty for fixed and learned ones."""
+
+    @classmethod
+    def of(cls, config: Config, facts: DataFacts) -> TrainingSpec:
+        """The part of a config that travels."""
+        return cls(
+            config.task, config.model, config.clients, config.quant, config.strategy, config.export, facts
+        )  # fmt: skip
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> TrainingSpec:
+        """Read back what ``to_plain`` gave."""
+        return TypeAdapter(cls).validate_python(plain)
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain dicts, lists and scalars."""
+        return cast("dict[str, Any]", TypeAdapter(TrainingSpec).dump_python(self, mode="json"))
+
+    def at_width(self, bits: int) -> TrainingSpec:
+        """The same for clients whose weights have so many bits."""
+        return replace(self, quant=self.quant.at_width(bits))
+
+    def build_task(self) -> Task:
+        """The task that is learned."""
+        return build_task(self.task.name, self.task.factory)
+
+    def build_model(self, seed: int) -> QatModel:
+        """The quantization-aware model with its initial weights; fake-quant is on where ``quant.enabled``."""
+        float_model = build_model(
+            self.model.name,
+            self.model.factory,
+            self.model.args,
+            self.facts.input_shape,
+            self.facts.outputs,
+            derive_seed("model", seed),
+        )
+        prepared = prepare_qat(
+            float_model, self.quant, self.facts.input_shape, self.facts.input_range, dict(self.ranges) or None
+        )
+        set_fake_quant(prepared, self.quant.enabled, saturate=True)
+        return prepared

@@ -1,0 +1,165 @@
+"""What an operator asks of a server: make its folder, want a run, wait for it, stop it. The functions behind fl-server.
+
+None of these needs a connection to the server. They write what is wanted into its folder and read what came of it from
+the run folder, so they work the same while the server is up, down or just starting.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from fl_core.config import Config, to_yaml
+from fl_core.errors import ConfigError, RoundError, RunFolderError, StonecropError
+from fl_core.files import run_lock, write_atomic
+from fl_core.runlog import Event
+from fl_server.deploy.home import SETTINGS_FILE, Failure, ServerHome, Settings
+from fl_server.deploy.run_supervisor import is_complete, is_locked
+from fl_server.gateway.authority import init_authority
+from fl_server.plan.checks import checked_setup
+from fl_server.plan.forbidden import check_deployed
+from fl_server.watch.tail import Follower
+
+POLL_S = 0.2
+TURN_S = 10.0
+"""How long a ServerApp may take to end that began before it was known to be unwanted."""
+FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
+"""The config that ``init`` gives an operator to start from."""
+
+
+class RunStoppedError(StonecropError):
+    """A deployed run met an error that it would meet again; the exit code is that error's own."""
+
+    def __init__(self, reason: str, exit_code: int = StonecropError.exit_code) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+def make_home(folder: Path, settings: Settings) -> ServerHome:
+    """A new server's folder: settings, authority, server certificate and a config to edit.
+
+    Raises:
+        RunFolderError: there is one already.
+    """
+    if (folder / SETTINGS_FILE).exists():
+        raise RunFolderError(f"{folder}: holds a server already; edit its {SETTINGS_FILE}")
+    folder.mkdir(parents=True, exist_ok=True)
+    home = ServerHome(folder.resolve(), settings)
+    for each in (home.flower, home.runs, home.logs):
+        each.mkdir(mode=0o700, exist_ok=True)
+    init_authority(home.folder, [settings.host], datetime.datetime.now(datetime.timezone.utc))
+    write_atomic(home.folder / "fleet.yaml", FLEET_CONFIG.read_bytes())
+    home.save()
+    return home
+
+
+def want_run(home: ServerHome, config: Config, overwrite: bool) -> Path:
+    """Ask for a new run; gives its folder. What can be known to be wrong is said before anything is written.
+
+    Raises:
+        RunFolderError: a run of that name is there, or another one is under way.
+        ConfigError: the config is wrong; with all of its problems.
+        StonecropError: it cannot run for another reason.
+    """
+    _refuse_second(home, config.run.name)
+    run_dir = home.runs / config.run.name
+    if run_dir.exists() and not overwrite:
+        raise RunFolderError(
+            f"{run_dir}: holds a run already. Go on with it: fl-server resume {home.folder} {config.run.name}. "
+            "Keep it and run anew: add run.name=another. Delete it and run anew: --overwrite"
+        )
+    if config.run.beside is not None:
+        raise ConfigError(f"run.beside: a deployed run has none beside it; expected null, got {config.run.beside!r}")
+    check_deployed(config)
+    checked_setup(config)
+    if run_dir.exists():
+        _delete(home, run_dir)
+    config = replace(config, run=replace(config.run, out=str(home.runs)))
+    write_atomic(run_dir / "config.yaml", to_yaml(config).encode())
+    home.want(config.run.name)
+    return run_dir
+
+
+def want_again(home: ServerHome, name: str | None) -> Path:
+    """Ask for a run that was stopped or failed to go on from its checkpoint, the newest by default; gives its folder.
+
+    Raises:
+        RunFolderError: there is no such run, or another one is under way.
+    """
+    name = name or home.newest()
+    if name is None:
+        raise RunFolderError(f"{home.runs}: expected a run to go on with, found none")
+    run_dir = home.run_dir(name)
+    _refuse_second(home, name)
+    Failure.at(run_dir).clear()
+    home.want(name)
+    return run_dir
+
+
+def stop_run(home: ServerHome, limit_s: float = 60.0) -> str | None:
+    """Ask for no run, and wait until none is at work; gives the name of the one that was under way.
+
+    Raises:
+        RoundError: it did not end in time.
+    """
+    name = home.wanted()
+    home.want(None)
+    ends = time.monotonic() + limit_s
+    while name is not None and is_up(home) and is_locked(home.run_dir(name)):
+        if time.monotonic() > ends:
+            raise RoundError(f"run {name}: expected to end within {limit_s:g} s, is still at work")
+        time.sleep(POLL_S)
+    return name
+
+
+def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None]) -> None:
+    """Show the events of a wanted run until it is done.
+
+    Raises:
+        RunStoppedError: why it will not go on.
+        RoundError: somebody else stopped it, or the server is not up.
+    """
+    follower = Follower(run_dir)
+    while True:
+        _, events = follower.poll()
+        for event in events:
+            show(event)
+        if is_complete(run_dir) and not is_locked(run_dir):
+            return
+        failure = Failure.at(run_dir)
+        if failure.is_final and (found := failure.read()):
+            raise RunStoppedError(found["reason"], found["exit_code"])
+        if home.wanted() != run_dir.name and not is_complete(run_dir):
+            raise RoundError(f"run {run_dir.name}: was stopped; go on with: fl-server resume {home.folder}")
+        if not is_up(home):
+            raise RoundError(f"{home.folder}: the server is not up; the run waits for: fl-server up {home.folder}")
+        time.sleep(POLL_S)
+
+
+def is_up(home: ServerHome) -> bool:
+    """Whether ``fl-server up`` is at work on this folder."""
+    return is_locked(home.folder)
+
+
+def _delete(home: ServerHome, run_dir: Path) -> None:
+    """Take a run away in one step, so that nobody meets half of it; no server starts it meanwhile."""
+    if is_locked(run_dir):
+        raise RunFolderError(f"{run_dir}: another process is at work on this run")
+    home.want(None)
+    aside = run_dir.with_name(f".{run_dir.name}.deleted")
+    shutil.rmtree(aside, ignore_errors=True)  # of a command that was killed
+    with run_lock(run_dir, TURN_S):
+        run_dir.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _refuse_second(home: ServerHome, name: str) -> None:
+    wanted = home.wanted()
+    if wanted is not None and wanted != name:
+        raise RunFolderError(
+            f"run {wanted}: is under way; expected one run at a time. Stop it first: fl-server stop {home.folder}"
+        )

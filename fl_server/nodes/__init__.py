@@ -1,0 +1,1 @@
+"""Nodes over Flower: who is there, what they are asked, and when they have lost it."""

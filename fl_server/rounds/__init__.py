@@ -1,0 +1,1 @@
+"""The round loop: from one checkpoint to the next, synchronous or asynchronous."""

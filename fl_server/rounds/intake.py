@@ -1,0 +1,125 @@
+"""Taking in the replies of a round one by one: checked, summed, counted, written down, and forgotten.
+
+One bad client costs its own update and nothing else. No task is summed twice, and no client twice in one round,
+however many nodes answer in its name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from fl_core import wire
+from fl_core.errors import UpdateRejectedError, WireError
+from fl_core.process.structured_log import logged_with
+from fl_core.runlog import RunLog
+from fl_core.types import ClientUpdate, RoundPlan
+from fl_core.update import decode_update
+from fl_server.nodes.mailbox import Reply
+from fl_server.plan.setup import Setup
+from fl_server.rounds.admission import check_update
+from fl_server.selection.base import Seen
+from strategies.base import LOSS_PART, StrategyState
+
+
+@dataclass
+class Tally:
+    """Counts of one round."""
+
+    asked: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    uplink_bytes: int = 0
+    downlink_bytes: int = 0
+    epsilon_max: float | None = None
+    """Largest that a summed update has told; infinite once one under DP told none, None where none is under DP."""
+    summed: dict[str, str] = field(default_factory=dict)
+    """Task_ids by client."""
+    staleness: dict[int, int] = field(default_factory=dict)
+    """How many of the summed updates were so many versions old."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Where replies of one round go: ``accepted`` has the task_id of every client's last update that was summed."""
+
+    setup: Setup
+    log: RunLog
+    round: int
+    accepted: Mapping[str, str]
+    tally: Tally
+    seen: dict[str, Seen]
+
+    def take(self, reply: Reply, plan: RoundPlan, state: StrategyState) -> StrategyState:
+        """The state with one reply admitted, or as it was, with an event that says why."""
+        with logged_with(round=self.round, client_id=plan.client_id):
+            return self._take(reply, plan, state)
+
+    def _take(self, reply: Reply, plan: RoundPlan, state: StrategyState) -> StrategyState:
+        client = plan.client_id
+        before = self.seen.get(client, Seen())
+        if reply.content is None:
+            if reply.missing:
+                self.seen[client] = before.was_late(reply.seconds)
+            self._say("client_missing" if reply.missing else "client_failed", client, reply.failure)
+            return state
+        if refusal := wire.refusal_of(reply.content):
+            self._say("client_refused", client, refusal)
+            return state
+        try:
+            encoded = wire.unpack_update(reply.content, f"client {client}")
+            update = decode_update(encoded, f"client {client}")
+            self._check(update, plan)
+            loss, update = _without_loss(update)
+            version = state.version
+            state = self.setup.strategy.accumulate(state, update)
+        except (UpdateRejectedError, WireError) as error:
+            self.tally.rejected += 1
+            self._say("client_rejected", client, str(error))
+            return state
+        self.seen[client] = before.was_summed(self.round, reply.seconds, loss)
+        self._count(update, plan, len(encoded), version - update.base_version)
+        return state
+
+    def _check(self, update: ClientUpdate, plan: RoundPlan) -> None:
+        setup = self.setup
+        check_update(update, plan, setup.expected_parts, setup.config.round, setup.ranges_asked)
+        if plan.client_id in self.tally.summed:
+            raise UpdateRejectedError(f"update from client {plan.client_id}: expected one a round, got a second")
+        if self.accepted.get(plan.client_id) == plan.task_id:
+            raise UpdateRejectedError(f"update from client {plan.client_id}: task {plan.task_id} was summed before")
+
+    def _count(self, update: ClientUpdate, plan: RoundPlan, uplink_bytes: int, staleness: int) -> None:
+        tally, client = self.tally, plan.client_id
+        tally.accepted += 1
+        tally.summed[client] = plan.task_id
+        tally.uplink_bytes += uplink_bytes
+        tally.staleness[staleness] = tally.staleness.get(staleness, 0) + 1
+        if plan.dp is not None:
+            told = math.inf if update.epsilon is None else update.epsilon  # a board with named seeds tells none
+            tally.epsilon_max = max(tally.epsilon_max or 0.0, told)
+        self.log.append(
+            "client_finished",
+            self.round,
+            client_id=client,
+            task_id=plan.task_id,
+            uplink_bytes=uplink_bytes,
+            local_steps=update.local_steps,
+            epsilon=update.epsilon,
+            staleness=staleness,
+        )
+        if update.simulated:
+            figures = {name: update.simulated.get(name) for name in ("train_loss", "examples", "personal_score")}
+            self.log.append("client_trained", self.round, "simulation", client_id=client, **figures)
+
+    def _say(self, kind: str, client: str, reason: str) -> None:
+        self.log.append(kind, self.round, client_id=client, reason=reason)
+
+
+def _without_loss(update: ClientUpdate) -> tuple[float | None, ClientUpdate]:
+    """The loss that a rule of selection asked for, and the update without it: it is of no use to a sum."""
+    if LOSS_PART not in update.parts:
+        return None, update
+    loss = float(update.parts[LOSS_PART].tensors["rms"][0])
+    return loss, replace(update, parts={name: part for name, part in update.parts.items() if name != LOSS_PART})

@@ -1,0 +1,1 @@
+"""Reading along: a run folder's events, reduced to what a person or a monitor is shown."""

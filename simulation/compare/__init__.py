@@ -1,0 +1,1 @@
+"""Runs of several strategies side by side."""

@@ -1,0 +1,119 @@
+"""A comparison as one table (CSV, markdown, JSON, terminal) and one picture of accuracy by round.
+
+All forms have the same rows in the same order. A figure that does not exist is empty. matplotlib is an extra and is
+imported inside the function.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from io import BytesIO, StringIO
+from pathlib import Path
+from statistics import fmean
+
+from rich.table import Table
+
+from fl_core.errors import ExportError
+from fl_core.files import write_atomic, write_json
+from simulation.compare.run import Curve, Row
+
+COLOURS = ("#14508c", "#d98a1f", "#1b7f5c", "#7a3d9a", "#b3331f", "#5b616b", "#0f8a9d", "#8a6d00")
+MARKERS = "osD^vPX*"
+HEADS = {
+    "strategy": "strategy",
+    "seeds": "seeds",
+    "accuracy": "accuracy",
+    "accuracy_spread": "± over seeds",
+    "rounds_to_target": "rounds to target",
+    "bytes_to_target": "MB to target",
+    "worst_client": "worst client",
+    "personal": "own models",
+}
+"""Column heads for people, by field of a row."""
+
+
+def write_tables(rows: Sequence[Row], target: float, out: Path) -> Path:
+    """Write compare.csv, compare.md and compare.json; gives the path of the last."""
+    text = StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_atomic(out / "compare.csv", text.getvalue().encode())
+    write_atomic(out / "compare.md", markdown(rows, target).encode())
+    path = out / "compare.json"
+    write_json(path, {"target": target, "rows": [asdict(row) for row in rows]})
+    return path
+
+
+def markdown(rows: Sequence[Row], target: float) -> str:
+    """The table in markdown."""
+    lines = [f"Target: accuracy {target:.3f}.", "", f"| {' | '.join(HEADS.values())} |"]
+    lines.append(f"|---|{'---:|' * (len(HEADS) - 1)}")
+    lines += [f"| {' | '.join(_words(row))} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def terminal_table(rows: Sequence[Row], target: float) -> Table:
+    """The table for the terminal."""
+    table = Table(title=f"target: accuracy {target:.3f}", title_justify="left")
+    for name, head in HEADS.items():
+        table.add_column(head, justify="left" if name == "strategy" else "right")
+    for row in rows:
+        table.add_row(*_words(row))
+    return table
+
+
+def draw_curves(curves: Sequence[Curve], target: float, out: Path) -> None:
+    """Write a PNG of accuracy by round: the mean over the seeds, with the range of the seeds behind it.
+
+    Raises:
+        ExportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ExportError("compare: drawing needs matplotlib: pip install 'stonecrop[sim]'") from None
+    figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for number, curve in enumerate(curves):
+        by_round: dict[int, list[float]] = {}
+        for seed in curve.seeds:
+            for at, accuracy in seed:
+                by_round.setdefault(at, []).append(accuracy)
+        rounds = sorted(by_round)
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        means = [fmean(by_round[at]) for at in rounds]
+        every = max(1, len(rounds) // 12)
+        axes.plot(rounds, means, color=colour, marker=marker, markevery=every, markersize=4, label=curve.strategy)
+        low, high = ([pick(by_round[at]) for at in rounds] for pick in (min, max))
+        axes.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(target, color="#5b616b", linestyle=":", linewidth=1)
+    axes.set_xlabel("round")
+    axes.set_ylabel("accuracy")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomic(out, picture.getvalue())
+
+
+def _words(row: Row) -> list[str]:
+    shown = {
+        "strategy": row.strategy,
+        "seeds": str(row.seeds),
+        "accuracy": _share(row.accuracy),
+        "accuracy_spread": _share(row.accuracy_spread),
+        "rounds_to_target": "" if row.rounds_to_target is None else f"{row.rounds_to_target:.1f}",
+        "bytes_to_target": "" if row.bytes_to_target is None else f"{row.bytes_to_target / 1e6:.2f}",
+        "worst_client": _share(row.worst_client),
+        "personal": _share(row.personal),
+    }
+    return [shown[name] for name in HEADS]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

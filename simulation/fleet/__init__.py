@@ -1,0 +1,1 @@
+"""The virtual fleet: how time passes for its devices."""

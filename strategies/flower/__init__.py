@@ -1,0 +1,1 @@
+"""The bridge to Flower's own strategies, both ways."""

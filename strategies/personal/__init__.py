@@ -1,0 +1,1 @@
+"""Strategies with a part or a whole model that stays with each client."""

@@ -1,0 +1,63 @@
+"""The systemd units: systemd accepts them, each user reaches what it must and no more, nothing is overwritten."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fl_client.board.services import SECRET, UNITS, Installation, install, units
+from fl_core.errors import ConfigError
+from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_accepts_the_units(tmp_path):
+    install(Installation(), tmp_path)
+    paths = [str(tmp_path / "etc/systemd/system" / name) for name in UNITS]
+    result = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, timeout=60, check=False
+    )
+    ours = [line for line in result.stderr.splitlines() if "stonecrop" in line]
+    assert (result.returncode, ours) == (0, [])
+
+
+def fields(text: str, name: str) -> list[str]:
+    return [line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{name}=")]
+
+
+def test_what_a_server_sends_runs_as_a_user_that_sees_neither_data_nor_keys():
+    trainer, node, shell = (units(Installation())[name] for name in UNITS)
+    users = [fields(text, "User") for text in (trainer, node, shell)]
+    assert users == [["stonecrop"], ["stonecrop-node"], ["stonecrop-app"]]
+    assert fields(shell, "InaccessiblePaths")[0].split()[:2] == ["-/var/lib/stonecrop", "-/var/lib/stonecrop-node"]
+    assert fields(trainer, "StateDirectoryMode") == fields(node, "StateDirectoryMode") == ["0700"]
+    assert fields(trainer, "Group") == fields(shell, "Group")  # the socket is group-readable: the shell's only way in
+    assert fields(shell, "IPAddressDeny") == ["any"]
+    for text in (trainer, node, shell):
+        assert fields(text, "NoNewPrivileges") == ["yes"]
+        assert fields(text, "ProtectSystem") == ["strict"]
+        assert fields(text, "CapabilityBoundingSet") == [""]
+
+
+def test_every_unit_logs_as_the_installation_says():
+    for text in units(Installation(log_format=LogFormat.JSON)).values():
+        assert f"{FORMAT_VARIABLE}=json" in " ".join(fields(text, "Environment")).split()
+
+
+def test_a_second_installation_keeps_the_secret_that_nobody_else_can_read(tmp_path):
+    install(Installation(), tmp_path)
+    secret = tmp_path / SECRET.relative_to("/")
+    before = secret.read_bytes()
+    install(Installation(), tmp_path)
+    assert secret.read_bytes() == before
+    assert len(before) == 64
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_a_path_that_systemd_would_read_otherwise_is_refused():
+    with pytest.raises(ConfigError, match="absolute path without blanks"):
+        Installation(home=Path("/var/lib/my board"))

@@ -1,0 +1,88 @@
+"""What an operator orders: one run at a time, nothing deleted that goes on, nothing written that cannot run."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+import toy
+
+from fl_core.errors import ConfigError, RunFolderError
+from fl_core.files import run_lock
+from fl_server.deploy import up
+from fl_server.deploy.home import ServerHome
+from fl_server.deploy.operations import want_run
+
+
+def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
+    monkeypatch.setattr(up, "TURN_S", 0.0)
+    with run_lock(home.folder), pytest.raises(RunFolderError, match="the server of this folder is up") as refused:
+        up.keep_up(home, threading.Event(), print)
+    assert str(home.folder) in str(refused.value)
+
+
+def test_a_run_under_way_is_not_replaced_and_goes_on(home):
+    with (
+        run_lock(home.run_dir("toy")),
+        pytest.raises(RunFolderError, match="another process is at work on this run"),
+    ):
+        want_run(home, toy.config(home.folder), overwrite=True)
+    assert home.wanted() == "toy"
+
+
+def test_an_order_that_is_taken_back_while_it_is_read_is_none(home):
+    path, order, done = home.folder / "wanted.json", home.folder / "order", threading.Event()
+    path.rename(order)
+
+    def change() -> None:
+        while not done.is_set():
+            os.link(order, path)
+            path.unlink()
+
+    commands = threading.Thread(target=change)
+    commands.start()
+    try:
+        assert {home.wanted() for _ in range(5000)} <= {"toy", None}
+    finally:
+        done.set()
+        commands.join()
+
+
+def test_a_second_run_is_refused_while_one_is_under_way(home):
+    with pytest.raises(RunFolderError, match="run toy: is under way"):
+        want_run(home, toy.config(home.folder, run={"name": "other"}), overwrite=False)
+    with pytest.raises(RunFolderError, match="holds a run already"):
+        want_run(home, toy.config(home.folder), overwrite=False)
+
+
+def test_a_wrong_config_leaves_nothing_behind_and_deletes_nothing(home):
+    home.want(None)
+    config = toy.config(home.folder, model={"factory": "toy:nothing"})
+    with pytest.raises(ConfigError):
+        want_run(home, config, overwrite=True)
+    assert home.wanted() is None
+    assert (home.runs / "toy" / "config.yaml").is_file()
+
+
+def test_a_run_name_cannot_leave_the_folder(home):
+    with pytest.raises(RunFolderError, match="expected one of toy"):
+        home.run_dir("../runs/toy")
+
+
+def test_settings_that_cannot_be_are_refused_by_name(tmp_path):
+    (tmp_path / "server.yaml").write_text("gateway_port: 8100\nsuperlink_port: 8100\n")
+    with pytest.raises(ConfigError, match="all different"):
+        ServerHome.open(tmp_path)
+    with pytest.raises(RunFolderError, match="fl-server init"):
+        ServerHome.open(tmp_path / "nowhere")
+
+
+def test_a_wrong_config_is_refused_with_all_that_is_wrong_and_replaces_nothing(home):
+    before = (home.run_dir("toy") / "config.yaml").read_bytes()
+    config = toy.config(home.folder, model={"factory": "toy:nothing"}, strategy={"name": "fedavgg"})
+    with pytest.raises(ConfigError) as refused:
+        want_run(home, config, overwrite=True)
+    for wrong in ("nothing", "fedavgg"):
+        assert any(wrong in problem for problem in refused.value.problems)
+    assert (home.run_dir("toy") / "config.yaml").read_bytes() == before

@@ -1,0 +1,190 @@
+"""What the server says of a run is what its events say, through truncations, and in Prometheus' own format."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from typer.testing import CliRunner
+
+from fl_core.runlog import RunLog
+from fl_server.cli import app
+from fl_server.deploy.endpoint import Health, serve
+from fl_server.deploy.home import Settings
+from fl_server.deploy.operations import make_home
+from fl_server.deploy.show import describe_server, status_tables
+from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.layout import GatewayFiles
+from fl_server.watch.state import RunStatus, RunWatch, status_of
+from fl_server.watch.tail import Follower
+from support.synthetic_run import write_run
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[RunLog]:
+    log = RunLog(tmp_path, "fleet")
+    log.append(
+        "run_started", 0, clients=["a", "b"], rounds=5, strategy="fedavg", model="m", seed=1, privacy=None, data={},
+        initial=None, weight_bits=8, client_bits={},
+    )  # fmt: skip
+    yield log
+    log.close()
+
+
+def round_of(log: RunLog, number: int, epsilon: float) -> None:
+    log.append("round_started", number, cohort=["a", "b"])
+    log.append("client_finished", number, client_id="a", uplink_bytes=100, local_steps=1, epsilon=epsilon)
+    log.append("client_rejected", number, client_id="b", reason="not finite")
+    log.append(
+        "round_finished", number, accepted=1, rejected=1, uplink_bytes=100, downlink_bytes=200, seconds=2.5,
+        epsilon_max=epsilon, evaluation={"accuracy_int8": 0.5},
+    )  # fmt: skip
+
+
+def test_a_status_names_who_was_left_out_and_why(tmp_path, log):
+    round_of(log, 1, 0.5)
+    round_of(log, 2, 0.8)
+    status = status_of(tmp_path)
+    assert (status.rounds, status.rounds_done, status.epsilon_max, status.uplink_bytes) == (5, 2, 0.8, 200)
+    assert status.left_out == {"client_rejected": 2}
+    assert [(case["client_id"], case["reason"]) for case in status.reasons] == [("b", "not finite")] * 2
+    assert (status.clients["a"].updates, status.clients["a"].last_round, status.clients["b"].updates) == (2, 2, 0)
+
+
+def test_rounds_that_a_resumed_run_cuts_off_are_forgotten(tmp_path, log):
+    round_of(log, 1, 0.5)
+    kept = log.seq
+    watch = RunWatch(tmp_path)
+    round_of(log, 2, 0.8)
+    assert watch.poll().rounds_done == 2
+    log.truncate(kept)
+    log.append("run_resumed", 1, rounds_done=1)
+    status = watch.poll()
+    assert (status.rounds_done, status.uplink_bytes, status.resumed, status.epsilon_max) == (1, 100, 1, 0.5)
+    assert status == status_of(tmp_path)
+
+
+def test_a_file_that_grew_again_after_a_cut_is_read_anew(tmp_path, log):
+    kept = log.seq
+    round_of(log, 1, 0.5)
+    follower = Follower(tmp_path)
+    held, events = follower.poll()
+    assert (held, len(events)) == (True, 5)
+    log.truncate(kept)
+    log.append("run_resumed", 0, rounds_done=0)
+    for number in (1, 2):
+        round_of(log, number, 0.25)  # longer than before
+    held, events = follower.poll()
+    assert not held
+    assert [event["seq"] for event in events] == list(range(1, log.seq + 1))
+    assert follower.poll() == (True, [])
+
+
+def test_a_torn_line_is_not_read_before_it_is_whole(tmp_path, log):
+    follower = Follower(tmp_path)
+    follower.poll()
+    line = json.dumps({"seq": 2, "kind": "x"}).encode() + b"\n"
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write(line[:7])
+        file.flush()
+        assert follower.poll() == (True, [])
+        file.write(line[7:])
+    assert [event["seq"] for event in follower.poll()[1]] == [2]
+
+
+def test_a_whole_synthetic_run_is_done(tmp_path):
+    status = status_of(write_run(tmp_path))
+    assert status.finished
+    assert status.rounds_done == status.rounds
+
+
+def test_an_idle_server_tells_how_many_devices_it_has_and_how_many_wait(tmp_path):
+    home = make_home(tmp_path / "server", Settings())
+    assert describe_server(home)["devices"] == {"pending": 0, "approved": 0, "revoked": 0}
+    assert not GatewayFiles(home.folder).devices.exists()  # whoever asks need not be who runs the server
+    with DeviceRegistry(GatewayFiles(home.folder).devices) as registry:
+        for name, approved in {"a": True, "b": True, "c": False, "d": True}.items():
+            registry.add_token(name.encode(), 100.0, name, approved)
+            registry.use_token(name.encode(), f"tls-{name}", f"key-{name}", 0.0)
+        registry.revoke("d")
+    told = CliRunner().invoke(app, ["status", str(home.folder), "--json"])
+    assert json.loads(told.stdout)["devices"] == {"pending": 1, "approved": 2, "revoked": 1}
+    lines = as_lines(describe_server(home))
+    for label, count in {"may take part": 2, "wait for approval": 1, "revoked": 1}.items():
+        assert any(label in line and str(count) in line for line in lines)
+
+
+def test_a_status_without_a_registry_that_can_be_read_tells_the_rest(tmp_path):
+    home = make_home(tmp_path / "server", Settings())
+    write_run(home.runs / "toy")
+    GatewayFiles(home.folder).devices.mkdir()
+    described = describe_server(home)
+    assert (described["devices"], described["run"]["finished"]) == (None, True)
+    assert any("may take part" in line for line in as_lines(described))
+
+
+def as_lines(described: Mapping[str, Any]) -> list[str]:
+    console = Console(width=120, file=StringIO())
+    with console.capture() as said:
+        console.print(*status_tables(described))
+    return said.get().splitlines()
+
+
+def answer(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as found:
+            return found.status, found.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("ready", "trouble", "devices_trouble", "code"),
+    [
+        (True, None, None, 200),
+        (False, None, None, 503),
+        (True, "no clients", None, 503),
+        (True, None, "database or disk is full", 503),
+    ],
+)
+def test_healthz_is_well_only_where_everything_is(ready, trouble, devices_trouble, code):
+    health = Health(ready, {"superlink": {"ready": ready, "restarts": 3}}, None, trouble, devices_trouble)
+    with serve(lambda: health, 0) as port:
+        status, body = answer(port, "/healthz")
+        assert status == code
+        told = json.loads(body)
+        assert (told["trouble"], told["devices_trouble"]) == (trouble, devices_trouble)
+        assert answer(port, "/else")[0] == 404
+
+
+def test_metrics_carry_the_figures_of_the_events(tmp_path, log):
+    round_of(log, 1, 0.5)
+    round_of(log, 2, 0.8)
+    health = Health(True, {"superlink": {"ready": True, "restarts": 3}}, status_of(tmp_path))
+    with serve(lambda: health, 0) as port:
+        code, text = answer(port, "/metrics")
+    assert code == 200
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert found["stonecrop_rounds_done", "fleet"] == 2
+    assert found["stonecrop_epsilon_max", "fleet"] == 0.8
+    assert found["stonecrop_uplink_bytes_total", "fleet"] == 200
+    assert found["stonecrop_left_out_total", "fleet", "rejected"] == 2
+    assert found["stonecrop_process_restarts_total", "superlink"] == 3
+    assert found["stonecrop_client_last_seen_timestamp_seconds", "a", "fleet"] > 1e9
+
+
+def test_a_status_without_events_is_empty(tmp_path):
+    assert status_of(tmp_path) == RunStatus()
