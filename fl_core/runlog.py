@@ -38,6 +38,7 @@ KINDS: Mapping[str, frozenset[str]] = {
     "client_evaluated": frozenset({"client_id", "examples", "accuracy_float", "accuracy_int8"}),
     "artifact_published": frozenset({"format", "weight_bits", "path", "bytes", "bytes_float", "parity"}),
     "artifact_vetoed": frozenset({"format", "weight_bits", "reason"}),
+    "round_published": frozenset({"evaluation", "seconds"}),
     "round_finished": frozenset(
         {"accepted", "rejected", "uplink_bytes", "downlink_bytes", "seconds", "epsilon_max", "evaluation"}
     ),
