@@ -1,4 +1,4 @@
-"""Named tensors with a JSON header as bytes: the one form in which tensors are kept in files and sent between processes.
+"""Named tensors with a JSON header as bytes: the one form in which tensors are kept in files and sent to others.
 
 The form is safetensors with the header under one key of its metadata, so it is deterministic (the same tensors and
 header give the same bytes) and never a pickle. Whoever reads checks the stated size of the header before anything is
