@@ -30,12 +30,12 @@ from stock_flower import stock_up
 
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.config import load_config
-from fl_core.models.weights import trainable_tensors
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.command import errors_as_lines
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_run
-from fl_server.plan.checks import checked_setup
+from fl_server.plan.tasks import plan_of
+from fl_server.plan.validate import checked_setup
 from fl_server.report.show import ABSENT
 from simulation.local_fleet import LocalFleet, federation_up
 
@@ -160,13 +160,13 @@ def trainer_alone(row: Row, folder: Path) -> tuple[float, float, int]:
     (home / "device.yaml").write_text(yaml.safe_dump({"client_id": CLIENT, "data": made(row), "threads": 1}))
     policy = DevicePolicy(8.0, 1e-5, max_clip_norm=1.0, min_noise_multiplier=0.1, max_sample_rate=1.0)
     policy.save(home / "policy.json")
-    tensors = trainable_tensors(setup.model)
+    tensors = setup.initial_state().model
     with trainer_up(home) as process:
         asked = SocketTrainer(home / "run" / "trainer.sock", patience_s=300.0)
         info = asked.info()
         before = total(at_rest(process)).pss / MB
         with recorded(process) as recording:
-            asked.train(setup.plan(info, 1, 0), tensors)
+            asked.train(plan_of(setup, info, 1, 0), tensors)
         return before, total(recording.peak()).pss / MB, sum(tensor.size for tensor in tensors.values())
 
 

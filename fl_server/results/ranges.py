@@ -1,4 +1,4 @@
-"""Activation ranges that are measured: in public, by the clients without DP, or once under DP before round 1.
+"""Activation ranges that clients measure: as they train, without DP, or once under DP before round 1.
 
 fixed and learned ranges need nothing here. Ranges travel in every plan and are kept in the checkpoint. A measured
 range never covers the output, whose constant has to hold for the logits of a trained model.
@@ -7,43 +7,33 @@ range never covers the output, whose constant has to hold for the logits of a tr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from flwr.serverapp import Grid
 
 from fl_core import wire
-from fl_core.errors import PrivacyError, UpdateRejectedError, WireError
-from fl_core.privacy.accountant import noise_multiplier
-from fl_core.quant.graph import activation_names
-from fl_core.quant.ranges import calibrate, ranges_from_histogram
+from fl_core.errors import UpdateRejectedError, WireError
+from fl_core.quant.ranges import ranges_from_histogram
 from fl_core.runlog import RunLog
 from fl_core.tree import FixedPointSum
-from fl_core.types import ClientInfo, DpTerms, RoundPlan, Tensors
+from fl_core.types import ClientInfo, Tensors
 from fl_core.update import decode_update
 from fl_server.nodes.mailbox import ask
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import Ranges, histogram_plan
+from fl_server.results.model import Model
 from fl_server.rounds.admission import check_figures
 from strategies.base import RANGES_PART, StrategyState
 
-Ranges = dict[str, tuple[float, float]]
 HISTOGRAM_MARGIN = 2.0
 """Ranges under DP are measured on untrained weights: this much room is left for what training does to them."""
 SIGNIFICANT_STDS = 3.0
 """A mean count below this many standard deviations of its noise says nothing."""
 
 
-def public_ranges(setup: Setup) -> Ranges:
-    """Ranges of the weights that ``setup.model`` holds, on the public examples."""
-    assert setup.public is not None, "Setup.of refuses public ranges without public examples"
-    found = calibrate(setup.model, torch.from_numpy(setup.public.x))
-    return {name: found[name] for name in measured_names(setup) if name in found}
-
-
-def mean_ranges(state: StrategyState, before: Mapping[str, tuple[float, float]]) -> Ranges:
+def mean_ranges(state: StrategyState, before: Ranges) -> Ranges:
     """The weighted mean of the clients' running ranges in an open round; the ones before where no client sent any.
 
     A strategy that needs all updates at once combines weights in a way of its own; ranges are a mean all the same.
@@ -57,21 +47,15 @@ def mean_ranges(state: StrategyState, before: Mapping[str, tuple[float, float]])
     return {name: (float(pair[0]), float(pair[1])) for name, pair in total.mean().items()}
 
 
-def measured_names(setup: Setup) -> list[str]:
-    """Activations whose range is measured: neither the input, whose range is public, nor the output."""
-    model = setup.model
-    ends = {id(model.grids[model.input_name]), id(model.grids[model.output_name])}
-    return [name for name in activation_names(model) if id(model.grids[name]) not in ends]
-
-
-def histogram_ranges(grid: Grid, setup: Setup, log: RunLog, nodes: Mapping[int, ClientInfo], model: Tensors) -> Ranges:
-    """Ask every client once for noisy histograms, paid from its budget."""
-    names = measured_names(setup)
-    plans = {node_id: histogram_plan(setup, info) for node_id, info in nodes.items()}
-    packed = wire.pack_tensors(model)
+def histogram_ranges(
+    exchange: Grid, setup: Setup, log: RunLog, nodes: Mapping[int, ClientInfo], model: Model, names: Sequence[str]
+) -> Ranges:
+    """Ask every client once for noisy histograms of the activations ``names``, paid from its budget."""
+    plans = {node_id: histogram_plan(setup, info, len(names)) for node_id, info in nodes.items()}
+    packed = wire.pack_tensors(model.tensors)
     contents = {node_id: wire.pack_task(plan, packed) for node_id, plan in plans.items()}
     total = FixedPointSum()
-    for reply in ask(grid, "query.ranges", contents, "ranges", setup.config.round.deadline_s):
+    for reply in ask(exchange, "query.ranges", contents, "ranges", setup.config.round.deadline_s):
         client = plans[reply.node_id].client_id
         try:
             if reply.content is None:
@@ -97,22 +81,3 @@ def significant(mean_counts: Tensors, noise_std: float) -> dict[str, npt.NDArray
         name: np.where(counts > SIGNIFICANT_STDS * noise_std, counts, 0.0).astype(np.float64)
         for name, counts in mean_counts.items()
     }
-
-
-def histogram_plan(setup: Setup, info: ClientInfo) -> RoundPlan:
-    """The plan of round 0: one Gaussian release of counts, worth ``privacy.ranges_share`` of epsilon."""
-    privacy = setup.config.privacy
-    if privacy is None:
-        raise PrivacyError("quant.ranges: dp_histogram needs a privacy section")
-    sigma = noise_multiplier(privacy.epsilon * privacy.ranges_share, privacy.delta, 1.0, 1, privacy.accountant)
-    terms = DpTerms(
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        clip_norm=math.sqrt(max(len(measured_names(setup)), 1)),
-        noise_multiplier=sigma,
-        sample_rate=1.0,
-        steps=1,
-        normaliser=1.0,
-        accountant=privacy.accountant,
-    )
-    return replace(setup.plan(info, 0, 0), dp=terms)

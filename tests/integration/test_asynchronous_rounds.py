@@ -15,9 +15,9 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
 from fl_server.plan.setup import Setup
+from fl_server.results.observer import RoundView
 from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.rounds.loop import run_rounds
-from fl_server.rounds.progress import RoundView
 from simulation.engines.grid import InProcessGrid, nodes_of, run_app
 from simulation.engines.world import build_trainer, client_app
 from simulation.fleet.clock import virtual_clock

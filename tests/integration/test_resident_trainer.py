@@ -26,6 +26,7 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.process.structured_log import FORMAT_VARIABLE
 from fl_core.types import RoundPlan, Tensors
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from simulation.engines.world import seeded_noise, simulated_policy
 from support import boards
 from support.boards import CLIENT, make_home, trainer_process
@@ -42,7 +43,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
         config = toy.config(out, privacy={"epsilon": 8.0}, clients={"local_steps": steps}, run={"rounds": 3})
         setup = Setup.of(config, toy.data())
         trainer = Trainer(toy.data().clients, Ledger(out / "l", simulated=True), None, seeded_noise, out, True)
-        plan = setup.plan(trainer.info(CLIENT), round, round - 1)
+        plan = plan_of(setup, trainer.info(CLIENT), round, round - 1)
         return replace(plan, **changes), setup.initial_state().model
 
     return make

@@ -20,6 +20,7 @@ from fl_client.trainer.phases import LocalTraining, train_phases
 from fl_core.rng import NoiseSource, SeededNoise
 from fl_core.types import ClientInfo, DpTerms, Tensors
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 
 CLIENT = "client-1"
 RATE = 0.2
@@ -59,7 +60,7 @@ class Client:
     ) -> LocalTraining:
         """What local training gives from ``received``."""
         info = ClientInfo(CLIENT, 48, "", True)
-        plan = replace(self.setup.plan(info, round, round - 1), dp=dp)
+        plan = replace(plan_of(self.setup, info, round, round - 1), dp=dp)
         x, y = examples()
         spec = self.setup.spec
         got = train_phases(
