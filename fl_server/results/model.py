@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from threading import RLock
 
 import torch
 
@@ -20,6 +19,7 @@ from fl_core.quant.graph import QatModel, activation_names
 from fl_core.quant.lower import lower
 from fl_core.quant.lowered import Lowered
 from fl_core.quant.ranges import calibrate
+from fl_core.quant.trace import TRACING
 from fl_core.spec import TrainingSpec
 from fl_core.types import FloatArray, Tensors
 from fl_server.plan.tasks import Ranges
@@ -81,7 +81,7 @@ class Nets:
         """Build and trace the float model, here and now: that touches torch's one global generator."""
         self._spec = spec
         self._traced = spec.trace_model(seed)
-        self._lock = RLock()
+        self._lock = TRACING  # elsewhere in the process a client's model may be traced at any time
         self._nets = {bits: self._build(bits, Moving()) for bits in spec.quant.widths}
         whole = self._nets[spec.quant.weight_bits].cache.whole
         trainable = [(name, param) for name, param in whole.named_parameters() if param.requires_grad]
