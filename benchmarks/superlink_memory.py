@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from harm import Watch
-from printing import Figures, show
-from server_scene import MB, Scene, Weight, python_path, scene
+from inject.harm import Watch
+from shared.printing import Figures, show
+from shared.server_scene import MB, Scene, Weight, python_path, scene
 from torch import nn
 
 from fl_core.config import load_config
