@@ -79,3 +79,8 @@ class Lowered:
     input: str
     output: str
     input_shape: tuple[int, ...]
+
+
+def weighted_layers(lowered: Lowered) -> list[str]:
+    """Names of the convolutions and linear layers of a model, in execution order."""
+    return [node.name for node in lowered.nodes if node.weight is not None]
