@@ -24,7 +24,7 @@ from fl_core.data.federation import ClientData, Examples
 from fl_core.errors import ExportError, PolicyError, StonecropError, WireError
 from fl_core.export.artifact import Origin
 from fl_core.export.make import ExportRequest, make_artifact
-from fl_core.export.registry import build_exporter
+from fl_core.export.registry import build_exporter, format_name
 from fl_core.models.weights import load_tensors
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
@@ -241,12 +241,12 @@ class Trainer:
         origin = Origin(plan.run, plan.round, epsilon, weight_bits=spec.quant.weight_bits)
         reference = outputs(model, held_out.x, fake_quant=True)
         request = ExportRequest(lower(model), held_out.x, reference, spec.task.name == "classification", origin)
-        for name in spec.export.formats:
-            folder = self._artifacts / plan.client_id / name
+        for format in spec.export.formats:
+            folder = self._artifacts / plan.client_id / format_name(format)
             try:
                 make_artifact(
                     request,
-                    build_exporter(name),
+                    build_exporter(format),
                     folder,
                     lambda got: float(np.mean(learning.example_score(got, held_out.y))),
                 )

@@ -19,7 +19,7 @@ import numpy as np
 from fl_core.errors import ExportError
 from fl_core.export.artifact import VETO_FILE, Artifact, ArtifactFile, Golden, Origin, write_artifact
 from fl_core.export.base import Exporter, KernelProof, Runner
-from fl_core.export.evaluated import EvaluatedRunner
+from fl_core.export.integer_runner import IntegerRunner
 from fl_core.export.parity import Parity, check_parity
 from fl_core.files import write_json
 from fl_core.quant.lowered import Lowered, weighted_layers
@@ -118,7 +118,7 @@ def _export_and_prove(
     lowered = request.lowered
     paths = exporter.export(lowered, folder, _metadata(request.origin))
     proven = _prove(request, exporter, paths[0]) if exporter.proof == "here" else None
-    runner = proven.runner if proven else EvaluatedRunner(lowered)
+    runner = proven.runner if proven else IntegerRunner(lowered)
     golden_BX = _golden_inputs(lowered, request.golden_BX)
     artifact = Artifact(
         format=exporter.name,

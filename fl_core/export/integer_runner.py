@@ -6,12 +6,12 @@ import numpy as np
 
 from fl_core.errors import ExportError
 from fl_core.export.base import IntArray
-from fl_core.quant.integer import evaluate
+from fl_core.quant.integer import integer_forward
 from fl_core.quant.lowered import Lowered
 from fl_core.types import FloatArray
 
 
-class EvaluatedRunner:
+class IntegerRunner:
     """Answers with the arithmetic that ``Lowered`` defines, in numpy; fulfils ``Runner``."""
 
     def __init__(self, lowered: Lowered) -> None:
@@ -25,6 +25,6 @@ class EvaluatedRunner:
         expected = self._lowered.input_shape
         if x_BX.shape[1:] != expected or len(x_BX) == 0:
             raise ExportError(f"evaluator: expected examples of shape [N, {expected}], got {x_BX.shape}")
-        stored_BK = evaluate(self._lowered, x_BX)[self._lowered.output]
+        stored_BK = integer_forward(self._lowered, x_BX)[self._lowered.output]
         steps_BK: IntArray = (stored_BK - self._lowered.tensors[self._lowered.output].zero_point).astype(np.int32)
         return steps_BK
