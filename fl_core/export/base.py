@@ -41,7 +41,11 @@ class Runner(Protocol):
         """
 
     def integers(self, x_BX: FloatArray) -> IntArray:
-        """The same outputs as int32 steps of ``output_scale`` from zero: real = output_scale * steps."""
+        """Outputs of a batch of float32 examples as int32 steps: real output = ``output_scale`` * steps.
+
+        Raises:
+            ExportError: the examples have another shape than the model's input.
+        """
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,70 @@ class KernelProof:
 
 
 class Exporter(Protocol):
-    """One target format: how to write it, load it and look into what its runtime makes of it."""
+    """One target format: how to write it, load it and look into what its runtime makes of it.
+
+    A whole exporter, which writes chains of linear layers as a NumPy file and has the integer evaluator as its runtime:
+
+    >>> class Npz:
+    ...     name, proof = "npz", "here"
+    ...
+    ...     def unsupported(self, lowered):
+    ...         return [f"node {node.name}: is no linear layer" for node in lowered.nodes if node.op != "linear"]
+    ...
+    ...     def limits(self, lowered, classes):
+    ...         return ParityLimits(top1_agreement=1.0 if classes else None, max_lsb=0)
+    ...
+    ...     def export(self, lowered, out, metadata):
+    ...         if reasons := self.unsupported(lowered):
+    ...             raise ExportError("; ".join(reasons))
+    ...         grids = [astuple(lowered.tensors[name]) for name in ("input", *(n.output for n in lowered.nodes))]
+    ...         arrays = {"names": [node.name for node in lowered.nodes], "grids": [grid[:4] for grid in grids]}
+    ...         for at, n in enumerate(lowered.nodes):
+    ...             arrays |= {f"weight{at}": n.weight, f"scale{at}": n.weight_scale, f"bias{at}": n.bias}
+    ...         np.savez(out / "model.npz", **arrays)
+    ...         return (out / "model.npz",)
+    ...
+    ...     def export_float(self, lowered, out):
+    ...         np.savez(out / "float.npz", *[node.weight * node.weight_scale[:, None] for node in lowered.nodes])
+    ...         return (out / "float.npz",)
+    ...
+    ...     def load(self, path):
+    ...         file, nodes, tensors = np.load(path), [], {}
+    ...         for at, (scale, *bounds) in enumerate(file["grids"]):
+    ...             tensors[f"t{at}"] = QParams(scale, *map(int, bounds), "uint8")
+    ...         for at, name in enumerate(file["names"]):
+    ...             node = Node(str(name), "linear", (f"t{at}",), f"t{at + 1}", weight=file[f"weight{at}"])
+    ...             nodes.append(replace(node, weight_scale=file[f"scale{at}"], bias=file[f"bias{at}"]))
+    ...         shape = nodes[0].weight.shape[1:]
+    ...         return IntegerRunner(Lowered(tuple(nodes), tensors, "t0", f"t{len(nodes)}", shape))
+    ...
+    ...     def inspect(self, path):
+    ...         names = tuple(str(name) for name in np.load(path)["names"])
+    ...         return self.load(path), KernelProof("numpy", {"matmul": len(names)}, {}, integer_nodes=names)
+
+    What it makes of a model is proven as with every other format:
+
+    >>> from dataclasses import astuple, replace
+    >>> from tempfile import TemporaryDirectory
+    >>> from torch import nn
+    >>> from fl_core.export.artifact import Origin
+    >>> from fl_core.export.integer_runner import IntegerRunner
+    >>> from fl_core.export.make import ExportRequest, make_artifact
+    >>> from fl_core.quant.forward import outputs
+    >>> from fl_core.quant.lower import lower
+    >>> from fl_core.quant.lowered import Node, QParams
+    >>> from fl_core.quant.prepare import prepare_qat
+    >>> from fl_core.quant.spec import QuantSpec
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> qat = prepare_qat(net, QuantSpec(), (4,), (-1.0, 1.0))
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 4)).astype(np.float32)
+    >>> reference = outputs(qat, x, fake_quant=True)
+    >>> request = ExportRequest(lower(qat), x, reference, classes=True, origin=Origin("example", round=1))
+    >>> with TemporaryDirectory() as folder:
+    ...     made = make_artifact(request, Npz(), Path(folder) / "npz")
+    >>> list(made.artifact.files), made.artifact.parity.exact_fraction, made.runner.run(x).shape
+    (['model.npz'], 1.0, (100, 3))
+    """
 
     @property
     def name(self) -> str:

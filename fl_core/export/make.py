@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fl_core.errors import ExportError
-from fl_core.export.artifact import VETO_FILE, Artifact, ArtifactFile, Golden, Origin, write_artifact
+from fl_core.export.artifact import VETO_FILE, Artifact, ArtifactFile, Golden, Origin, read_artifact, write_artifact
 from fl_core.export.base import Exporter, KernelProof, Runner
 from fl_core.export.integer_runner import IntegerRunner
 from fl_core.export.parity import Parity, check_parity
@@ -136,6 +136,7 @@ def _export_and_prove(
         accuracy=score(proven.outputs_BK) if proven and score else None,
     )
     write_artifact(artifact, folder)
+    read_artifact(folder)  # what its own reader refuses, a file left behind say, is no artefact
     if proven is None:
         return MadeArtifact(artifact, None, None)
     return MadeArtifact(artifact, proven.runner, proven.outputs_BK)

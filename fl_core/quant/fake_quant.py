@@ -32,7 +32,7 @@ BIAS_STEPS = 2.0**30
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Returns ``value``; hands the gradient to ``latent`` unchanged."""
+    """Gives ``value`` in the forward and hands the gradient to ``latent`` unchanged in the backward."""
 
     generate_vmap_rule = True
 

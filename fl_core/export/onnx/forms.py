@@ -9,7 +9,7 @@ Look-ups and changes of the grid become the tables of ``fl_core.export.tables``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, Protocol
 
@@ -32,14 +32,14 @@ class Sheet:
         self.constants: dict[str, Any] = {}
 
     def emit(self, op: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
-        """Appends one node and returns the name of its value."""
+        """Appends one node and gives the name of its value."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(op, list(inputs), [output], **attrs))
         return output
 
     def constant(self, name: str, values: npt.ArrayLike) -> str:
-        """Adds a constant and returns its name."""
+        """Adds a constant and gives its name."""
         from onnx import numpy_helper
 
         if name not in self.constants:
@@ -119,15 +119,23 @@ class FloatForm:
 
     def look_up(self, node: Node, function: str | None) -> None:
         value = self.real(node.inputs[0])
-        if function == "sigmoid":
-            value = self.sheet.emit("Sigmoid", [value], f"{node.name}:out")
-        elif function == "hard_swish":
-            gate = self.sheet.emit("HardSigmoid", [value], f"{node.name}:gate", alpha=1.0 / 6.0, beta=0.5)
-            value = self.sheet.emit("Mul", [value, gate], f"{node.name}:out")
-        self.store(node.output, value)
+        self.store(node.output, value if function is None else FLOAT_FUNCTIONS[function](self.sheet, value, node.name))
 
     def finish(self, tensor: str) -> None:
         self.sheet.emit("Identity", [self.real(tensor)], OUTPUT)
+
+
+def _hard_swish(sheet: Sheet, value: str, name: str) -> str:
+    gate = sheet.emit("HardSigmoid", [value], f"{name}:gate", alpha=1.0 / 6.0, beta=0.5)
+    return sheet.emit("Mul", [value, gate], f"{name}:out")
+
+
+def _sigmoid(sheet: Sheet, value: str, name: str) -> str:
+    return sheet.emit("Sigmoid", [value], f"{name}:out")
+
+
+FLOAT_FUNCTIONS: Mapping[str, Callable[[Sheet, str, str], str]] = {"hard_swish": _hard_swish, "sigmoid": _sigmoid}
+"""The functions of ``lut`` nodes as nodes of the float twin."""
 
 
 class QuantizedForm:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fl_core.export import tables
+from fl_core.export.onnx.forms import FLOAT_FUNCTIONS
 from fl_core.export.tables import look_up_table
 from fl_core.quant import functions, integer
 from fl_core.quant.fake_quant import FixedRange
@@ -51,5 +52,5 @@ def test_the_independent_evaluator_gives_the_table(grid: GridKind, function: str
         assert np.array_equal(look_up_table(source, target, function), run_node(node, [every], [source], target))
 
 
-def test_all_three_accounts_know_the_same_functions() -> None:
-    assert set(tables.FUNCTIONS) == set(functions.FUNCTIONS) == set(integer.FUNCTIONS)
+def test_every_account_knows_the_same_functions() -> None:
+    assert set(tables.FUNCTIONS) == set(functions.FUNCTIONS) == set(integer.FUNCTIONS) == set(FLOAT_FUNCTIONS)
