@@ -30,7 +30,7 @@ class Parity:
     exact_fraction: float
     """Share of single outputs that are equal."""
     max_abs: float
-    """Largest distance of one output, in real units."""
+    """Largest distance of one output in real units: for records of quantities, of which an LSB says nothing."""
 
 
 @dataclass(frozen=True)
