@@ -1,5 +1,6 @@
 """Makes an artefact and lets it out only when it is proven: export, load, parity, integer kernels, golden outputs.
 
+What its own device alone can run is let out unproven, and its record says so.
 The server does this after a round and a client with its own weights, with the same code. A folder appears whole or not
 at all; what fails the gate goes to a folder beside it, ``<name>.vetoed``, which no reader accepts, and an artefact that
 already stands in its place stays.

@@ -118,6 +118,17 @@ def test_file_that_is_not_recorded_is_refused(tmp_path: Path, proof: Proof) -> N
         read_artifact(tmp_path / "out")
 
 
+def test_exporter_that_leaves_a_file_behind_is_vetoed(tmp_path: Path) -> None:
+    class Untidy(TwoFiles):
+        def export(self, lowered: Lowered, out: Path, metadata: Mapping[str, str]) -> tuple[Path, ...]:
+            (out / "scratch").write_bytes(b"")
+            return super().export(lowered, out, metadata)
+
+    with pytest.raises(ExportError, match="got scratch as well"):
+        make_artifact(REQUEST, Untidy(), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.vetoed"]
+
+
 @pytest.mark.parametrize("name", ["../weights.bin", "/etc/hostname", "..", "", "artifact.json"])
 def test_recorded_name_outside_the_folder_is_refused(tmp_path: Path, proof: Proof, name: str) -> None:
     made = make(proof, tmp_path / "out").artifact
