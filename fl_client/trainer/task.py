@@ -23,9 +23,8 @@ from fl_core import __version__
 from fl_core.data.federation import ClientData, Examples
 from fl_core.errors import ExportError, PolicyError, StonecropError, WireError
 from fl_core.export.artifact import Origin
-from fl_core.export.make import make_artifact
-from fl_core.export.parity import ParityLimits
-from fl_core.export.registry import build_exporter
+from fl_core.export.make import ExportRequest, make_artifact
+from fl_core.export.registry import build_exporter, format_name
 from fl_core.models.weights import load_tensors
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
@@ -239,18 +238,17 @@ class Trainer:
         """The client's own, locally trained model as an artefact on its side; it never travels."""
         held_out = data.test or data.train
         spec = TrainingSpec.from_plain(plan.training)
-        for name in spec.export.formats:
-            lowered = lower(model)
+        origin = Origin(plan.run, plan.round, epsilon, weight_bits=spec.quant.weight_bits)
+        reference = outputs(model, held_out.x, fake_quant=True)
+        request = ExportRequest(lower(model), held_out.x, reference, spec.task.name == "classification", origin)
+        for format in spec.export.formats:
+            folder = self._artifacts / plan.client_id / format_name(format)
             try:
                 make_artifact(
-                    lowered,
-                    build_exporter(name),
-                    self._artifacts / plan.client_id / name,
-                    held_out.x,
-                    outputs(model, held_out.x, fake_quant=True),
-                    ParityLimits.for_model(lowered, classes=spec.task.name == "classification"),
-                    Origin(plan.run, plan.round, epsilon, weight_bits=spec.quant.weight_bits),
-                    score=lambda got: float(np.mean(learning.example_score(got, held_out.y))),
+                    request,
+                    build_exporter(format),
+                    folder,
+                    lambda got: float(np.mean(learning.example_score(got, held_out.y))),
                 )
             except ExportError as error:
                 logger.warning("client %s: own artefact vetoed: %s", plan.client_id, error)

@@ -17,6 +17,13 @@ class QuantSpec:
     Weights are quantized per output channel, symmetric around zero, with the scale taken from their largest
     magnitude; activations per tensor, 8 bits, on the chosen grid (arXiv 1712.05877).
 
+    >>> spec = QuantSpec(weight_bits=4, per_layer={"head": 8}, client_bits={"watch": 2})
+    >>> spec.bits_of("stem"), spec.bits_of("head"), spec.width_of("watch"), spec.widths
+    (4, 8, 2, (4, 2))
+    >>> QuantSpec(weight_bits=9)
+    Traceback (most recent call last):
+    ValueError: quant.weight_bits must be 2 to 8, got 9
+
     Raises:
         ValueError: a field is out of range; the message names it.
     """
@@ -59,7 +66,7 @@ class QuantSpec:
         return self.client_bits.get(client_id, self.weight_bits)
 
     def at_width(self, bits: int) -> QuantSpec:
-        """The same for one width alone: what a client of it is told, which need not know of any other client."""
+        """The spec of the width ``bits`` alone: all that a client of it is told, and nothing of any other client."""
         return replace(self, weight_bits=bits, client_bits={})
 
 

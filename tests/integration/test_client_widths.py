@@ -110,7 +110,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(run_dir, tmp_path):
     other = resume(tmp_path / "toy")
     assert digest(model_of(other)) == digest(model_of(run_dir))
     for name in FOLDERS.values():
-        files = [load_artifact(folder / "rounds" / "0003" / name)[0].sha256 for folder in (run_dir, other)]
+        files = [load_artifact(folder / "rounds" / "0003" / name)[0].files for folder in (run_dir, other)]
         assert files[0] == files[1]
 
 
