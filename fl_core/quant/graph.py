@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fl_core.quant.exact import product_on_grid
-from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, straight_through
+from fl_core.quant.fake_quant import ActivationQuantizer, straight_through
 from fl_core.quant.layers import QLayer
 
 
@@ -165,13 +165,6 @@ FLOAT_OPS: Mapping[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "identity": _identity,
     "lut": _lut,
 }
-
-
-def freeze_ranges(model: nn.Module) -> None:
-    """Stop every running range where it is."""
-    for module in model.modules():
-        if isinstance(module, EmaRange):
-            module.freeze()
 
 
 def activation_names(model: QatModel) -> list[str]:
