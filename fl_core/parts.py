@@ -27,7 +27,7 @@ HISTOGRAM_PART = "histogram"
 """Noisy counts by activation: the answer to a plan of round 0."""
 
 BIN_EDGES = 2.0 ** np.arange(-6, 9, 0.5)
-"""Public upper edges of a histogram's bins, 2**-6 to 2**8.5: smaller values are in the first bin, larger in the last."""
+"""Public upper edges of a histogram's bins, 2**-6 to 2**8.5: smaller values fall in the first, larger in the last."""
 
 TensorNames = tuple[str, ...] | Literal["strategy", "activations"]
 Summed = Literal["weighted", "equally", "by_strategy", "never"]

@@ -12,13 +12,12 @@ from typing import Protocol
 from fl_client.trainer.asked import ASKED, example_losses
 from fl_client.trainer.job import Outcome, TrainJob
 from fl_client.trainer.phases import train_phases
-from fl_core.errors import StonecropError
 
 
 class Engine(Protocol):
     """Trains clients."""
 
-    def run(self, jobs: Sequence[TrainJob]) -> Iterator[Outcome | StonecropError]:
+    def run(self, jobs: Sequence[TrainJob]) -> Iterator[Outcome | Exception]:
         """For each job, in order, its outcome, or the error for which this one client could not be trained.
 
         A caller is done with an outcome's net before it asks for the next one.
@@ -29,13 +28,13 @@ class Engine(Protocol):
 class LoopEngine:
     """One job after the other, each with the user's own loss and correction as they are: what a board does."""
 
-    def run(self, jobs: Sequence[TrainJob]) -> Iterator[Outcome | StonecropError]:
+    def run(self, jobs: Sequence[TrainJob]) -> Iterator[Outcome | Exception]:
         """See ``Engine``."""
         for job in jobs:
             yield _train(job)
 
 
-def _train(job: TrainJob) -> Outcome | StonecropError:
+def _train(job: TrainJob) -> Outcome | Exception:
     try:
         outcome = train_phases(job)
         result = outcome.result
@@ -43,5 +42,5 @@ def _train(job: TrainJob) -> Outcome | StonecropError:
             result = replace(result, train_loss=float(example_losses(job).numpy().mean()))
         asked = {name: ASKED[name](job) for name in job.plan.asks}
         return replace(outcome, parts={**outcome.parts, **asked}, result=result)
-    except StonecropError as error:
+    except Exception as error:
         return error

@@ -25,7 +25,7 @@ from fl_client.trainer.ranges import noisy_histograms
 from fl_client.trainer.refusals import check_plan
 from fl_core import __version__
 from fl_core.data.federation import ClientData, Examples
-from fl_core.errors import PolicyError, StonecropError, WireError
+from fl_core.errors import PolicyError, WireError
 from fl_core.models.weights import load_tensors
 from fl_core.part_transforms import PART_TRANSFORMS, PartTransform, transformed
 from fl_core.parts import HISTOGRAM_PART, parts_of
@@ -56,12 +56,12 @@ class TaskResult:
 
     client_id: str
     encoded: bytes | None
-    error: StonecropError | None = None
+    error: Exception | None = None
 
     @classmethod
-    def of(cls, client_id: str, reply: bytes | StonecropError) -> TaskResult:
+    def of(cls, client_id: str, reply: bytes | Exception) -> TaskResult:
         """What became of a client's task."""
-        return cls(client_id, None, reply) if isinstance(reply, StonecropError) else cls(client_id, reply)
+        return cls(client_id, None, reply) if isinstance(reply, Exception) else cls(client_id, reply)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,18 +209,18 @@ class Trainer:
         self.ledger.settle(plan.client_id, plan.task_id, encoded, None)
         return encoded
 
-    def _try_open(self, task: ClientTask) -> TrainJob | bytes | StonecropError:
+    def _try_open(self, task: ClientTask) -> TrainJob | bytes | Exception:
         try:
             return self.open(task)
-        except StonecropError as error:
+        except Exception as error:
             return error
 
-    def _try_close(self, job: TrainJob, outcome: Outcome | StonecropError) -> bytes | StonecropError:
-        if isinstance(outcome, StonecropError):
+    def _try_close(self, job: TrainJob, outcome: Outcome | Exception) -> bytes | Exception:
+        if isinstance(outcome, Exception):
             return outcome
         try:
             return self.close(job, outcome)
-        except StonecropError as error:
+        except Exception as error:
             return error
 
     def _reserve(self, plan: RoundPlan) -> float | None:
