@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fl_client.trainer.task import Task, Trainer
+from fl_client.trainer.task import ClientTask, Trainer
 from fl_core.errors import TrainerError
 from fl_core.types import ClientInfo, RoundPlan, Tensors
 
@@ -20,15 +20,15 @@ class LocalTrainer:
 
     def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
         """See ``Answers``."""
-        return self._trainer.measure_ranges(Task(plan, model))
+        return self._trainer.measure_ranges(ClientTask(plan, model))
 
     def train(self, plan: RoundPlan, model: Tensors) -> bytes:
         """See ``Answers``."""
-        (result,) = self._trainer.train_many([Task(plan, model)])
+        (result,) = self._trainer.train_many([ClientTask(plan, model)])
         if result.encoded is None:
             raise result.error or TrainerError(f"client {self._client_id}: a task gave neither update nor error")
         return result.encoded
 
     def evaluate(self, plan: RoundPlan, model: Tensors) -> dict[str, float]:
         """See ``Answers``."""
-        return self._trainer.evaluate(Task(plan, model))
+        return self._trainer.evaluate(ClientTask(plan, model))

@@ -111,11 +111,6 @@ class SelectionSection:
             object.__setattr__(self, "name", None)
         _require_one("clients.selection", self.name, self.factory)
 
-    @property
-    def wants_losses(self) -> bool:
-        """Whether clients send their losses; without privacy only."""
-        return self.name == "oort"
-
 
 @dataclass(frozen=True)
 class ClientsSection:

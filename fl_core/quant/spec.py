@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from fl_core.parts import RANGES_PART
+
 GridKind = Literal["asymmetric", "symmetric"]
 Ranges = Literal["fixed", "public", "ema", "learned", "dp_histogram"]
 
@@ -54,6 +56,11 @@ class QuantSpec:
     def bits_of(self, layer: str) -> int:
         """Weight bits of one layer of the float model."""
         return self.per_layer.get(layer, self.weight_bits)
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Parts that every update must bring for it: running ranges where they are measured by the clients."""
+        return (RANGES_PART,) if self.ranges == "ema" else ()
 
     @property
     def widths(self) -> tuple[int, ...]:
