@@ -51,7 +51,7 @@ class PartKind:
     clip_group: str | None = "update"
     """The parts of an update that one bound on the norm holds jointly; None: no bound changes it."""
     summed: Summed = "weighted"
-    """How the server adds it up."""
+    """How the server adds it up; what is never summed is taken out as it comes in."""
     asked_by_plan: bool = False
     """Whether it comes because the plan ``asks`` for it, beside the parts of the strategy."""
 

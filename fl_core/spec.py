@@ -86,7 +86,7 @@ class TrainingSpec:
         return cast("dict[str, Any]", _adapter().dump_python(self, mode="json"))
 
     def at_width(self, bits: int) -> TrainingSpec:
-        """The same for clients whose weights have so many bits."""
+        """What clients whose weights have ``bits`` bits are sent."""
         return replace(self, quant=self.quant.at_width(bits))
 
     def build_task(self) -> Task:

@@ -93,7 +93,8 @@ def test_what_a_chain_did_on_the_client_is_undone_before_admission(tmp_path):
         intake = Intake(setup, log, 1, {}, tally, {}, transforms=() if name == "not undone" else chain)
         reply = Reply(1, wire.pack_update(result.encoded))
         sums[name] = intake.take(reply, plan, state).sums
-        log.sync()
+        log.close()
+        trainer.ledger.close()
         kinds = [event["kind"] for event in read_events(tmp_path / name)]
         assert ("client_rejected" in kinds) == (name == "not undone")
     assert {t.dtype for t in travelled["changed"].values()} == {np.dtype(np.float64)}
