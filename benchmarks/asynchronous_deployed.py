@@ -32,7 +32,7 @@ from fl_core.runlog import read_events
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import stop_run, want_run
 from fl_server.report import series
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 from simulation.local_fleet import LocalFleet, federation_up
 
 SEED = 1

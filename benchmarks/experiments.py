@@ -71,7 +71,7 @@ class Outcome:
 
 def experiment(row: str, config: str, overrides: Sequence[str], seed: int) -> Experiment:
     """A shipped config, alone, exporting after its last round."""
-    alone = ["run.beside=null", f"export.every={LAST_ROUND_ONLY}", f"run.seed={seed}"]
+    alone = ["run.companion=null", f"export.every={LAST_ROUND_ONLY}", f"run.seed={seed}"]
     return Experiment(row, load_config(CONFIGS / config, [*overrides, *alone]))
 
 
@@ -119,7 +119,7 @@ def run_one(each: Experiment, out: Path) -> Path:
 def decides(config: Config) -> dict[str, Any]:
     """All of a config that decides a run's result."""
     plain = to_plain(config)
-    return {**plain, "run": {key: value for key, value in plain["run"].items() if key not in ("out", "beside")}}
+    return {**plain, "run": {key: value for key, value in plain["run"].items() if key not in ("out", "companion")}}
 
 
 def read_outcome(each: Experiment, out: Path) -> Outcome:

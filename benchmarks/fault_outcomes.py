@@ -13,7 +13,7 @@ from kill_phases import PHASES
 from printing import Figures
 
 from fl_core.errors import ConfigError
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 
 RESULTS = "results.jsonl"
 

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from fl_core.runlog import read_events
 from fl_server.report import series
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 
 DIGITS = (
     "data.partition.kind=dirichlet",

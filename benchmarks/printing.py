@@ -9,7 +9,7 @@ from paired import spread
 from rich.console import Console
 from rich.table import Table
 
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 
 WIDTH = 170
 """Characters of a drawn table where standard output is no terminal."""

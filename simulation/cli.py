@@ -81,12 +81,12 @@ def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> No
     """Go on with a run that was interrupted, from its last checkpoint: the result is the same to the bit."""
     with errors_as_lines(_how_to_go_on(run_dir)):
         from fl_core.runlog import read_events
-        from fl_server.report.summary import beside_folders
+        from fl_server.watch.folder import companion_folders
         from fl_server.watch.live import LiveProgress
         from simulation.run import resume as go_on
 
         with LiveProgress(errors) as progress:
-            for folder in (run_dir, *beside_folders(run_dir)):
+            for folder in (run_dir, *companion_folders(run_dir, "events.jsonl")):
                 if (folder / "events.jsonl").is_file():
                     progress.replay(read_events(folder))
             go_on(run_dir, workers=workers, listeners=[progress])

@@ -23,8 +23,8 @@ from fl_server.deploy.operations import make_home
 from fl_server.deploy.show import describe_server, status_tables
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
-from fl_server.watch.state import RunStatus, RunWatch, status_of
-from fl_server.watch.tail import Follower
+from fl_server.watch.status import RunStatus, RunTail, status_of
+from fl_server.watch.tail import EventTail
 from support.synthetic_run import write_run
 
 
@@ -62,12 +62,12 @@ def test_a_status_names_who_was_left_out_and_why(tmp_path, log):
 def test_rounds_that_a_resumed_run_cuts_off_are_forgotten(tmp_path, log):
     round_of(log, 1, 0.5)
     kept = log.seq
-    watch = RunWatch(tmp_path)
+    watch = RunTail(tmp_path)
     round_of(log, 2, 0.8)
     assert watch.poll().rounds_done == 2
     log.truncate(kept)
     log.append("run_resumed", 1, rounds_done=1)
-    status = watch.poll()
+    status = RunStatus.of(watch.poll())
     assert (status.rounds_done, status.uplink_bytes, status.resumed, status.epsilon_max) == (1, 100, 1, 0.5)
     assert status == status_of(tmp_path)
 
@@ -75,29 +75,29 @@ def test_rounds_that_a_resumed_run_cuts_off_are_forgotten(tmp_path, log):
 def test_a_file_that_grew_again_after_a_cut_is_read_anew(tmp_path, log):
     kept = log.seq
     round_of(log, 1, 0.5)
-    follower = Follower(tmp_path)
-    held, events = follower.poll()
+    tail = EventTail(tmp_path)
+    held, events = tail.poll()
     assert (held, len(events)) == (True, 5)
     log.truncate(kept)
     log.append("run_resumed", 0, rounds_done=0)
     for number in (1, 2):
         round_of(log, number, 0.25)  # longer than before
-    held, events = follower.poll()
+    held, events = tail.poll()
     assert not held
     assert [event["seq"] for event in events] == list(range(1, log.seq + 1))
-    assert follower.poll() == (True, [])
+    assert tail.poll() == (True, [])
 
 
 def test_a_torn_line_is_not_read_before_it_is_whole(tmp_path, log):
-    follower = Follower(tmp_path)
-    follower.poll()
+    tail = EventTail(tmp_path)
+    tail.poll()
     line = json.dumps({"seq": 2, "kind": "x"}).encode() + b"\n"
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(line[:7])
         file.flush()
-        assert follower.poll() == (True, [])
+        assert tail.poll() == (True, [])
         file.write(line[7:])
-    assert [event["seq"] for event in follower.poll()[1]] == [2]
+    assert [event["seq"] for event in tail.poll()[1]] == [2]
 
 
 def test_a_whole_synthetic_run_is_done(tmp_path):
