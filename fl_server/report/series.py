@@ -88,8 +88,9 @@ def client_accuracies(state: RunState) -> tuple[ClientAccuracy, ...]:
 
 def personal_scores(state: RunState) -> tuple[tuple[str, float], ...]:
     """(client, score of its own model on its own held-out examples) after its last round, worst first."""
-    known = [(client.personal_score, name) for name, client in state.clients.items()]
-    return tuple((name, float(score)) for score, name in sorted(each for each in known if each[0] is not None))
+    clients = state.clients.items()
+    known = [(client.personal_score, name) for name, client in clients if client.personal_score is not None]
+    return tuple((name, float(score)) for score, name in sorted(known))
 
 
 def traffic_lines(state: RunState) -> tuple[Line, ...]:

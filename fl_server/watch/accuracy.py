@@ -15,11 +15,11 @@ ACCURACIES: Mapping[str, str] = {
 }
 """Each form's field with the name that a reader sees, from the weights alone to what a device runs."""
 
-PREFERRED = tuple(reversed(ACCURACIES))
+PREFERRED = tuple(reversed(tuple(ACCURACIES)))
 """The fields by how near their form is to what a device runs: int8, fake-quant, float."""
 
 
 def best_accuracy(record: Mapping[str, Any] | None) -> float | None:
     """The accuracy that stands for a model: of the preferred form among those that a record has; None without any."""
-    known = (record[form] for form in PREFERRED if record.get(form) is not None) if record else iter(())
-    return next((float(accuracy) for accuracy in known), None)
+    known = [record[form] for form in PREFERRED if record.get(form) is not None] if record else []
+    return float(known[0]) if known else None

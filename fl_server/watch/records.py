@@ -111,7 +111,7 @@ class PublishedArtifact:
     """On which it was compared with the fake-quant forward."""
     top1_agreement: float | None
     """None where the outputs are no classes."""
-    max_lsb: float
+    max_lsb: int
     exact_fraction: float
     float_kernels: int
     """Convolutions and matrix products that it computes in float."""

@@ -114,7 +114,7 @@ class RunState:
 
     @property
     def named_seeds(self) -> bool:
-        """Whether a board drew its noise from named seeds, in a run under DP that is no simulation: no epsilon holds."""
+        """Whether a board drew noise from named seeds, in a run under DP that is no simulation: no epsilon holds."""
         return self.privacy is not None and (self._untold or bool(self.privacy.get("named_seeds")))
 
     @property
