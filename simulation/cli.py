@@ -18,6 +18,7 @@ from rich.console import Console
 from fl_core.errors import RunFolderError
 from fl_core.process.command import EXIT_CODES, errors_as_lines
 from simulation import cli_strategies
+from simulation.cli_strategies import ConfigFile, Overrides
 
 app = typer.Typer(
     name="fl-sim",
@@ -33,11 +34,6 @@ app = typer.Typer(
 app.add_typer(cli_strategies.app)
 errors = Console(stderr=True)
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
-]
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/quickstart.", show_default=False)]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that train clients; the result does not depend on it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the path of summary.json as the last line of stdout.")]

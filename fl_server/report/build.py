@@ -216,4 +216,3 @@ def sizes_figure(artifacts: Sequence[PublishedArtifact]) -> Markup | None:
 
 def _figure(chart: Markup, lines: Sequence[tuple[series.Line, Style]]) -> Mapping[str, Any]:
     return {"chart": chart, "legend": [(line.name, style) for line, style in lines]}
-

@@ -77,6 +77,27 @@ def write_run(folder: Path, **shape: Any) -> Path:
     return folder
 
 
+def fleet_log(folder: Path) -> RunLog:
+    """The log of a deployed run of the clients a and b that has begun."""
+    log = RunLog(folder, "fleet")
+    log.append(
+        "run_started", 0, clients=["a", "b"], rounds=5, strategy="fedavg", model="m", seed=1, privacy=None, data={},
+        initial=None, weight_bits=8, client_bits={},
+    )  # fmt: skip
+    return log
+
+
+def round_of(log: RunLog, number: int, epsilon: float | None) -> None:
+    """A whole round of such a run, in which b is rejected."""
+    log.append("round_started", number, cohort=["a", "b"])
+    log.append("client_finished", number, client_id="a", uplink_bytes=100, local_steps=1, epsilon=epsilon)
+    log.append("client_rejected", number, client_id="b", reason="not finite")
+    log.append(
+        "round_finished", number, accepted=1, rejected=1, uplink_bytes=100, downlink_bytes=200, seconds=2.5,
+        epsilon_max=epsilon, evaluation={"accuracy_int8": 0.5},
+    )  # fmt: skip
+
+
 def _privacy(names: list[str]) -> dict[str, Any]:
     return {
         "unit": "example", "unit_text": UNIT, "not_hidden": "that a person took part, or a whole recording",
