@@ -24,7 +24,7 @@ from shared.printing import Figures, as_points, show
 
 from fl_core.config import load_config
 from fl_core.config.federation import federation_of
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 
 CONFIG_OF: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "quickstart": ("quickstart.yaml", ()),

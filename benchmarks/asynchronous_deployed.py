@@ -31,8 +31,8 @@ from fl_core.process.command import errors_as_lines
 from fl_core.runlog import read_events
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import stop_run, want_run
-from fl_server.report import series
-from fl_server.report.show import ABSENT
+from fl_server.watch.state import state_of
+from fl_server.watch.words import ABSENT
 from simulation.local_fleet import LocalFleet, federation_up
 
 SEED = 1
@@ -94,11 +94,11 @@ def shares(folder: Path, rows: Sequence[str]) -> Figures:
     """What devices and rounds came to in each row, which tells what a round costs beside the slowed tasks."""
     cells = []
     for row in rows:
-        events = list(read_events(kept(folder, row)))
-        rounds = series.of_kind(events, "round_finished")
-        updates = Counter(event["client_id"] for event in series.of_kind(events, "client_finished"))
+        state = state_of(read_events(kept(folder, row)))
+        rounds = state.finished_rounds()
+        updates = Counter({name: len(client.updates) for name, client in state.clients.items()})
         quick = [updates[person] for person in PEOPLE if person not in planned(row, SEED).config.simulation.clients]
-        seconds = f"{median(event['seconds'] for event in rounds):.1f}" if rounds else ABSENT
+        seconds = f"{median(each.seconds for each in rounds):.1f}" if rounds else ABSENT
         cells.append((row, str(len(rounds)), seconds, f"{mean(quick):.1f}", str(updates.total() - sum(quick))))
     columns = ("updates that were summed", "rounds", "median s a round", "of each quick device", "of the slow one")
     return Figures("What it took", columns, tuple(cells))

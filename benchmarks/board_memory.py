@@ -36,7 +36,7 @@ from fl_core.process.command import errors_as_lines
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_run
 from fl_server.plan.checks import checked_setup
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 from simulation.local_fleet import LocalFleet, federation_up
 
 MB = 1e6

@@ -19,6 +19,7 @@ from fl_server.app import Job, make_server_app, peak_rss_mb
 from fl_server.plan.setup import Setup
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
+from fl_server.watch.folder import COMPANION, companion_folders
 from simulation.engines.grid import RUN_ID
 from simulation.engines.world import open_grid
 from simulation.observe import watch_clients
@@ -38,15 +39,15 @@ def run(config: Config, out: Path | None = None, workers: int = 1, listeners: Se
     run_dir = (out or Path(config.run.out)) / config.run.name
     if (run_dir / CONFIG_FILE).exists():
         raise RunFolderError(f"{run_dir}: holds a run already; resume it, or choose another run.name or --out")
-    beside = load_config(config.run.beside) if config.run.beside else None
+    companion = load_config(config.run.companion) if config.run.companion else None
     preflight(config)
-    if beside is not None:
-        preflight(beside)
-        # A comparison has no comparison of its own, and is named by where it lies in the folder.
-        beside = replace(beside, run=replace(beside.run, seed=config.run.seed, beside=None))
-        inside = f"beside/{beside.run.name}"
-        write_atomic(run_dir / inside / CONFIG_FILE, to_yaml(beside).encode())
-        config = replace(config, run=replace(config.run, beside=f"{inside}/{CONFIG_FILE}"))
+    if companion is not None:
+        preflight(companion)
+        # A companion has none of its own, and is named by where it lies in the folder.
+        companion = replace(companion, run=replace(companion.run, seed=config.run.seed, companion=None))
+        inside = f"{COMPANION}/{companion.run.name}"
+        write_atomic(run_dir / inside / CONFIG_FILE, to_yaml(companion).encode())
+        config = replace(config, run=replace(config.run, companion=f"{inside}/{CONFIG_FILE}"))
     write_atomic(run_dir / CONFIG_FILE, to_yaml(config).encode())
     return resume(run_dir, workers, listeners)
 
@@ -65,8 +66,8 @@ def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) 
 
 
 def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
-    """The run itself first, then what stands beside it, then the summaries that name both."""
-    folders = [*sorted(path.parent for path in run_dir.glob(f"beside/*/{CONFIG_FILE}")), run_dir]
+    """The run itself first, then its companions, then the summaries that name both."""
+    folders = [*companion_folders(run_dir, CONFIG_FILE), run_dir]
     for folder in reversed(folders):
         if not is_finished(folder):
             _simulate(folder, workers, listeners)

@@ -23,7 +23,7 @@ import psutil
 from fl_core.errors import RoundError
 from fl_core.process.processes import Found, end
 from fl_core.runlog import Event
-from fl_server.watch.tail import Follower
+from fl_server.watch.tail import EventTail
 from simulation.local_fleet import Live, processes_of_board, processes_of_server
 
 STALL_S, LOST_S = 40.0, 1200.0
@@ -37,12 +37,12 @@ class Watch:
     """The events of a run as they hold now: a resumed run takes some back."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._follower = Follower(run_dir)
+        self._tail = EventTail(run_dir)
         self.events: list[Event] = []
 
     def poll(self) -> list[Event]:
         """All events that hold."""
-        held, new = self._follower.poll()
+        held, new = self._tail.poll()
         self.events = [*self.events, *new] if held else new
         return self.events
 

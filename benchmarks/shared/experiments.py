@@ -24,6 +24,7 @@ from fl_core.config import Config, load_config, to_plain
 from fl_core.errors import RunFolderError
 from fl_core.runlog import read_events
 from fl_server.report import series
+from fl_server.watch.state import state_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LAST_ROUND_ONLY = 1_000_000
@@ -71,7 +72,7 @@ class Outcome:
 
 def experiment(row: str, config: str, overrides: Sequence[str], seed: int) -> Experiment:
     """A shipped config, alone, exporting after its last round."""
-    alone = ["run.beside=null", f"export.every={LAST_ROUND_ONLY}", f"run.seed={seed}"]
+    alone = ["run.companion=null", f"export.every={LAST_ROUND_ONLY}", f"run.seed={seed}"]
     return Experiment(row, load_config(CONFIGS / config, [*overrides, *alone]))
 
 
@@ -119,17 +120,16 @@ def run_one(each: Experiment, out: Path) -> Path:
 def decides(config: Config) -> dict[str, Any]:
     """All of a config that decides a run's result."""
     plain = to_plain(config)
-    return {**plain, "run": {key: value for key, value in plain["run"].items() if key not in ("out", "beside")}}
+    return {**plain, "run": {key: value for key, value in plain["run"].items() if key not in ("out", "companion")}}
 
 
 def read_outcome(each: Experiment, out: Path) -> Outcome:
     """The figures of a finished run."""
     folder = each.folder(out)
-    events = list(read_events(folder))
+    state = state_of(read_events(folder))
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    published = series.of_kind(events, "artifact_published")
-    agreements = [event["parity"]["top1_agreement"] for event in published]
-    clients = series.client_accuracies(events)
+    agreements = [artifact.top1_agreement for artifact in state.artifacts]
+    clients = series.client_accuracies(state)
     return Outcome(
         row=each.row,
         seed=each.config.run.seed,
@@ -140,9 +140,9 @@ def read_outcome(each: Experiment, out: Path) -> Outcome:
         groups=summary["groups"],
         initial=summary["initial_accuracy"],
         agreement=min((value for value in agreements if value is not None), default=None),
-        max_lsb=max((event["parity"]["max_lsb"] for event in published), default=None),
-        float_kernels=sum(sum(event["kernels"]["float_kernels"].values()) for event in published),
+        max_lsb=max((artifact.max_lsb for artifact in state.artifacts), default=None),
+        float_kernels=sum(artifact.float_kernels for artifact in state.artifacts),
         epsilon=summary["privacy"]["epsilon_max"] if summary["privacy"] else None,
-        vetoes=tuple(event["reason"] for event in series.of_kind(events, "artifact_vetoed")),
+        vetoes=tuple(mishap.reason for mishap in state.mishaps if mishap.kind == "artifact_vetoed"),
         seconds=summary["seconds"],
     )

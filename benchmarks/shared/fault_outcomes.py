@@ -11,7 +11,7 @@ from pathlib import Path
 from inject.harm import KILLS, OTHERS
 
 from fl_core.errors import ConfigError
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 from shared.kill_phases import PHASES
 from shared.printing import Figures
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 from shared.paired import spread
 
 WIDTH = 170

@@ -36,8 +36,8 @@ class RunSection:
     seed: int = 1
     rounds: int = 20
     out: str = "runs"
-    beside: str | None = None
-    """A config file that is run with the same seed and shown beside this one (without DP, say)."""
+    companion: str | None = None
+    """A config file that is run with the same seed and shown beside this one (without DP, say); null for none."""
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != "."

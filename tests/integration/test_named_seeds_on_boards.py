@@ -23,7 +23,7 @@ from fl_server.report.privacy_words import NOT_PRIVATE
 from fl_server.report.tables import closing_table
 from fl_server.rounds.loop import run_rounds
 from fl_server.watch.live import RunProgress
-from fl_server.watch.state import status_of
+from fl_server.watch.status import status_of
 from simulation.engines.grid import InProcessGrid, nodes_of
 from support.boards import CLIENT, make_home, trainer_process
 

@@ -108,7 +108,7 @@ def load_section():
 def config(name: str, overrides: list[str]):
     tiny = ["data.args.test_examples=4500", "data.partition={kind: iid, clients: 3}", "model={name: image_cnn}",
             "model.args.width=4", "run.rounds=2", "export.every=9", "clients.batch_size=80", "privacy=null",
-            "clients.sample_rate=null", "clients.optimizer.learning_rate=0.05", "run.beside=null"]  # fmt: skip
+            "clients.sample_rate=null", "clients.optimizer.learning_rate=0.05", "run.companion=null"]  # fmt: skip
     return load_config(CONFIGS / "mnist.yaml", [f"run.name={name}", *tiny, *overrides])
 
 

@@ -1,10 +1,12 @@
-"""How figures are printed for people: the same in the report, in live progress and in the tables of the commands."""
+"""Figures in words for people: the same in the report, in live progress and in the tables of the commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 ABSENT = "–"  # noqa: RUF001 - an en dash stands for "no figure"
+NOT_PRIVATE = "not private: named seeds"
+"""What stands in place of an epsilon where a board draws its noise from named seeds."""
 
 
 def as_metric(metric: str) -> Callable[[float | None], str]:

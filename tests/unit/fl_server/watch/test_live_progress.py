@@ -18,7 +18,7 @@ from support.synthetic_run import write_run
 
 
 def events_of(folder: Path, **shape: object) -> list[Event]:
-    return list(read_events(write_run(folder, **shape)))  # type: ignore[arg-type]
+    return list(read_events(write_run(folder, **shape)))
 
 
 def shown(events: list[Event], terminal: bool, replayed: list[Event] | None = None) -> str:
