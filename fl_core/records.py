@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fl_core.errors import WireError
 from fl_core.tensorfile import decode_tensors
-from fl_core.types import ClientInfo, FloatArray, RoundPlan, check_version
+from fl_core.types import ClientInfo, DpTerms, FloatArray, RoundPlan, check_version
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -37,6 +38,11 @@ def decode_plan(data: bytes, code_version: str) -> RoundPlan:
 
     fields = _read_object(data, "plan", _SERVER)
     check_version(fields, code_version)
+    terms = fields.get("dp")
+    unknown = fields.keys() - {f.name for f in dataclass_fields(RoundPlan)}
+    unknown |= terms.keys() - {f.name for f in dataclass_fields(DpTerms)} if isinstance(terms, dict) else set()
+    if unknown:
+        raise WireError(f"plan from {_SERVER}: there is no such field: {', '.join(sorted(unknown))}")
     try:
         return _plans().validate_python(fields)
     except ValidationError as wrong:
