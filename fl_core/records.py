@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from dataclasses import fields as dataclass_fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _SERVER = "server"
+_PLAN_FIELDS = RoundPlan.__dataclass_fields__.keys()
+_TERM_FIELDS = DpTerms.__dataclass_fields__.keys()
 
 
 def encode_plan(plan: RoundPlan) -> bytes:
@@ -39,8 +40,8 @@ def decode_plan(data: bytes, code_version: str) -> RoundPlan:
     fields = _read_object(data, "plan", _SERVER)
     check_version(fields, code_version)
     terms = fields.get("dp")
-    unknown = fields.keys() - {f.name for f in dataclass_fields(RoundPlan)}
-    unknown |= terms.keys() - {f.name for f in dataclass_fields(DpTerms)} if isinstance(terms, dict) else set()
+    unknown = fields.keys() - _PLAN_FIELDS
+    unknown |= terms.keys() - _TERM_FIELDS if isinstance(terms, dict) else set()
     if unknown:
         raise WireError(f"plan from {_SERVER}: there is no such field: {', '.join(sorted(unknown))}")
     try:
