@@ -26,13 +26,13 @@ CHUNK_BYTES = 1 << 20
 LARGEST_BYTES = 1 << 30
 """Most that one side takes from the other in one call: a model of 268M float32 values."""
 _LONGEST_PATH_BYTES = 107
-"""Of a Unix socket on Linux."""
+"""Longest path of a Unix socket on Linux."""
 
 
 def address(socket: Path) -> str:
     """What gRPC is told to listen at or to call: ``socket``, through its opened folder where the path is too long.
 
-    That folder stays open as long as the process lives, because gRPC comes back through it.
+    That folder stays open as long as the process lives, for gRPC comes back through it.
 
     Raises:
         OSError: the path is too long and its folder cannot be opened.

@@ -2,7 +2,7 @@
 
 The socket is guarded by file permissions alone: whoever may open it may ask, and nobody else. What goes wrong inside
 a task becomes the answer to that task and never ends the service. The text of an unexpected error stays on the
-device, because it may quote private examples or their number; only its kind travels.
+device, for it may quote private examples or their number; only its kind travels.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Outgoing:
     keep_s: float
     """How long it may lie around: after that many seconds nobody carries it, or a reply to it, any more."""
     group_id: str = ""
-    """The same for all messages of one request; a simulated fleet draws the order of arrival by it."""
+    """Equal for all messages of one request; a simulated fleet draws the order of arrival by it."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Members:
         return {node_id: self._known[node_id] for _, node_id in sorted(node_of.items())}
 
     def say_impostors(self, log: RunLog, round: int) -> None:
-        """Write down who was left out of a round because it answered with another's name."""
+        """Write down who was left out of a round for answering with another's name."""
         for _, (client_id, reason) in sorted(self._impostors.items()):
             log.append("client_rejected", round, client_id=client_id, reason=reason)
 

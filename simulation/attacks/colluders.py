@@ -32,7 +32,7 @@ class Colluders:
     state: Callable[[], StrategyState]
     """The server's state before the round that is open."""
     max_norm: float
-    """Of a part of an update that will be admitted."""
+    """Largest norm of a part of an update that will be admitted."""
     seed: int
 
     def forge(self, honest: Sequence[ClientUpdate], own: Sequence[ClientUpdate]) -> list[ClientUpdate]:
