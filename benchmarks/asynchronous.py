@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from experiments import Experiment, experiment, run_all
-from printing import Figures, as_points, show
 from rich.console import Console
+from shared.experiments import Experiment, experiment, run_all
+from shared.printing import Figures, as_points, show
 
 from fl_core.config.schema import StrategySection
 from fl_core.runlog import read_events

@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import mean, median
 
 from asynchronous import ROWS, figures, planned, read_line, slug
-from experiments import CONFIGS
-from harm import Watch
-from printing import Figures, show
+from inject.harm import Watch
+from shared.experiments import CONFIGS
+from shared.printing import Figures, show
 
 from fl_core.config import Config, to_plain
 from fl_core.errors import RoundError
@@ -121,7 +121,7 @@ def federation_of(folder: Path, config: Config) -> LocalFleet:
     for person in PEOPLE:
         seconds = clock.clients.get(person, clock.seconds_per_round)
         python = folder / f"python-of-{person}"
-        trainer = f"{sys.executable} {Path(__file__).with_name('slow_trainer.py')} {seconds:g}"
+        trainer = f"{sys.executable} {Path(__file__).with_name('inject') / 'slow_trainer.py'} {seconds:g}"
         python.write_text(f'#!/bin/sh\nshift 2\nexec {trainer} "$@"\n')
         python.chmod(0o755)
         flags[person] = ("--trainer-python", str(python))

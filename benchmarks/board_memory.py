@@ -23,9 +23,9 @@ from typing import Any
 
 import psutil
 import yaml
-from board_data import CLIENT
-from footprint import Board, at_rest, recorded, total
-from printing import Figures, show
+from shared.board_data import CLIENT
+from shared.footprint import Board, at_rest, recorded, total
+from shared.printing import Figures, show
 from stock_flower import stock_up
 
 from fl_client.shell.socket_trainer import SocketTrainer
@@ -82,7 +82,7 @@ ROWS = (
 def made(row: Row) -> dict[str, Any]:
     """Where the examples of a row come from."""
     args = {"shape": list(row.shape), "outputs": row.outputs, "number": 512, "labels": row.task == "classification"}
-    return {"factory": "board_data:examples", "args": args}
+    return {"factory": "shared.board_data:examples", "args": args}
 
 
 def config_of(row: Row) -> dict[str, Any]:

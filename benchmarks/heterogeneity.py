@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import Experiment, Outcome, experiment, run_all
-from paired import difference
-from printing import Figures, as_points, show
 from rich.console import Console
+from shared.experiments import Experiment, Outcome, experiment, run_all
+from shared.paired import difference
+from shared.printing import Figures, as_points, show
 
 from fl_core.runlog import read_events
 from fl_server.report import series

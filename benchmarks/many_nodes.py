@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from harm import Watch
-from printing import Figures, show
-from server_scene import MB, Scene, Weight, python_path, scene, wait_for
+from inject.harm import Watch
+from shared.printing import Figures, show
+from shared.server_scene import MB, Scene, Weight, python_path, scene, wait_for
 
 from fl_core.config import load_config
 from fl_core.process.command import errors_as_lines

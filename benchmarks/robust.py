@@ -17,9 +17,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from experiments import CONFIGS, LAST_ROUND_ONLY, Experiment, read_outcome, run_one
 from rich.console import Console
 from rich.table import Table
+from shared.experiments import CONFIGS, LAST_ROUND_ONLY, Experiment, read_outcome, run_one
 from torch import nn
 
 from fl_core.config import load_config

@@ -25,7 +25,7 @@ def encode_tensors(tensors: Tensors, header: Mapping[str, Any] | None = None) ->
     """The tensors, with ``header`` of plain values where there is one, as bytes."""
     from safetensors.numpy import save
 
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     return save(contiguous, metadata=None if header is None else {_KEY: json.dumps(header, sort_keys=True)})
 
 

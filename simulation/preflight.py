@@ -14,6 +14,7 @@ from fl_core.config import Config
 from fl_core.config.load import read_plain
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError
+from fl_core.export.registry import format_name
 from fl_core.models.weights import trainable_tensors
 from fl_core.types import ClientInfo
 from fl_server.plan.checks import checked_setup, load_checked
@@ -84,7 +85,7 @@ def preflight(config: Config) -> RunOutline:
         rounds=config.run.rounds,
         privacy=setup.describe_privacy(infos),
         user_privacy=describe_user_privacy(setup),
-        formats=config.export.formats,
+        formats=tuple(format_name(format) for format in config.export.formats),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from fl_client.trainer.task import Task
+from fl_client.trainer.task import ClientTask
 from fl_core import __version__
 from fl_core.errors import WireError
 from fl_core.questions import MODEL, PLAN, Question, Request
@@ -23,7 +23,7 @@ class Call:
     model: Tensors | None = None
 
     @property
-    def task(self) -> Task:
+    def task(self) -> ClientTask:
         """Plan and model, for an answer that needs both.
 
         Raises:
@@ -31,7 +31,7 @@ class Call:
         """
         if self.plan is None or self.model is None:
             raise WireError(f"question {self.question.name}: expected a plan and a model with it")
-        return Task(self.plan, self.model)
+        return ClientTask(self.plan, self.model)
 
 
 class CallTrainer(Protocol):

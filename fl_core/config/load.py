@@ -100,8 +100,11 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
 
 
 def _section_type(annotation: object) -> type | None:
-    """The dataclass that an annotation stands for, optional or not."""
-    options = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    """The dataclass that an annotation stands for, optional or not, or that of the items of a tuple."""
+    if typing.get_origin(annotation) is tuple:
+        return _section_type(typing.get_args(annotation)[0])
+    either = typing.get_origin(annotation) in (UnionType, typing.Union)
+    options = typing.get_args(annotation) if either else (annotation,)
     return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
 
 
@@ -113,8 +116,10 @@ def _unknown_keys(plain: Mapping[str, Any], section: type, prefix: str) -> Itera
             yield f"{prefix}{key}", known
             continue
         inner = _section_type(hints[key])
-        if inner is not None and isinstance(value, Mapping):
-            yield from _unknown_keys(value, inner, f"{prefix}{key}.")
+        parts = {f"{at}.": item for at, item in enumerate(value)} if isinstance(value, list) else {"": value}
+        for at, part in parts.items():
+            if inner is not None and isinstance(part, Mapping):
+                yield from _unknown_keys(part, inner, f"{prefix}{key}.{at}")
 
 
 def _describe_unknown(key: str, known: list[str]) -> str:
@@ -139,4 +144,4 @@ def _describe(problem: Any) -> str:
 
 
 def _is_type_name(step: object) -> bool:
-    return isinstance(step, str) and step.endswith("Section")
+    return isinstance(step, str) and (step.endswith("Section") or step == "str")

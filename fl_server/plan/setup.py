@@ -18,9 +18,9 @@ from fl_core.data.federation import Examples, Federation
 from fl_core.errors import ConfigError, DataError, ModelError
 from fl_core.models.weights import trainable_tensors
 from fl_core.privacy.accountant import noise_multiplier
-from fl_core.quant.fake_quant import EmaRange
 from fl_core.quant.forward import FrozenCache, outputs
-from fl_core.quant.graph import QatModel, activation_names
+from fl_core.quant.graph import QatModel
+from fl_core.quant.ranges import running_activations
 from fl_core.rng import derive_seed
 from fl_core.spec import DataFacts, TrainingSpec
 from fl_core.tasks.base import Task
@@ -28,7 +28,7 @@ from fl_core.types import ClientInfo, DpTerms, RoundPlan, Tensors
 from fl_server.plan.forbidden import check_run
 from fl_server.selection.base import Selection
 from fl_server.selection.registry import build_selection
-from strategies.base import LOSS_SHAPES, Strategy
+from strategies.base import Strategy
 from strategies.registry import build_strategy
 
 SERVER_PATHS = ("out", "beside")
@@ -126,18 +126,16 @@ class Setup:
 
     @cached_property
     def expected_parts(self) -> Mapping[str, Tensors]:
-        """The parts of every update, with tensors of the right shapes; what stays at home is in none."""
+        """The strategy's parts of every update, with tensors of the right shapes; what stays at home is in none."""
         named = [name for name, param in self.model.named_parameters() if param.requires_grad]
         home = self.strategy.stays_home(named)
         shapes = {name: t for name, t in trainable_tensors(self.model).items() if name not in home}
-        parts = self.strategy.parts(shapes)
-        return {**parts, **LOSS_SHAPES} if self.selection.uses_losses else parts
+        return self.strategy.parts(shapes)
 
     @cached_property
     def ranges_asked(self) -> tuple[str, ...]:
         """Activations whose running ranges every update brings."""
-        grids = self.model.grids
-        return tuple(name for name in activation_names(self.model) if isinstance(grids[name], EmaRange))
+        return tuple(running_activations(self.model))
 
     @cached_property
     def digest(self) -> str:
@@ -216,6 +214,7 @@ class Setup:
             training=self.spec.at_width(self.spec.quant.width_of(info.client_id)).to_plain(),
             dp=self.dp_terms(info.size_class),
             accepted=accepted,
+            asks=(*self.selection.asks, *self.spec.quant.asks),
             code_version=__version__,
         )
 

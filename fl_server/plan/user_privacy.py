@@ -19,7 +19,6 @@ from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
 from fl_core.types import DpTerms, Tensors
 from fl_server.plan.setup import Setup
-from strategies.base import LOSS_PART
 from strategies.central.mechanism import Make
 from strategies.central.user_level import UserLevel
 
@@ -95,7 +94,7 @@ def with_server_noise(setup: Setup, run_dir: Path) -> Setup:
         ledger=ledger,
         strategy=strategy,
         noise_multiplier=strategy.calibrate(setup.config.run.rounds),
-        shapes={part: tensors for part, tensors in setup.expected_parts.items() if part != LOSS_PART},
+        shapes=setup.expected_parts,
         noise=lambda round: server_noise(setup, round),
     )
     return replace(setup, strategy=strategy.bound_to(mechanism))

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fl_core.errors import ExportError, ModelError
-from fl_core.export.artifact import Artifact, Origin, load_artifact
+from fl_core.export.artifact import Artifact, Origin
 from fl_core.export.base import Runner
-from fl_core.export.make import make_artifact, synthetic_inputs
-from fl_core.export.parity import ParityLimits
-from fl_core.export.registry import build_exporter
+from fl_core.export.make import ExportRequest, make_artifact, synthetic_inputs
+from fl_core.export.registry import FormatSection, build_exporter, format_name
 from fl_core.models.weights import load_tensors, trainable_tensors
 from fl_core.quant.lower import lower
 from fl_core.quant.lowered import Lowered
@@ -33,11 +32,14 @@ SYNTHETIC_EXAMPLES = 256
 
 @dataclass(frozen=True)
 class Published:
-    """A good artefact of this round, loaded in its runtime; ``test_output`` is None without a server test set."""
+    """A good artefact of this round, loaded in its runtime where that is here.
+
+    ``test_output`` is None without a server test set, and where ``runner`` is.
+    """
 
     weight_bits: int
     artifact: Artifact
-    runner: Runner
+    runner: Runner | None
     test_output: FloatArray | None
 
 
@@ -53,10 +55,11 @@ def publish(setup: Setup, run_dir: Path, round: int, epsilon: float | None, log:
     origin = Origin(run.name, round, epsilon, setup.labels, preprocessing, user_epsilon=user_epsilon(setup))
     published = []
     for bits, own in with_weights(setup).items():
-        for name in export.formats:
+        for format in export.formats:
+            name = format_name(format)
             folder = run_dir / "rounds" / f"{round:04d}" / folder_name(setup, name, bits)
             try:
-                published.append(_publish_one(own, name, folder, replace(origin, weight_bits=bits)))
+                published.append(_publish_one(own, format, folder, replace(origin, weight_bits=bits)))
             except (ExportError, ModelError) as error:
                 log.append("artifact_vetoed", round, format=name, weight_bits=bits, reason=str(error))
                 continue
@@ -88,29 +91,21 @@ def _say_published(published: Published, folder: Path, run_dir: Path, log: RunLo
         path=str((folder / artifact.path).relative_to(run_dir)),
         bytes=artifact.bytes,
         bytes_float=artifact.bytes_float,
-        parity=asdict(artifact.parity),
-        kernels=asdict(artifact.kernels),
+        parity=None if artifact.parity is None else asdict(artifact.parity),
+        kernels=None if artifact.kernels is None else asdict(artifact.kernels),
     )
 
 
-def _publish_one(setup: Setup, name: str, folder: Path, origin: Origin) -> Published:
+def _publish_one(setup: Setup, format: str | FormatSection, folder: Path, origin: Origin) -> Published:
     lowered = lower(setup.model)
     parity_name, x, golden = _parity_inputs(setup, lowered)
     reference = setup.cache.outputs(parity_name, x, fake_quant=True)
     test, task = setup.test, setup.task
-    make_artifact(
-        lowered,
-        build_exporter(name),
-        folder,
-        x,
-        reference,
-        ParityLimits.for_model(lowered, classes=bool(setup.labels)),
-        origin,
-        golden_BX=golden,
-        score=None if test is None else lambda got: float(task.example_score(got, test.y).mean()),
-    )
-    artifact, runner = load_artifact(folder)
-    return Published(setup.spec.quant.weight_bits, artifact, runner, None if test is None else runner.run(test.x))
+    request = ExportRequest(lowered, x, reference, bool(setup.labels), origin, golden)
+    score = None if test is None else lambda got: float(task.example_score(got, test.y).mean())
+    made = make_artifact(request, build_exporter(format), folder, score)
+    output = None if test is None else made.outputs_BK
+    return Published(setup.spec.quant.weight_bits, made.artifact, made.runner, output)
 
 
 def _parity_inputs(setup: Setup, lowered: Lowered) -> tuple[str, FloatArray, FloatArray | None]:

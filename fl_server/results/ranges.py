@@ -16,9 +16,9 @@ import torch
 
 from fl_core import wire
 from fl_core.errors import PrivacyError, UpdateRejectedError, WireError
+from fl_core.parts import RANGES_PART
 from fl_core.privacy.accountant import noise_multiplier
-from fl_core.quant.graph import activation_names
-from fl_core.quant.ranges import calibrate, ranges_from_histogram
+from fl_core.quant.ranges import calibrate, measured_activations, ranges_from_histogram
 from fl_core.questions import RANGES
 from fl_core.runlog import RunLog
 from fl_core.tree import FixedPointSum
@@ -28,7 +28,7 @@ from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.mailbox import ask
 from fl_server.plan.setup import Setup
 from fl_server.rounds.admission import check_figures
-from strategies.base import RANGES_PART, StrategyState
+from strategies.base import StrategyState
 
 Ranges = dict[str, tuple[float, float]]
 HISTOGRAM_MARGIN = 2.0
@@ -59,10 +59,8 @@ def mean_ranges(state: StrategyState, before: Mapping[str, tuple[float, float]])
 
 
 def measured_names(setup: Setup) -> list[str]:
-    """Activations whose range is measured: neither the input, whose range is public, nor the output."""
-    model = setup.model
-    ends = {id(model.grids[model.input_name]), id(model.grids[model.output_name])}
-    return [name for name in activation_names(model) if id(model.grids[name]) not in ends]
+    """Activations whose range is measured."""
+    return measured_activations(setup.model)
 
 
 def histogram_ranges(

@@ -11,7 +11,7 @@ import pytest
 import toy
 from onnx import numpy_helper
 
-from fl_client.trainer.task import Task
+from fl_client.trainer.task import ClientTask
 from fl_core.config.federation import federation_of
 from fl_core.errors import ConfigError
 from fl_core.export.artifact import load_artifact, replay
@@ -76,7 +76,7 @@ def updates(out: Path, own: dict[str, int]) -> tuple[list[RoundPlan], list[Clien
     trainer = build_trainer(plain, federation, out)
     start = setup.initial_state().model
     plans = [setup.plan(trainer.info(name), 1, 0) for name in sorted(federation.clients)]
-    results = trainer.train_many([Task(plan, start) for plan in plans])
+    results = trainer.train_many([ClientTask(plan, start) for plan in plans])
     return plans, [decode_update(result.encoded or b"", result.client_id) for result in results], start
 
 
@@ -110,7 +110,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(run_dir, tmp_path):
     other = resume(tmp_path / "toy")
     assert digest(model_of(other)) == digest(model_of(run_dir))
     for name in FOLDERS.values():
-        files = [load_artifact(folder / "rounds" / "0003" / name)[0].sha256 for folder in (run_dir, other)]
+        files = [load_artifact(folder / "rounds" / "0003" / name)[0].files for folder in (run_dir, other)]
         assert files[0] == files[1]
 
 

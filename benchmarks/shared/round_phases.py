@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from printing import Figures
-
 from fl_core.runlog import Event
+from shared.printing import Figures
 
 PHASES = (
     "until the SuperNode asks and is told of the message",

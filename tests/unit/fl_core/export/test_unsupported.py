@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from lowered_zoo import ZOO, examples, image_net, imu_net, reference
 
 from fl_core.errors import ExportError
-from fl_core.export.limits import reasons_against
 from fl_core.export.shapes import infer_shapes
-from fl_core.quant.integer import evaluate
+from fl_core.export.unsupported import reasons_against
+from fl_core.quant.integer import integer_forward
 from fl_core.quant.lowered import Lowered, Node
 
 OPS = frozenset({"conv", "linear", "add", "concat", "avg_pool", "max_pool", "flatten", "identity", "lut"})
@@ -43,7 +43,7 @@ def test_the_zoo_is_accepted(name: str, grid: str) -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_shapes_are_those_of_the_evaluator(name: str) -> None:
     lowered = ZOO[name]("asymmetric")
-    values = evaluate(lowered, examples(lowered, 2))
+    values = integer_forward(lowered, examples(lowered, 2))
     assert infer_shapes(lowered) == {tensor: value.shape[1:] for tensor, value in values.items()}
     assert reference(lowered, examples(lowered, 2)).shape[1:] == infer_shapes(lowered)[lowered.output]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paired import spread
 from rich.console import Console
 from rich.table import Table
 
 from fl_server.report.show import ABSENT
+from shared.paired import spread
 
 WIDTH = 170
 """Characters of a drawn table where standard output is no terminal."""

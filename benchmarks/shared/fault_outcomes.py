@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harm import KILLS, OTHERS
-from kill_phases import PHASES
-from printing import Figures
+from inject.harm import KILLS, OTHERS
 
 from fl_core.errors import ConfigError
 from fl_server.report.show import ABSENT
+from shared.kill_phases import PHASES
+from shared.printing import Figures
 
 RESULTS = "results.jsonl"
 

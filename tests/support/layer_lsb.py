@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from fl_core.quant.graph import QatModel
-from fl_core.quant.integer import IntArray, dequantize, evaluate, quantize
+from fl_core.quant.integer import IntArray, dequantize, integer_forward, quantize
 from fl_core.quant.lowered import Lowered
 
 
@@ -19,7 +19,7 @@ def layer_lsb(model: QatModel, lowered: Lowered, x_BX: npt.NDArray[Any]) -> dict
     The model must be in eval mode with fake quantization on. At most 1 is promised: a float32 sum may fall on the
     other side of a rounding tie than the exact one.
     """
-    values = evaluate(lowered, x_BX)
+    values = integer_forward(lowered, x_BX)
     steps = {step.name: step for step in model.steps}
     with torch.no_grad():
         first = model.grids[model.input_name](torch.from_numpy(np.asarray(x_BX, np.float32)))

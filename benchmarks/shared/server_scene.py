@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import psutil
-from harm import runs
-from protocol_node import home_of, nodes_up, open_table
+from inject.harm import runs
 
 from fl_client.node.identity import enrol
 from fl_core.errors import RoundError
 from fl_core.process.processes import end, pss_bytes
 from fl_server.deploy.home import ServerHome
 from fl_server.gateway.operate import create_token
+from shared.protocol_node import home_of, nodes_up, open_table
 from simulation.local_fleet import Live, LocalFleet, processes_of_server
 
 ENROL_EVERY_S = 0.12
@@ -38,7 +38,7 @@ MB = 1e6
 
 def python_path() -> None:
     """Let the server's processes find the factories in this folder."""
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parent), *filter(None, sys.path)))
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parents[1]), *filter(None, sys.path)))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

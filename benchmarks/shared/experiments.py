@@ -25,7 +25,7 @@ from fl_core.errors import RunFolderError
 from fl_core.runlog import read_events
 from fl_server.report import series
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LAST_ROUND_ONLY = 1_000_000
 """``export.every`` of a run that needs the artefact of its last round only."""
 

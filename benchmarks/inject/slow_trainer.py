@@ -1,6 +1,6 @@
 """A trainer with changed code: a task takes it as many seconds as its first word says, and its plans need no privacy.
 
-    python benchmarks/slow_trainer.py SECONDS --home HOME ...
+    python benchmarks/inject/slow_trainer.py SECONDS --home HOME ...
 
 Its data, its socket, its ledger and the training itself are real. Without the privacy that a board insists on it
 trains the very config that the virtual clock is shown with.
