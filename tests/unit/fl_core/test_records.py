@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from fl_core import wire
 from fl_core.errors import WireError
 from fl_core.records import decode_figures, decode_info, decode_plan, encode_figures, encode_info, encode_plan
-from fl_core.types import ClientInfo, DpTerms, RoundPlan
+from fl_core.types import SCHEMA_VERSION, ClientInfo, DpTerms, RoundPlan
 
 CODE = "1.2.3"
 TERMS = DpTerms(8.0, 1e-5, 1.0, 1.1, 0.1, 10, 16.0)
@@ -28,7 +28,7 @@ def test_a_plan_comes_out_as_it_went_in(plan):
 
 def test_a_plan_of_another_version_is_refused_by_name_before_it_is_read():
     unknown = json.dumps({"schema_version": 9, "code_version": "2.0.0", "field of tomorrow": 1}).encode()
-    with pytest.raises(WireError, match=r"expected schema 1 and code 1\.2\.3, got schema 9 and code 2\.0\.0"):
+    with pytest.raises(WireError, match=rf"schema {SCHEMA_VERSION} and code 1\.2\.3, got schema 9 and code 2\.0\.0"):
         decode_plan(unknown, CODE)
 
 
