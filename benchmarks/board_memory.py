@@ -33,6 +33,9 @@ from fl_core.config import load_config
 from fl_core.models.weights import trainable_tensors
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.command import errors_as_lines
+from fl_core.questions import INFO, TRAIN
+from fl_core.records import decode_info, encode_plan
+from fl_core.tensorfile import encode_tensors
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_run
 from fl_server.plan.checks import checked_setup
@@ -163,10 +166,10 @@ def trainer_alone(row: Row, folder: Path) -> tuple[float, float, int]:
     tensors = trainable_tensors(setup.model)
     with trainer_up(home) as process:
         asked = SocketTrainer(home / "run" / "trainer.sock", patience_s=300.0)
-        info = asked.info()
+        info = decode_info(asked.ask(INFO, ()), CLIENT)
         before = total(at_rest(process)).pss / MB
         with recorded(process) as recording:
-            asked.train(setup.plan(info, 1, 0), tensors)
+            asked.ask(TRAIN, (encode_plan(setup.plan(info, 1, 0)), encode_tensors(tensors)))
         return before, total(recording.peak()).pss / MB, sum(tensor.size for tensor in tensors.values())
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from flwr.app import Context, RecordDict
 
 from fl_core.config import Config, load_config, to_yaml
 from fl_core.config.federation import federation_of
@@ -20,8 +18,8 @@ from fl_server.plan.setup import Setup
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
 from fl_server.watch.folder import COMPANION, companion_folders
-from simulation.engines.grid import RUN_ID
-from simulation.engines.world import open_grid
+from simulation.engines.in_process import run_server_app
+from simulation.engines.registry import open_grid
 from simulation.observe import watch_clients
 from simulation.preflight import preflight
 
@@ -86,4 +84,4 @@ def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> Non
     job = Job(Setup.of(config, federation, simulated=True), run_dir, log, watch_clients(federation.clients))
     app = make_server_app(lambda _: job)
     with open_grid(config, federation, run_dir, workers) as grid:
-        app(grid, Context(RUN_ID, os.getpid(), {}, RecordDict(), {}))
+        run_server_app(app, grid)

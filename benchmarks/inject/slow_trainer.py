@@ -13,9 +13,10 @@ import time
 from typing import Any
 
 import fl_client.trainer.daemon
+from fl_client.trainer.calls import Call
 from fl_client.trainer.in_process import LocalTrainer
 from fl_client.trainer.task import Trainer
-from fl_core.types import RoundPlan, Tensors
+from fl_core.questions import TRAIN
 
 
 def unprotected(clients: Any, ledger: Any, policy: Any, *others: Any, **named: Any) -> Trainer:
@@ -25,17 +26,18 @@ def unprotected(clients: Any, ledger: Any, policy: Any, *others: Any, **named: A
 
 def slowed(trainer: Trainer, client_id: str, seconds: float) -> LocalTrainer:
     """The answers of a trainer whose tasks take ``seconds`` each, from question to answer."""
-    answers = LocalTrainer(trainer, client_id)
-    quick = answers.train
+    slow = LocalTrainer(trainer, client_id)
+    quick = slow.answer
 
-    def train(plan: RoundPlan, model: Tensors) -> bytes:
+    def answer(call: Call) -> bytes:
         began = time.monotonic()
-        reply = quick(plan, model)
-        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        reply = quick(call)
+        if call.question == TRAIN:
+            time.sleep(max(0.0, began + seconds - time.monotonic()))
         return reply
 
-    vars(answers)["train"] = train
-    return answers
+    vars(slow)["answer"] = answer
+    return slow
 
 
 if __name__ == "__main__":

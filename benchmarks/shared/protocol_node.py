@@ -67,6 +67,8 @@ from fl_core import __version__, wire
 from fl_core.flower_private import set_message_id
 from fl_core.flower_private.supernode import BUSY_FOR_S, pause_s
 from fl_core.process.supervise import STEADY_S
+from fl_core.questions import INFO, TRAIN
+from fl_core.records import decode_model, decode_plan, encode_info
 from fl_core.types import ClientInfo, ClientUpdate, Part
 from fl_core.update import encode_update
 from strategies.base import MODEL_PART
@@ -128,13 +130,15 @@ def nodes_up(folder: Path, nodes: int, processes: int) -> Iterator[None]:
 def reply_to(message: Message, client_id: str) -> RecordDict:
     """What this client says to a message of Stonecrop's server: who it is, or a small change of every tensor."""
     if message.metadata.message_type.startswith("query"):
-        return wire.pack_info(ClientInfo(client_id, SIZE_CLASS, __version__, simulated=False))
-    plan = wire.unpack_plan(message.content, __version__)
+        info = ClientInfo(client_id, SIZE_CLASS, __version__, simulated=False)
+        return wire.pack_reply(INFO, encode_info(info))
+    plan_bytes, model_bytes = wire.unpack_request(TRAIN, message.content)
+    plan = decode_plan(plan_bytes, __version__)
     draw = np.random.default_rng([plan.seed, plan.round, *client_id.encode()])
-    model = wire.unpack_tensors(message.content, "server")
+    model = decode_model(model_bytes)
     delta = {name: draw.standard_normal(tensor.shape, np.float32) * np.float32(1e-4) for name, tensor in model.items()}
     update = ClientUpdate(plan.task_id, client_id, plan.base_version, {MODEL_PART: Part(delta)}, SIZE_CLASS, 1)
-    return wire.pack_update(encode_update(update))
+    return wire.pack_reply(TRAIN, encode_update(update))
 
 
 class ProtocolNode:

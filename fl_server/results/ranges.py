@@ -13,17 +13,18 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from flwr.serverapp import Grid
 
 from fl_core import wire
 from fl_core.errors import PrivacyError, UpdateRejectedError, WireError
 from fl_core.parts import RANGES_PART
 from fl_core.privacy.accountant import noise_multiplier
 from fl_core.quant.ranges import calibrate, measured_activations, ranges_from_histogram
+from fl_core.questions import RANGES
 from fl_core.runlog import RunLog
 from fl_core.tree import FixedPointSum
 from fl_core.types import ClientInfo, DpTerms, RoundPlan, Tensors
 from fl_core.update import decode_update
+from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.mailbox import ask
 from fl_server.plan.setup import Setup
 from fl_server.rounds.admission import check_figures
@@ -62,14 +63,16 @@ def measured_names(setup: Setup) -> list[str]:
     return measured_activations(setup.model)
 
 
-def histogram_ranges(grid: Grid, setup: Setup, log: RunLog, nodes: Mapping[int, ClientInfo], model: Tensors) -> Ranges:
+def histogram_ranges(
+    exchange: Exchange, setup: Setup, log: RunLog, nodes: Mapping[int, ClientInfo], model: Tensors
+) -> Ranges:
     """Ask every client once for noisy histograms, paid from its budget."""
     names = measured_names(setup)
     plans = {node_id: histogram_plan(setup, info) for node_id, info in nodes.items()}
     packed = wire.pack_tensors(model)
     contents = {node_id: wire.pack_task(plan, packed) for node_id, plan in plans.items()}
     total = FixedPointSum()
-    for reply in ask(grid, "query.ranges", contents, "ranges", setup.config.round.deadline_s):
+    for reply in ask(exchange, RANGES, contents, "ranges", setup.config.round.deadline_s):
         client = plans[reply.node_id].client_id
         try:
             if reply.content is None:

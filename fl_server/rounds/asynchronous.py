@@ -25,10 +25,11 @@ from typing import Any
 from fl_core import wire
 from fl_core.errors import RunFolderError
 from fl_core.files import write_atomic
+from fl_core.questions import TRAIN
 from fl_core.rng import generator
 from fl_core.tree import count_bytes, digest
 from fl_core.types import DpTerms, FloatArray, RoundPlan, Tensors
-from fl_server.nodes.mailbox import Content, Mailbox, Reply
+from fl_server.nodes.mailbox import Mailbox, Reply
 from fl_server.nodes.members import Members, Nodes, enough
 from fl_server.rounds.close import close_round
 from fl_server.rounds.intake import Intake, Tally
@@ -68,7 +69,7 @@ class _Floor:
     """Clients that were asked to train the newest version."""
     draws: int = 0
 
-    def content(self, node_id: int) -> Content:
+    def content(self, node_id: int) -> wire.Content:
         """The task of a node, word for word as it was sent first."""
         plan = self.tasks[node_id].plan
         return wire.pack_task(plan, wire.pack_tensors(self.models.load(plan.base_version)))
@@ -80,7 +81,7 @@ def run_asynchronous(place: RunContext, roster: Members, progress: Progress, ver
     Raises:
         RoundError: nothing came in for as long as a version may take, from fewer clients than ``round.min_clients``.
     """
-    floor = _Floor(Mailbox(place.grid), SentModels(place.run_dir / "checkpoint" / "sent"))
+    floor = _Floor(Mailbox(place.exchange), SentModels(place.run_dir / "checkpoint" / "sent"))
     _ask_again(floor, roster, progress)
     needed = {task.plan.base_version for task in floor.tasks.values()}
     for version in range(versions_done + 1, progress.setup.config.run.rounds + 1):
@@ -167,7 +168,7 @@ def _hand_out(floor: _Floor, intake: Intake, progress: Progress, nodes: Nodes, o
         contents[free[name]] = wire.pack_task(plan, model)
     intake.tally.asked += len(contents)
     intake.tally.downlink_bytes += len(contents) * count_bytes(offer.sent)
-    floor.mail.send("train", contents, str(offer.version), setup.config.round.deadline_s, floor.content)
+    floor.mail.send(TRAIN, contents, str(offer.version), setup.config.round.deadline_s, floor.content)
 
 
 def _ask_again(floor: _Floor, roster: Members, progress: Progress) -> None:
@@ -180,7 +181,7 @@ def _ask_again(floor: _Floor, roster: Members, progress: Progress) -> None:
         floor.tasks[node_id] = task
         content, deadline_s = {node_id: floor.content(node_id)}, progress.setup.config.round.deadline_s
         with floor.mail.clock.again(task.sent_s):
-            floor.mail.send("train", content, str(task.plan.round), deadline_s, floor.content)
+            floor.mail.send(TRAIN, content, str(task.plan.round), deadline_s, floor.content)
 
 
 class SentModels:

@@ -16,12 +16,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from flwr.serverapp import Grid
-
 from fl_core import wire
 from fl_core.errors import WireError
 from fl_core.models.weights import load_tensors
+from fl_core.questions import EVALUATE
 from fl_core.types import FloatArray
+from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.mailbox import ask
 from fl_server.nodes.members import Nodes
 from fl_server.plan.setup import Setup
@@ -57,7 +57,7 @@ def close_round(
     # A client of an earlier cohort may have spent more than any of this one, and the model is of both.
     spent = max((e for e in (before.epsilon_max, tally.epsilon_max) if e is not None), default=None)
     published = publish(setup, place.run_dir, round, _told(spent), place.log)
-    evaluation = _evaluate(place.grid, setup, nodes, state, round, published)
+    evaluation = _evaluate(place.exchange, setup, nodes, state, round, published)
     if place.observe is not None:
         place.observe(RoundView(setup, round, published, place.log))
     saved = place.clock.save()
@@ -86,7 +86,7 @@ def _told(epsilon: float | None) -> float | None:
 
 
 def _evaluate(
-    grid: Grid, setup: Setup, nodes: Nodes, state: StrategyState, round: int, published: tuple[Published, ...]
+    exchange: Exchange, setup: Setup, nodes: Nodes, state: StrategyState, round: int, published: tuple[Published, ...]
 ) -> dict[str, Any] | None:
     """On the server's test set; where there is none, on the clients' own held-out parts, but never so under DP."""
     if setup.test is not None:
@@ -99,7 +99,7 @@ def _evaluate(
     model = wire.pack_tensors(state.model)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
     figures: dict[int, list[tuple[int, float, float]]] = {bits: [] for bits in setup.widths}
-    for reply in ask(grid, "evaluate", contents, str(round), setup.config.round.deadline_s):
+    for reply in ask(exchange, EVALUATE, contents, str(round), setup.config.round.deadline_s):
         client = plans[reply.node_id].client_id
         with suppress(WireError):
             if reply.content is not None:

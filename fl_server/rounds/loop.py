@@ -11,12 +11,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from flwr.serverapp import Grid
-
 from fl_core.errors import RunFolderError
 from fl_core.models.weights import load_tensors
 from fl_core.process.structured_log import logged_with
 from fl_core.runlog import RunLog
+from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.members import Enrolled, Members, Nodes
 from fl_server.plan.forbidden import check_clients
 from fl_server.plan.setup import Setup
@@ -32,7 +31,7 @@ ENROL_DEADLINE_S = 60.0
 
 
 def run_rounds(
-    grid: Grid,
+    exchange: Exchange,
     setup: Setup,
     run_dir: Path,
     log: RunLog,
@@ -49,8 +48,8 @@ def run_rounds(
         ConfigError: so few clients came that the strategy would never move.
     """
     started = time.monotonic()
-    place = RunContext(grid, run_dir, log, observe)
-    roster = Members(grid, setup.selection.uses_device, enrolled)
+    place = RunContext(exchange, run_dir, log, observe)
+    roster = Members(exchange, setup.selection.uses_device, enrolled)
     limits = setup.config.round
     nodes = roster.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
     checkpoint = load_checkpoint(run_dir / "checkpoint")
@@ -85,7 +84,7 @@ def _begin(place: RunContext, setup: Setup, nodes: Nodes) -> Progress:
     if setup.config.quant.ranges == "public":
         setup = setup.with_ranges(public_ranges(setup))
     elif setup.config.quant.ranges == "dp_histogram":
-        setup = setup.with_ranges(histogram_ranges(place.grid, setup, place.log, nodes, state.model))
+        setup = setup.with_ranges(histogram_ranges(place.exchange, setup, place.log, nodes, state.model))
     load_tensors(setup.model, state.model)
     config = setup.config
     place.log.append(

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flwr.serverapp import Grid
-
 from fl_core.runlog import RunLog
-from fl_server.nodes.clock import Clock, clock_of
+from fl_server.nodes.clock import Clock
+from fl_server.nodes.exchange import Exchange
 from fl_server.plan.setup import Setup
 from fl_server.results.publish import Published
 from fl_server.rounds.checkpoint import Checkpoint, save_checkpoint
@@ -34,7 +33,7 @@ class RoundView:
 class RunContext:
     """Where a run happens."""
 
-    grid: Grid
+    exchange: Exchange
     run_dir: Path
     log: RunLog
     observe: Observer | None
@@ -42,7 +41,7 @@ class RunContext:
     @property
     def clock(self) -> Clock:
         """What the deadlines go by."""
-        return clock_of(self.grid)
+        return self.exchange.clock
 
 
 @dataclass(frozen=True)

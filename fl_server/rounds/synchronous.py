@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from contextlib import closing
 
 from fl_core import wire
+from fl_core.questions import TRAIN
 from fl_core.rng import generator
 from fl_core.tree import count_bytes, digest
 from fl_core.types import ClientInfo, RoundPlan
-from fl_server.nodes.mailbox import Content, Reply, ask
+from fl_server.nodes.mailbox import Reply, ask
 from fl_server.nodes.members import Members, Nodes
 from fl_server.plan.setup import Setup
 from fl_server.plan.user_privacy import central_cohort
@@ -64,7 +65,7 @@ def _collect(
     place: RunContext,
     intake: Intake,
     plans: Mapping[int, RoundPlan],
-    contents: Mapping[int, Content],
+    contents: Mapping[int, wire.Content],
     wanted: int,
     quorum: int,
     state: StrategyState,
@@ -80,7 +81,7 @@ def _collect(
     while left:
         working, left_s = left, ends_s - place.clock.now_s()
         tasks = {node_id: content for node_id, content in contents.items() if node_id in left}
-        with closing(ask(place.grid, "train", tasks, str(intake.round), left_s)) as replies:
+        with closing(ask(place.exchange, TRAIN, tasks, str(intake.round), left_s)) as replies:
             for reply in replies:
                 working.remove(reply.node_id)
                 if reply.away:
@@ -101,7 +102,7 @@ def _back(place: RunContext, away: Mapping[int, Reply], ends_s: float) -> set[in
     """The first of these nodes to be connected again; none where that does not come in time."""
     while away and place.clock.now_s() < ends_s:
         place.clock.pause(_LOOK_S, ends_s)
-        if back := away.keys() & set(place.grid.get_node_ids()):
+        if back := away.keys() & place.exchange.nodes():
             return set(back)
     return set()
 

@@ -21,7 +21,7 @@ from fl_core.types import ClientUpdate, RoundPlan, Tensors
 from fl_core.update import decode_update
 from fl_server.plan.setup import Setup
 from fl_server.rounds.checkpoint import load_checkpoint
-from simulation.engines.world import build_trainer
+from simulation.engines.clients import build_trainer
 from simulation.preflight import preflight
 from simulation.run import resume, run
 

@@ -14,8 +14,8 @@ from fl_core.runlog import read_events
 from fl_core.types import ClientUpdate, Part
 from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.attacks.base import Scene, most_harmful
+from simulation.attacks.colluders import Colluders
 from simulation.attacks.forgeries import MinMax
-from simulation.attacks.grid import Crew
 from simulation.attacks.registry import ATTACKS, attackers
 from simulation.run import run
 from strategies.registry import build_strategy
@@ -32,10 +32,10 @@ def update(client: int, row) -> ClientUpdate:
     return ClientUpdate(f"t{client}", f"c{client}", 0, {"delta": Part({"w": np.asarray(row, np.float32)})}, 10, 1)
 
 
-def crew(attack: str, strategy: dict, max_norm: float = 1e3) -> Crew:
+def crew(attack: str, strategy: dict, max_norm: float = 1e3) -> Colluders:
     defence = build_strategy(strategy["name"], None, strategy.get("args", {}))
     state = defence.init({"w": np.zeros(5, np.float32)})
-    return Crew(ATTACKS[attack](), frozenset({"c8", "c9"}), defence, lambda: state, max_norm, 1)
+    return Colluders(ATTACKS[attack](), frozenset({"c8", "c9"}), defence, lambda: state, max_norm, 1)
 
 
 def forged(attack: str, strategy: dict, max_norm: float = 1e3) -> np.ndarray:

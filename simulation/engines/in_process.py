@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+from flwr.serverapp import ServerApp
 
 from fl_core.errors import RoundError
 from fl_core.flower_private import SERVER_NODE_ID, identify_process, set_message_id
 from simulation.fleet.clock import VirtualClock
+from simulation.fleet.grid import RUN_ID, VirtualGrid
 
-RUN_ID = 1
 _CLIENT_APP_RAISED = 2
 _MOST_DETAIL = 500
 """Characters of an error's text that travel in an error reply."""
 
-AnswerFunction = Callable[[Message, Context], "Message | None"]
+NodeApp = Callable[[Message, Context], "Message | None"]
+"""What a node does with a message: its reply, or None for silence."""
 
 
 @dataclass
@@ -37,12 +38,12 @@ class _Pending:
     future: Future[Message | None] | None = field(default=None)
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(VirtualGrid):
     """A Grid over nodes in this process, or in the processes of ``pool``.
 
     Args:
         clients: client_id of each node, by node id.
-        answer: what a node does with a message; it must be picklable where ``pool`` is one of processes.
+        app: what every node runs; it must be picklable where ``pool`` is one of processes.
         pool: where answers are computed; None computes them here, when they are pulled.
         clock: which reply comes when; by default all are there at once.
     """
@@ -50,31 +51,17 @@ class InProcessGrid(Grid):
     def __init__(
         self,
         clients: Mapping[int, str],
-        answer: AnswerFunction,
+        app: NodeApp,
         pool: Executor | None = None,
         clock: VirtualClock | None = None,
     ) -> None:
-        self.clock = clock or VirtualClock()
+        super().__init__(clock or VirtualClock())
         identify_process(RUN_ID)
         self._clients = clients
-        self._answer = answer
+        self._app = app
         self._pool = pool
         self._pending: dict[str, _Pending] = {}
         self._numbers = itertools.count(1)
-
-    def set_run(self, run: Run) -> None:
-        """An in-process Grid has one run."""
-
-    @property
-    def run(self) -> Run:
-        """The one run."""
-        return Run.create_empty(RUN_ID)
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """A message to one node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """All nodes, silent ones too."""
@@ -88,7 +75,7 @@ class InProcessGrid(Grid):
             set_message_id(message, message_id)
             pending = _Pending(message.metadata.dst_node_id, message)
             if self._pool is not None:
-                pending.future = self._pool.submit(self._answer, message, self._context(pending.node_id))
+                pending.future = self._pool.submit(self._app, message, self._context(pending.node_id))
             self._pending[message_id] = pending
             metadata = message.metadata
             self.clock.start(message_id, metadata.message_type, metadata.group_id, self._clients[pending.node_id])
@@ -129,17 +116,17 @@ class InProcessGrid(Grid):
         pending = self._pending.pop(key)
         self.clock.finish(key)
         if pending.future is None:
-            return answer_or_error(self._answer, copy.deepcopy(pending.message), self._context(pending.node_id))
+            return answer_or_error(self._app, copy.deepcopy(pending.message), self._context(pending.node_id))
         error = pending.future.exception()
         if isinstance(error, BrokenExecutor):
             raise RoundError(f"simulation: a worker process died or could not start ({error})")
         return error_reply(pending.message, error) if error is not None else pending.future.result()
 
 
-def answer_or_error(answer: AnswerFunction, message: Message, context: Context) -> Message | None:
+def answer_or_error(app: NodeApp, message: Message, context: Context) -> Message | None:
     """The node's reply, or the error reply that Flower's runtime would send for it."""
     try:
-        return answer(message, context)
+        return app(message, context)
     except Exception as error:
         return error_reply(message, error)
 
@@ -156,5 +143,10 @@ def nodes_of(clients: Iterable[str]) -> dict[int, str]:
 
 
 def run_app(app: ClientApp, message: Message, context: Context) -> Message:
-    """A ClientApp as an answer."""
+    """A ClientApp as what a node runs."""
     return app(message, context)
+
+
+def run_server_app(app: ServerApp, grid: VirtualGrid) -> None:
+    """A ServerApp over a simulated Grid, to its end."""
+    app(grid, Context(RUN_ID, os.getpid(), {}, RecordDict(), {}))
