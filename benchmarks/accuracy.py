@@ -16,15 +16,15 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from experiments import CONFIGS, Experiment, Outcome, experiment, run_all
-from joined import OWN, UNSEEN
-from paired import Difference, difference
-from printing import Figures, as_points, show
 from rich.console import Console
+from shared.experiments import CONFIGS, Experiment, Outcome, experiment, run_all
+from shared.joined import OWN, UNSEEN
+from shared.paired import Difference, difference
+from shared.printing import Figures, as_points, show
 
 from fl_core.config import load_config
 from fl_core.config.federation import federation_of
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 
 CONFIG_OF: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "quickstart": ("quickstart.yaml", ()),

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from experiments import Experiment, experiment, run_all
-from printing import Figures, as_points, show
 from rich.console import Console
+from shared.experiments import Experiment, experiment, run_all
+from shared.printing import Figures, as_points, show
 
 from fl_core.config.schema import StrategySection
 from fl_core.runlog import read_events
 from fl_server.report.timeline import accuracy_over_time
+from fl_server.watch.state import state_of
 
 TARGETS = (0.80, 0.85, 0.90)
 SYNCHRONOUS = "FedAvg, waits for all"
@@ -83,7 +84,7 @@ def slug(row: str) -> str:
 
 def read_line(run_dir: Path) -> Line:
     """What the events of a run say of its float weights, the untrained model first."""
-    return Line(accuracy_over_time(list(read_events(run_dir)))[0].points)
+    return Line(accuracy_over_time(state_of(read_events(run_dir)))[0].points)
 
 
 def figures(lines: Mapping[tuple[str, int], Line], kind: str) -> Figures:

@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import mean, median
 
 from asynchronous import ROWS, figures, planned, read_line, slug
-from experiments import CONFIGS
-from harm import Watch
-from printing import Figures, show
+from inject.harm import Watch
+from shared.experiments import CONFIGS
+from shared.printing import Figures, show
 
 from fl_core.config import Config, to_plain
 from fl_core.errors import RoundError
@@ -31,8 +31,8 @@ from fl_core.process.command import errors_as_lines
 from fl_core.runlog import read_events
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import stop_run, want_run
-from fl_server.report import series
-from fl_server.report.show import ABSENT
+from fl_server.watch.state import state_of
+from fl_server.watch.words import ABSENT
 from simulation.local_fleet import LocalFleet, federation_up
 
 SEED = 1
@@ -94,11 +94,11 @@ def shares(folder: Path, rows: Sequence[str]) -> Figures:
     """What devices and rounds came to in each row, which tells what a round costs beside the slowed tasks."""
     cells = []
     for row in rows:
-        events = list(read_events(kept(folder, row)))
-        rounds = series.of_kind(events, "round_finished")
-        updates = Counter(event["client_id"] for event in series.of_kind(events, "client_finished"))
+        state = state_of(read_events(kept(folder, row)))
+        rounds = state.finished_rounds()
+        updates = Counter({name: len(client.updates) for name, client in state.clients.items()})
         quick = [updates[person] for person in PEOPLE if person not in planned(row, SEED).config.simulation.clients]
-        seconds = f"{median(event['seconds'] for event in rounds):.1f}" if rounds else ABSENT
+        seconds = f"{median(each.seconds for each in rounds):.1f}" if rounds else ABSENT
         cells.append((row, str(len(rounds)), seconds, f"{mean(quick):.1f}", str(updates.total() - sum(quick))))
     columns = ("updates that were summed", "rounds", "median s a round", "of each quick device", "of the slow one")
     return Figures("What it took", columns, tuple(cells))
@@ -121,7 +121,7 @@ def federation_of(folder: Path, config: Config) -> LocalFleet:
     for person in PEOPLE:
         seconds = clock.clients.get(person, clock.seconds_per_round)
         python = folder / f"python-of-{person}"
-        trainer = f"{sys.executable} {Path(__file__).with_name('slow_trainer.py')} {seconds:g}"
+        trainer = f"{sys.executable} {Path(__file__).with_name('inject') / 'slow_trainer.py'} {seconds:g}"
         python.write_text(f'#!/bin/sh\nshift 2\nexec {trainer} "$@"\n')
         python.chmod(0o755)
         flags[person] = ("--trainer-python", str(python))

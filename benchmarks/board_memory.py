@@ -23,20 +23,23 @@ from typing import Any
 
 import psutil
 import yaml
-from board_data import CLIENT
-from footprint import Board, at_rest, recorded, total
-from printing import Figures, show
+from shared.board_data import CLIENT
+from shared.footprint import Board, at_rest, recorded, total
+from shared.printing import Figures, show
 from stock_flower import stock_up
 
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.config import load_config
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.command import errors_as_lines
+from fl_core.questions import INFO, TRAIN
+from fl_core.records import decode_info, encode_plan
+from fl_core.tensorfile import encode_tensors
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_run
 from fl_server.plan.tasks import plan_of
 from fl_server.plan.validate import checked_setup
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 from simulation.local_fleet import LocalFleet, federation_up
 
 MB = 1e6
@@ -79,7 +82,7 @@ ROWS = (
 def made(row: Row) -> dict[str, Any]:
     """Where the examples of a row come from."""
     args = {"shape": list(row.shape), "outputs": row.outputs, "number": 512, "labels": row.task == "classification"}
-    return {"factory": "board_data:examples", "args": args}
+    return {"factory": "shared.board_data:examples", "args": args}
 
 
 def config_of(row: Row) -> dict[str, Any]:
@@ -163,10 +166,10 @@ def trainer_alone(row: Row, folder: Path) -> tuple[float, float, int]:
     tensors = setup.initial_state().model
     with trainer_up(home) as process:
         asked = SocketTrainer(home / "run" / "trainer.sock", patience_s=300.0)
-        info = asked.info()
+        info = decode_info(asked.ask(INFO, ()), CLIENT)
         before = total(at_rest(process)).pss / MB
         with recorded(process) as recording:
-            asked.train(plan_of(setup, info, 1, 0), tensors)
+            asked.ask(TRAIN, (encode_plan(plan_of(setup, info, 1, 0)), encode_tensors(tensors)))
         return before, total(recording.peak()).pss / MB, sum(tensor.size for tensor in tensors.values())
 
 

@@ -70,7 +70,8 @@ def main() -> None:
             x = synthetic_inputs(lowered, args.batch, np.random.default_rng(0))
             with tempfile.TemporaryDirectory() as folder:
                 exporter = OnnxExporter()
-                paths = [exporter.export_float(lowered, Path(folder)), exporter.export(lowered, Path(folder), {})]
+                made = exporter.export_float(lowered, Path(folder)), exporter.export(lowered, Path(folder), {})
+                paths = [files[0] for files in made]
                 (slow, fast), (large, small) = _latencies_us(paths, x, args.repeats), [p.stat().st_size for p in paths]
             latencies = (f"{slow:.0f}", f"{fast:.0f}", f"{slow / fast:.2f} x")
             table.add_row(name, grid, *latencies, str(large), str(small), f"{large / small:.2f} x")

@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fault_outcomes import Losses, Outcome, keep_outcome, read_outcomes, tables_of
-from harm import KILLS, OTHERS, Harm, Scene, Watch
-from kill_phases import phase_of, schedule_of
-from later import LaterClock
-from printing import show
+from inject.harm import KILLS, OTHERS, Harm, Scene, Watch
+from inject.later import LaterClock
+from shared.fault_outcomes import Losses, Outcome, keep_outcome, read_outcomes, tables_of
+from shared.kill_phases import phase_of, schedule_of
+from shared.printing import show
 
 from fl_core.config import load_config
 from fl_core.errors import ConfigError, RoundError

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import Experiment, Outcome, experiment, run_all
-from paired import difference
-from printing import Figures, as_points, show
 from rich.console import Console
+from shared.experiments import Experiment, Outcome, experiment, run_all
+from shared.paired import difference
+from shared.printing import Figures, as_points, show
 
 from fl_core.runlog import read_events
 from fl_server.report import series
-from fl_server.report.show import ABSENT
+from fl_server.watch.state import state_of
+from fl_server.watch.words import ABSENT
 
 DIGITS = (
     "data.partition.kind=dirichlet",
@@ -112,11 +113,11 @@ def experiment_of(name: str, seed: int) -> Experiment:
 
 def finding(folder: Path, outcome: Outcome) -> Finding:
     """The figures of a finished run."""
-    events = list(read_events(folder))
-    personal = dict(series.personal_scores(events)) or outcome.own_int8
+    state = state_of(read_events(folder))
+    personal = dict(series.personal_scores(state)) or outcome.own_int8
     reached = (
         number
-        for number, record in series.evaluations(events)
+        for number, record in state.evaluations()
         if number and (record.get("accuracy_fake_quant") or 0.0) >= TARGET
     )
     return Finding(

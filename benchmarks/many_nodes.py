@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from harm import Watch
-from printing import Figures, show
-from server_scene import MB, Scene, Weight, python_path, scene, wait_for
+from inject.harm import Watch
+from shared.printing import Figures, show
+from shared.server_scene import MB, Scene, Weight, python_path, scene, wait_for
 
 from fl_core.config import load_config
 from fl_core.process.command import errors_as_lines
 from fl_server.deploy.operations import stop_run, want_run
-from fl_server.report.show import ABSENT
+from fl_server.watch.words import ABSENT
 
 AWAY, SWAPPED = 0.2, 0.25
 """Share of the nodes that is away, and of these that comes back at each change."""

@@ -17,9 +17,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from experiments import CONFIGS, LAST_ROUND_ONLY, Experiment, read_outcome, run_one
 from rich.console import Console
 from rich.table import Table
+from shared.experiments import CONFIGS, LAST_ROUND_ONLY, Experiment, read_outcome, run_one
 from torch import nn
 
 from fl_core.config import load_config
@@ -66,7 +66,7 @@ def small_net(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
 def pair(strategy: str, attack: str, seed: int) -> Experiment:
     """The run of one strategy under one attack."""
     overrides = [
-        "run={name: robust, rounds: 6, beside: null}", f"run.seed={seed}", f"export.every={LAST_ROUND_ONLY}",
+        "run={name: robust, rounds: 6, companion: null}", f"run.seed={seed}", f"export.every={LAST_ROUND_ONLY}",
         f"data.partition={{kind: iid, clients: {CLIENTS + (strategy == 'fltrust')}}}",
         "model={name: null, factory: 'robust:small_net'}", "privacy=null",
         "clients={batch_size: 40, local_epochs: 1, sample_rate: null, local_steps: null}",

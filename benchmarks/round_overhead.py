@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from printing import show
-from round_phases import read_stamps, table_of, ways
+from shared.printing import show
+from shared.round_phases import read_stamps, table_of, ways
 from torch import nn
 
 from fl_core.data.federation import ClientData, Examples, Federation
@@ -65,7 +65,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # everything is taken down then, too
     here = Path(__file__).parent
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(here / "stamped"), str(here), *filter(None, sys.path)))
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(here / "inject" / "stamped"), str(here), *filter(None, sys.path)))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     config = {
         "run": {"name": "overhead", "rounds": options.rounds},

@@ -148,7 +148,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    config = load_config(options.config, [f"run.rounds={options.rounds}", "run.beside=null"])
+    config = load_config(options.config, [f"run.rounds={options.rounds}", "run.companion=null"])
     config = replace(config, strategy=replace(config.strategy, name="fedavgm", args={}))
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("kills", total=options.kills)

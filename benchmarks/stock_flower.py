@@ -81,7 +81,7 @@ class StockFlower:
         app.mkdir()
         (app / "pyproject.toml").write_text(_PYPROJECT)
         (app / "server_side.py").write_text("from stock_flower import server as app\n\n__all__ = ['app']\n")
-        (app / "client_side.py").write_text("from stock_client import app\n\n__all__ = ['app']\n")
+        (app / "client_side.py").write_text("from shared.stock_client import app\n\n__all__ = ['app']\n")
 
     def run(self, config: Path, client: str, rounds: int, whole_opacus: bool) -> None:
         """One run to its end.

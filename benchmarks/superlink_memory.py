@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from harm import Watch
-from printing import Figures, show
-from server_scene import MB, Scene, Weight, python_path, scene
+from inject.harm import Watch
+from shared.printing import Figures, show
+from shared.server_scene import MB, Scene, Weight, python_path, scene
 from torch import nn
 
 from fl_core.config import load_config
@@ -90,6 +90,28 @@ def growth_of(least: Sequence[int]) -> float:
     return statistics.mean(least[half:]) / statistics.mean(least[:half])
 
 
+def models_kept(weights: Sequence[RoundWeight]) -> float:
+    """How many models more than before the run a settled SuperLink keeps."""
+    return (max(each.least for each in weights[1 + SETTLED :]) - weights[0].least) / MODEL_BYTES
+
+
+def figures_of(weights: Sequence[RoundWeight], growth: float, models: float) -> Figures:
+    """Memory in each round, as a table."""
+    rows = tuple(
+        (str(number), *(f"{size / MB:.0f}" for size in (each.least, each.most, each.after.server, each.after.database)))
+        for number, each in enumerate(weights)
+    )
+    return Figures(
+        f"{NODES} nodes, a model of 10 MB: MB in each round, and at its end",
+        ("round", "SuperLink, least PSS", "SuperLink, most PSS", "whole server, PSS", "database"),
+        rows,
+        (
+            f"SuperLink: at most {max(each.most for each in weights) / MB:.0f} MB; keeps {max(0, models):.1f} "
+            f"models more than before the run, and in the later half {growth:.2f} of the earlier half",
+        ),
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -117,27 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config.write_text(yaml.safe_dump(settings))
         with scene(Path(folder), NODES, 1, say) as here:
             weights = weigh_rounds(here, config, given.rounds, say)
-    rows = tuple(
-        (str(number), *(f"{size / MB:.0f}" for size in (each.least, each.most, each.after.server, each.after.database)))
-        for number, each in enumerate(weights)
-    )
-    settled = [each.least for each in weights[1 + SETTLED :]]
-    growth = growth_of(settled)
-    models = (max(settled) - weights[0].least) / MODEL_BYTES
-    show(
-        [
-            Figures(
-                f"{NODES} nodes, a model of 10 MB: MB in each round, and at its end",
-                ("round", "SuperLink, least PSS", "SuperLink, most PSS", "whole server, PSS", "database"),
-                rows,
-                (
-                    f"SuperLink: at most {max(each.most for each in weights) / MB:.0f} MB; keeps {max(0, models):.1f} "
-                    f"models more than before the run, and in the later half {growth:.2f} of the earlier half",
-                ),
-            )
-        ],
-        given.markdown,
-    )
+    growth, models = growth_of([each.least for each in weights[1 + SETTLED :]]), models_kept(weights)
+    show([figures_of(weights, growth, models)], given.markdown)
     return 0 if growth <= MOST_GROWTH and models <= MOST_MODELS else 1
 
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments import LAST_ROUND_ONLY, Experiment, run_all
-from printing import Figures, as_points, show
 from rich.console import Console
+from shared.experiments import LAST_ROUND_ONLY, Experiment, run_all
+from shared.printing import Figures, as_points, show
 
 from fl_core.config import Config
 from fl_core.config.federation import federation_of

@@ -2,7 +2,8 @@
 
 The same ClientApp serves simulation and boards; only where its trainer comes from differs. On a board it is a process
 of its own behind the Unix socket that the node's config names: ``--node-config 'trainer-socket="/run/..."'``. Flower
-starts this module anew for each message, so it must load fast and hold nothing.
+starts this module anew for each message, so it must load fast and hold nothing: the bytes of plan, model and reply are
+handed on as they are.
 """
 
 from __future__ import annotations
@@ -10,63 +11,47 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from fl_client.shell.protocol import SOCKET_KEY
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_client.shell.trainer_api import TrainerApi
-from fl_core import __version__, wire
+from fl_core import wire
 from fl_core.errors import ConfigError, PrivacyError, StonecropError
-from fl_core.types import RoundPlan, Tensors
+from fl_core.questions import QUESTIONS, Question
 
 _CLIENT_APP_RAISED = 2
 """Flower's code for a ClientApp that raised."""
 _MOST_DETAIL = 500
 """Characters of an error's text that travel in an error reply."""
 
-AnswersOf = Callable[[Context], TrainerApi]
+TrainerOf = Callable[[Context], TrainerApi]
 
 
-def make_client_app(answers_of: AnswersOf) -> ClientApp:
-    """A ClientApp whose trainer comes from the context of the node."""
+def make_client_app(trainer_of: TrainerOf) -> ClientApp:
+    """A ClientApp that answers every question of the table with the trainer that the node's context leads to."""
     app = ClientApp()
-
-    @app.query()
-    def query(message: Message, context: Context) -> Message:
-        return answer(message, lambda: wire.pack_info(answers_of(context).info()))
-
-    @app.query("ranges")
-    def ranges(message: Message, context: Context) -> Message:
-        return answer(message, lambda: wire.pack_update(answers_of(context).ranges(*task_of(message))))
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        return answer(message, lambda: wire.pack_update(answers_of(context).train(*task_of(message))))
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        return answer(message, lambda: wire.pack_figures(answers_of(context).evaluate(*task_of(message))))
-
+    register = {"query": app.query, "train": app.train, "evaluate": app.evaluate}
+    for question in QUESTIONS.values():
+        category, _, action = question.message_type.partition(".")
+        named = register[category](action) if action else register[category]()
+        named(_handler(question, trainer_of))
     return app
 
 
-def task_of(message: Message) -> tuple[RoundPlan, Tensors]:
-    """The plan of a message and the global model that it starts from.
-
-    Raises:
-        WireError: either cannot be read, or the plan was made by code of another version.
-    """
-    return wire.unpack_plan(message.content, __version__), wire.unpack_tensors(message.content, "server")
+def _handler(question: Question, trainer_of: TrainerOf) -> Callable[[Message, Context], Message]:
+    return lambda message, context: answer(message, question, lambda: trainer_of(context))
 
 
-def answer(message: Message, work: Callable[[], RecordDict]) -> Message:
-    """The reply with what ``work`` gives; a refusal where privacy forbids it; an error reply for another known error.
+def answer(message: Message, question: Question, trainer: Callable[[], TrainerApi]) -> Message:
+    """The trainer's reply; a refusal where privacy forbids it; an error reply for another known error.
 
     The error reply leaves at once. What is no StonecropError is a defect, and Flower's to report.
     """
     try:
-        return Message(work(), reply_to=message)
+        reply = trainer().ask(question, wire.unpack_request(question, message.content))
+        return Message(wire.pack_reply(question, reply), reply_to=message)
     except PrivacyError as error:
         return Message(wire.pack_refusal(str(error)), reply_to=message)
     except StonecropError as error:

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 
-from fl_core.config.schema import ClientsSection, Config, ExportSection, ModelSection, StrategySection, TaskSection
+from fl_core.config.schema import (
+    ClientsSection,
+    Config,
+    ExportSection,
+    ModelSection,
+    OptimizerSection,
+    StrategySection,
+    TaskSection,
+)
 from fl_core.models import build_model
 from fl_core.quant.fake_quant import set_fake_quant
 from fl_core.quant.graph import QatModel
@@ -33,12 +42,27 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
+class LocalSection:
+    """What a client needs to know of ``clients``; whom a round asks, and why, is the server's own."""
+
+    local_epochs: int
+    batch_size: int
+    local_steps: int | None
+    optimizer: OptimizerSection
+
+    @classmethod
+    def of(cls, clients: ClientsSection) -> LocalSection:
+        """The fields that decide what local training does."""
+        return cls(clients.local_epochs, clients.batch_size, clients.local_steps, clients.optimizer)
+
+
+@dataclass(frozen=True)
 class TrainingSpec:
     """Everything that decides what a client computes, apart from its data, the model's weights and privacy."""
 
     task: TaskSection
     model: ModelSection
-    clients: ClientsSection
+    clients: LocalSection
     quant: QuantSpec
     strategy: StrategySection
     export: ExportSection
@@ -49,21 +73,20 @@ class TrainingSpec:
     @classmethod
     def of(cls, config: Config, facts: DataFacts) -> TrainingSpec:
         """The part of a config that travels."""
-        return cls(
-            config.task, config.model, config.clients, config.quant, config.strategy, config.export, facts
-        )  # fmt: skip
+        local = LocalSection.of(config.clients)
+        return cls(config.task, config.model, local, config.quant, config.strategy, config.export, facts)
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> TrainingSpec:
         """Read back what ``to_plain`` gave."""
-        return TypeAdapter(cls).validate_python(plain)
+        return _adapter().validate_python(plain)
 
     def to_plain(self) -> dict[str, Any]:
         """As plain dicts, lists and scalars."""
-        return cast("dict[str, Any]", TypeAdapter(TrainingSpec).dump_python(self, mode="json"))
+        return cast("dict[str, Any]", _adapter().dump_python(self, mode="json"))
 
     def at_width(self, bits: int) -> TrainingSpec:
-        """The same for clients whose weights have so many bits."""
+        """What clients whose weights have ``bits`` bits are sent."""
         return replace(self, quant=self.quant.at_width(bits))
 
     def build_task(self) -> Task:
@@ -91,3 +114,9 @@ class TrainingSpec:
         prepared = quantize(traced, self.quant, self.facts.input_range, dict(self.ranges) or None)
         set_fake_quant(prepared, self.quant.enabled, saturate=True)
         return prepared
+
+
+@cache
+def _adapter() -> TypeAdapter[TrainingSpec]:
+    """Made once, for making one costs more than all that it reads and writes in a task."""
+    return TypeAdapter(TrainingSpec)

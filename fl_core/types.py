@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Tensors = Mapping[str, FloatArray]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the records in this module; a client refuses a plan of another version by name."""
 
 DpOrigin = Literal["none", "dpsgd", "gaussian"]
@@ -62,12 +62,17 @@ class RoundPlan:
     """Seed of the run; a board uses it for nothing that must stay secret."""
     rounds: int
     training: Mapping[str, Any]
-    """The resolved sections ``task``, ``model``, ``clients``, ``quant``, ``strategy``, ``export`` as plain values."""
+    """What ``TrainingSpec`` needs, as plain values: task, model, local training, quantization, strategy, export."""
     dp: DpTerms | None
     accepted: str | None = None
     """The task_id of this client's last update that was summed: what the client remembers of it becomes current."""
+    asks: tuple[str, ...] = ()
+    """Parts that the update must hold beside those of the strategy; each one's row is in ``fl_core.parts``."""
     schema_version: int = SCHEMA_VERSION
     code_version: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asks", tuple(self.asks))  # JSON knows no tuples
 
 
 def check_version(fields: Mapping[str, Any], own_code: str) -> None:
@@ -86,12 +91,10 @@ def check_version(fields: Mapping[str, Any], own_code: str) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """One named group of tensors of an update. A clip group is clipped jointly."""
+    """One named group of tensors of an update; what else holds for it, its row in ``fl_core.parts`` says."""
 
     tensors: Tensors
     dp_origin: DpOrigin = "none"
-    codec: str = "float32"
-    clip_group: str = "model"
 
 
 @dataclass(frozen=True)

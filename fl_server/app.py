@@ -30,6 +30,7 @@ from fl_core.process.structured_log import logged_with, start_logging
 from fl_core.runlog import Event, RunLog
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import Failure, ServerHome
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.nodes.members import Enrolled
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.setup import Setup
@@ -71,7 +72,7 @@ def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
 def run_job(grid: Grid, job: Job) -> None:
     """All rounds of a job that are not done yet."""
     try:
-        run_rounds(grid, job.setup, job.run_dir, job.log, job.observe, job.enrolled)
+        run_rounds(FlowerExchange(grid), job.setup, job.run_dir, job.log, job.observe, job.enrolled)
     finally:
         job.log.close()
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from fl_core.errors import RunFolderError
 from fl_core.process.command import EXIT_CODES, errors_as_lines
 from simulation import cli_strategies
+from simulation.cli_strategies import ConfigFile, Overrides
 
 app = typer.Typer(
     name="fl-sim",
@@ -33,11 +34,6 @@ app = typer.Typer(
 app.add_typer(cli_strategies.app)
 errors = Console(stderr=True)
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
-]
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/quickstart.", show_default=False)]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that train clients; the result does not depend on it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the path of summary.json as the last line of stdout.")]
@@ -81,12 +77,12 @@ def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> No
     """Go on with a run that was interrupted, from its last checkpoint: the result is the same to the bit."""
     with errors_as_lines(_how_to_go_on(run_dir)):
         from fl_core.runlog import read_events
-        from fl_server.report.summary import beside_folders
+        from fl_server.watch.folder import companion_folders
         from fl_server.watch.live import LiveProgress
         from simulation.run import resume as go_on
 
         with LiveProgress(errors) as progress:
-            for folder in (run_dir, *beside_folders(run_dir)):
+            for folder in (run_dir, *companion_folders(run_dir, "events.jsonl")):
                 if (folder / "events.jsonl").is_file():
                     progress.replay(read_events(folder))
             go_on(run_dir, workers=workers, listeners=[progress])

@@ -18,52 +18,59 @@ new = typer.Typer(name="new", help="Begin something of your own from a working e
 app.add_typer(new)
 
 
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
+]
+Strategies = Annotated[
+    str, typer.Option(help="Comma-separated: names, name(arg=value) or package.module:Class.", show_default=False)
+]
+Partition = Annotated[
+    str | None, typer.Option(help="iid, natural, dirichlet:ALPHA or shards:COUNT.", show_default="the config's")
+]
+Liars = Annotated[
+    str | None, typer.Option(help="What lying clients do: name or name:CLIENTS.", show_default="the config's")
+]
+Target = Annotated[float | None, typer.Option(help="Accuracy to reach.", show_default="95 % of the best at the end")]
+Folder = Annotated[Path | None, typer.Option(help="Folder of the comparison.", show_default="runs/compare-NAME")]
+
+
 @app.command(
     epilog="Example:\n\nfl-sim compare configs/mnist_dirichlet.yaml --strategies 'fedavg,fedprox(mu=0.1),scaffold' "
     "--seeds 3 --partition dirichlet:0.1\n\n"
     "fl-sim compare configs/mnist.yaml --strategies fedavg,median,krum --attack sign_flip:2"
 )
 def compare(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
-    ] = None,
+    config: ConfigFile,
+    overrides: Overrides = None,
     *,
-    strategies: Annotated[
-        str, typer.Option(help="Comma-separated: names, name(arg=value) or package.module:Class.", show_default=False)
-    ],
+    strategies: Strategies,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each, from the config's seed upwards.")] = 1,
-    partition: Annotated[
-        str | None, typer.Option(help="iid, natural, dirichlet:ALPHA or shards:COUNT.", show_default="the config's")
-    ] = None,
-    attack: Annotated[
-        str | None, typer.Option(help="What lying clients do: name or name:CLIENTS.", show_default="the config's")
-    ] = None,
-    target: Annotated[
-        float | None, typer.Option(help="Accuracy to reach.", show_default="95 % of the best at the end")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the comparison.", show_default="runs/compare-NAME")
-    ] = None,
+    partition: Partition = None,
+    attack: Liars = None,
+    target: Target = None,
+    out: Folder = None,
     workers: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = min(4, os.cpu_count() or 1),
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON on stdout.")] = False,
 ) -> None:
     """Run several strategies on the same config and print, plot and write how they did; called again, it goes on."""
     with errors_as_lines("interrupted; the same command goes on where it stopped"):
         from fl_core.config import load_config
+        from simulation.compare.figures import curves, read_runs, tabulate
         from simulation.compare.output import draw_curves, terminal_table, write_tables
-        from simulation.compare.run import curves, plan, run_cells, tabulate
+        from simulation.compare.run import plan, run_cells
 
         loaded = load_config(config, overrides or ())
         folder = out or Path(loaded.run.out) / f"compare-{loaded.run.name}"
         cells = plan(loaded, strategies, seeds, folder, _sections(partition, attack))
         for number, cell in enumerate(run_cells(cells, workers), start=1):
             errors.print(f"{number}/{len(cells)} {cell.folder.name}", markup=False, highlight=False)
-        rows, reached = tabulate(cells, target)
+        runs = read_runs(cells)
+        rows, reached = tabulate(runs, target)
         errors.print(terminal_table(rows, reached))
         table = write_tables(rows, reached, folder)
-        draw_curves(curves(cells), reached, folder / "compare.png")
+        draw_curves(curves(runs), reached, folder / "compare.png")
         errors.print(f"table and picture: {folder}", markup=False, highlight=False, soft_wrap=True)
         if as_json:
             typer.echo(json.dumps(json.loads(table.read_text(encoding="utf-8"))))

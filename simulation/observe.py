@@ -25,7 +25,7 @@ def watch_clients(clients: Mapping[str, ClientData]) -> Observer:
             int8 = None
             bits = view.setup.spec.quant.width_of(name)
             own = next((each for each in view.published if each.weight_bits == bits), None)
-            if own is not None:
+            if own is not None and own.runner is not None:
                 int8_BX = own.runner.run(client.test.x)
                 int8 = float(np.mean(task.example_score(int8_BX, client.test.y)))
             view.events.append(

@@ -14,6 +14,7 @@ from fl_core.config import Config
 from fl_core.config.load import read_plain
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError
+from fl_core.export.registry import format_name
 from fl_core.types import ClientInfo
 from fl_server.plan.checks import check_clients
 from fl_server.plan.describe import describe_privacy
@@ -41,7 +42,7 @@ def validate(path: str | Path, overrides: Sequence[str] = ()) -> RunOutline:
     """What the config at ``path`` would run; nothing is started.
 
     Raises:
-        ConfigError: with every problem found in the file, in what it names and in the config that runs beside it.
+        ConfigError: with every problem found in the file, in what it names and in the config of its companion.
         StonecropError: whatever else would stop the run.
     """
     problems: list[str] = []
@@ -51,12 +52,12 @@ def validate(path: str | Path, overrides: Sequence[str] = ()) -> RunOutline:
     except ConfigError as error:
         problems += error.problems
     run = read_plain(path, overrides).get("run")
-    beside = run.get("beside") if isinstance(run, Mapping) else None
-    if isinstance(beside, str):
+    companion = run.get("companion") if isinstance(run, Mapping) else None
+    if isinstance(companion, str):
         try:
-            preflight(load_checked(beside))
+            preflight(load_checked(companion))
         except ConfigError as error:
-            problems += [f"run.beside {beside}: {problem}" for problem in error.problems]
+            problems += [f"run.companion {companion}: {problem}" for problem in error.problems]
     if problems or outline is None:
         raise ConfigError(problems)
     return outline
@@ -84,7 +85,7 @@ def preflight(config: Config) -> RunOutline:
         rounds=config.run.rounds,
         privacy=describe_privacy(setup, infos),
         user_privacy=describe_user_privacy(setup),
-        formats=config.export.formats,
+        formats=tuple(format_name(format) for format in config.export.formats),
     )
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from flwr.app import Context, RecordDict
 
 from fl_core.config import Config, load_config, to_yaml
 from fl_core.config.federation import federation_of
@@ -19,8 +17,9 @@ from fl_server.app import Job, make_server_app, peak_rss_mb
 from fl_server.plan.setup import Setup
 from fl_server.report import build_report
 from fl_server.report.summary import write_summary
-from simulation.engines.grid import RUN_ID
-from simulation.engines.world import open_grid
+from fl_server.watch.folder import COMPANION, companion_folders
+from simulation.engines.in_process import run_server_app
+from simulation.engines.registry import open_grid
 from simulation.observe import watch_clients
 from simulation.preflight import preflight
 
@@ -38,15 +37,15 @@ def run(config: Config, out: Path | None = None, workers: int = 1, listeners: Se
     run_dir = (out or Path(config.run.out)) / config.run.name
     if (run_dir / CONFIG_FILE).exists():
         raise RunFolderError(f"{run_dir}: holds a run already; resume it, or choose another run.name or --out")
-    beside = load_config(config.run.beside) if config.run.beside else None
+    companion = load_config(config.run.companion) if config.run.companion else None
     preflight(config)
-    if beside is not None:
-        preflight(beside)
-        # A comparison has no comparison of its own, and is named by where it lies in the folder.
-        beside = replace(beside, run=replace(beside.run, seed=config.run.seed, beside=None))
-        inside = f"beside/{beside.run.name}"
-        write_atomic(run_dir / inside / CONFIG_FILE, to_yaml(beside).encode())
-        config = replace(config, run=replace(config.run, beside=f"{inside}/{CONFIG_FILE}"))
+    if companion is not None:
+        preflight(companion)
+        # A companion has none of its own, and is named by where it lies in the folder.
+        companion = replace(companion, run=replace(companion.run, seed=config.run.seed, companion=None))
+        inside = f"{COMPANION}/{companion.run.name}"
+        write_atomic(run_dir / inside / CONFIG_FILE, to_yaml(companion).encode())
+        config = replace(config, run=replace(config.run, companion=f"{inside}/{CONFIG_FILE}"))
     write_atomic(run_dir / CONFIG_FILE, to_yaml(config).encode())
     return resume(run_dir, workers, listeners)
 
@@ -65,8 +64,8 @@ def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) 
 
 
 def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
-    """The run itself first, then what stands beside it, then the summaries that name both."""
-    folders = [*sorted(path.parent for path in run_dir.glob(f"beside/*/{CONFIG_FILE}")), run_dir]
+    """The run itself first, then its companions, then the summaries that name both."""
+    folders = [*companion_folders(run_dir, CONFIG_FILE), run_dir]
     for folder in reversed(folders):
         if not is_finished(folder):
             _simulate(folder, workers, listeners)
@@ -85,4 +84,4 @@ def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> Non
     job = Job(Setup.of(config, federation, simulated=True), run_dir, log, watch_clients(federation.clients))
     app = make_server_app(lambda _: job)
     with open_grid(config, federation, run_dir, workers) as grid:
-        app(grid, Context(RUN_ID, os.getpid(), {}, RecordDict(), {}))
+        run_server_app(app, grid)

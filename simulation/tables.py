@@ -30,7 +30,7 @@ def outline_table(outline: RunOutline) -> Table:
             "artefacts",
             f"{', '.join(outline.formats)}, {_how_often(outline.config.export.every)}" if outline.formats else "none",
         ),
-        ("run beside it", outline.config.run.beside or "none"),
+        ("companion run", outline.config.run.companion or "none"),
         *_width_rows(outline.config.quant),
         *(_privacy_rows(outline.privacy) if outline.privacy or not outline.user_privacy else []),
         *_user_rows(outline.user_privacy),

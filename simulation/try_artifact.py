@@ -21,7 +21,8 @@ from fl_core.rng import generator
 from fl_core.runlog import read_events
 from fl_core.types import Array
 from fl_server.report import series
-from fl_server.report.show import as_percent, as_plain
+from fl_server.watch.state import state_of
+from fl_server.watch.words import as_percent, as_plain
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def newest_artifact(run_dir: Path) -> Path:
     Raises:
         ExportError: no artefact has been published in this run.
     """
-    newest = series.main_artifact(list(read_events(run_dir)))
+    newest = series.main_artifact(state_of(read_events(run_dir)))
     if newest is None:
         raise ExportError(f"{run_dir}: expected a published artefact, got none (see export.formats and the report)")
     path = run_dir / newest.path

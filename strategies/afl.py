@@ -21,11 +21,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.parts import LOSS_PART, expected_tensors
 from fl_core.tree import FixedPointSum, add_scaled
 from fl_core.types import ClientUpdate, Part, Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState, Trait
 from strategies.client import LocalOutcome
-from strategies.losses import LOSS_PART, loss_of, loss_part
+from strategies.losses import loss_of, loss_part
 
 MIXTURE = "mixture"
 """The slot of lambda by client_id, [1] each; and the running sum of lambda over those who answered."""
@@ -54,7 +55,7 @@ class AFL(Strategy):
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
         """One more part, of one number."""
-        return {MODEL_PART: model, LOSS_PART: {LOSS_PART: np.zeros(1, np.float32)}}
+        return {MODEL_PART: model, LOSS_PART: expected_tensors(LOSS_PART)}
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
         """Add lambda_k * (w_k - w) and lambda_k; the loss is kept by client.

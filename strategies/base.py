@@ -12,29 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-
 from fl_core.errors import ConfigError
+from fl_core.parts import LOSS_PART, PARTS
+from fl_core.parts import MODEL_PART as MODEL_PART  # whoever writes a strategy finds it here
 from fl_core.tree import FixedPointSum, zeros_like
-from fl_core.types import ClientUpdate, Part, Tensors
+from fl_core.types import ClientUpdate, Tensors
 from strategies.client import SHARED, ClientContext, LocalOutcome, Phase
 
 if TYPE_CHECKING:
     import torch
 
     from fl_core.tasks.base import Task
-
-MODEL_PART = "delta"
-"""The part of an update that holds trained minus received weights."""
-
-RANGES_PART = "ranges"
-"""The part that holds running activation ranges, [low, high] by activation; only without DP."""
-LOSS_PART = "loss"
-"""The part that holds what a rule of selection asks for; only without DP."""
-LOSS_SHAPES: Mapping[str, Tensors] = {LOSS_PART: {"rms": np.zeros(1, np.float32)}}
-"""Its one tensor: the root mean square of the losses of the client's examples."""
-HISTOGRAM_PART = "histogram"
-"""The part that holds noisy counts, by activation; the answer to a plan of round 0."""
 
 Trait = Literal[
     "asynchronous",  # the round ends with a full buffer, not with a cohort
@@ -47,7 +35,7 @@ Trait = Literal[
 
 
 REFUSED_UNDER_DP: Mapping[Trait, str] = {
-    "uses_losses": "losses of private examples would leave the device without noise",
+    "uses_losses": PARTS[LOSS_PART].refusal_under_dp or "",
     "uses_step_counts": "a client's own number of steps reveals its number of examples",
     "several_phases": "the shared gradient is taken at weights that private examples moved without noise",
 }
@@ -166,8 +154,3 @@ class Strategy(ABC):
     @abstractmethod
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
         """How the means of the updates' parts move the model (and the slots); what is open is closed afterwards."""
-
-
-def parts_of(tensors: Mapping[str, Tensors], private: bool) -> dict[str, Part]:
-    """The parts of an update from their tensors; one clip group, for all of them follow from the clipped steps."""
-    return {name: Part(values, "dpsgd" if private else "none") for name, values in tensors.items()}

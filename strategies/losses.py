@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from fl_core.errors import UpdateRejectedError
+from fl_core.parts import LOSS_PART
 from fl_core.types import ClientUpdate, FloatArray
 from strategies.client import LocalOutcome
-
-LOSS_PART = "mean_loss"
 
 
 def loss_part(outcome: LocalOutcome) -> dict[str, FloatArray]:

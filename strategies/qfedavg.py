@@ -22,11 +22,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from fl_core.parts import LOSS_PART, expected_tensors
 from fl_core.tree import add_scaled, norm
 from fl_core.types import ClientUpdate, Part, Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState, Trait
 from strategies.client import LocalOutcome
-from strategies.losses import LOSS_PART, loss_of, loss_part
+from strategies.losses import loss_of, loss_part
 
 STEP_PART = "step"
 """The running sum of h_k."""
@@ -60,7 +61,7 @@ class QFedAvg(Strategy):
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
         """One more part, of one number."""
-        return {MODEL_PART: model, LOSS_PART: {LOSS_PART: np.zeros(1, np.float32)}}
+        return {MODEL_PART: model, LOSS_PART: expected_tensors(LOSS_PART)}
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
         """Add F_k^q * D_k and h_k, every client once.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fl_core.export.make import synthetic_inputs
-from fl_core.quant.integer import evaluate
+from fl_core.quant.integer import integer_forward
 from fl_core.quant.lowered import Lowered, Node, Op, QParams
 from fl_core.types import FloatArray
 
@@ -22,7 +22,8 @@ def examples(lowered: Lowered, count: int = 64) -> FloatArray:
 def reference(lowered: Lowered, x: FloatArray) -> FloatArray:
     """Real outputs by the independent integer evaluator."""
     params = lowered.tensors[lowered.output]
-    return (evaluate(lowered, x)[lowered.output] - params.zero_point).astype(np.float32) * np.float32(params.scale)
+    steps = integer_forward(lowered, x)[lowered.output] - params.zero_point
+    return steps.astype(np.float32) * np.float32(params.scale)
 
 
 @dataclass

@@ -1,43 +1,38 @@
-"""What travels over a trainer's socket: tasks, results and errors as bytes, in chunks, and never a pickle.
+"""What travels over a trainer's socket: questions, replies and errors as bytes, in chunks, and never a pickle.
 
-A task is one safetensors file: the global model, with the plan as JSON in its header. A response is a JSON header
-that says whether there is a result or which error came, then the chunks of the result. Neither Flower nor torch is
-needed on either side, so the two ends may run on different versions of Python.
+A request is a JSON header with the size of each of its items, then their chunks. A response is a JSON header that says
+whether there is a reply or which error came, then the chunks of the reply. Neither Flower, torch nor numpy is needed
+on either side, so the two ends may run on different versions of Python.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from fl_core import errors
 from fl_core.errors import StonecropError, TrainerError, WireError
-from fl_core.types import ClientInfo, RoundPlan, Tensors, check_version
+from fl_core.questions import Request
 
 SERVICE = "stonecrop.Trainer"
 SOCKET_KEY = "trainer-socket"
 """In the node's config of Flower, which a board alone decides: where its shells find the trainer's socket."""
-METHODS = ("info", "ranges", "train", "evaluate", "status")
+STATUS = "status"
+"""What a board's owner asks its trainer, beside the questions that a server asks."""
 CHUNK_BYTES = 1 << 20
 """Below gRPC's limit of 4 MiB a message, so that the size of a model meets no limit."""
 LARGEST_BYTES = 1 << 30
 """Most that one side takes from the other in one call: a model of 268M float32 values."""
-_HEADER_LIMIT_BYTES = 1 << 24
 _LONGEST_PATH_BYTES = 107
-"""Of a Unix socket on Linux."""
+"""Longest path of a Unix socket on Linux."""
 
 
 def address(socket: Path) -> str:
     """What gRPC is told to listen at or to call: ``socket``, through its opened folder where the path is too long.
 
-    That folder stays open as long as the process lives, because gRPC comes back through it.
+    That folder stays open as long as the process lives, for gRPC comes back through it.
 
     Raises:
         OSError: the path is too long and its folder cannot be opened.
@@ -48,80 +43,37 @@ def address(socket: Path) -> str:
     return f"unix:/proc/self/fd/{folder}/{socket.name}"
 
 
-def in_chunks(data: bytes) -> Iterator[bytes]:
-    """``data`` in pieces that fit a message; at least one, so that an empty request is a request too."""
-    yield data[:CHUNK_BYTES]
-    for at in range(CHUNK_BYTES, len(data), CHUNK_BYTES):
-        yield data[at : at + CHUNK_BYTES]
+def send_request(request: Request) -> Iterator[bytes]:
+    """The messages that carry a request; a header is sent for an empty one too."""
+    yield json.dumps([len(item) for item in request]).encode()
+    for item in request:
+        yield from _in_chunks(item)
 
 
-def joined(chunks: Iterable[bytes]) -> bytes:
-    """The pieces together again.
-
-    Raises:
-        WireError: they are more than ``LARGEST_BYTES``.
-    """
-    whole = bytearray()
-    for chunk in chunks:
-        whole += chunk
-        if len(whole) > LARGEST_BYTES:
-            raise WireError(f"trainer socket: expected at most {LARGEST_BYTES} bytes in a call, got more")
-    return bytes(whole)
-
-
-def encode_task(plan: RoundPlan, model: Tensors) -> bytes:
-    """A plan and the global model as bytes; the same task gives the same bytes."""
-    from safetensors.numpy import save
-
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.items()}
-    return save(tensors, metadata={"plan": json.dumps(asdict(plan), sort_keys=True)})
-
-
-def decode_task(data: bytes, code_version: str) -> tuple[RoundPlan, Tensors]:
-    """The plan and the model of a task.
+def read_request(messages: Iterator[bytes]) -> Request:
+    """The items of a request.
 
     Raises:
-        WireError: the bytes are no task, or the plan was made by code of another version.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        (header_bytes,) = struct.unpack("<Q", data[:8])
-        if header_bytes > _HEADER_LIMIT_BYTES:
-            raise ValueError(f"a header of {header_bytes} bytes")
-        fields = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["plan"])
-        check_version(fields, code_version)
-        return TypeAdapter(RoundPlan).validate_python(fields), load(data)
-    except ValidationError as wrong:
-        first = wrong.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise WireError(f"plan: {where}: {first['msg']}, got {first['input']!r}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, SafetensorError) as error:
-        raise WireError(f"task: expected a plan with a model, got {len(data)} bytes ({error})") from None
-
-
-def encode_info(info: ClientInfo) -> bytes:
-    """What a client says of itself, as JSON."""
-    return json.dumps(asdict(info)).encode()
-
-
-def decode_info(data: bytes) -> ClientInfo:
-    """What a client said of itself.
-
-    Raises:
-        WireError: it cannot be read.
+        WireError: they cannot be read, or are more than ``LARGEST_BYTES``.
     """
     try:
-        return TypeAdapter(ClientInfo).validate_json(data)
-    except ValidationError as wrong:
-        raise WireError(f"trainer socket: info cannot be read ({wrong.errors()[0]['msg']})") from None
+        sizes = json.loads(next(messages))
+        if not isinstance(sizes, list) or not all(isinstance(size, int) and size >= 0 for size in sizes):
+            raise ValueError(f"expected sizes, got {sizes!r}")
+    except (StopIteration, ValueError) as error:
+        raise WireError(f"trainer socket: request cannot be read ({error})") from None
+    if sum(sizes) > LARGEST_BYTES:
+        raise _too_large()
+    items = tuple(_exactly(size, messages) for size in sizes)
+    if next(messages, None) is not None:
+        raise WireError(f"trainer socket: expected a request of {sum(sizes)} bytes, got more")
+    return items
 
 
-def success(body: bytes) -> Iterator[bytes]:
-    """The response that carries a result."""
+def success(reply: bytes) -> Iterator[bytes]:
+    """The response that carries a reply."""
     yield json.dumps({"error": None}).encode()
-    yield from in_chunks(body)
+    yield from _in_chunks(reply)
 
 
 def failure(error: StonecropError) -> Iterator[bytes]:
@@ -130,7 +82,7 @@ def failure(error: StonecropError) -> Iterator[bytes]:
 
 
 def read_response(messages: Iterator[bytes]) -> bytes:
-    """The result of a call, or the trainer's own error raised on this side.
+    """The reply to a call, or the trainer's own error raised on this side.
 
     Raises:
         StonecropError: whatever the trainer raised, of the same class.
@@ -142,8 +94,36 @@ def read_response(messages: Iterator[bytes]) -> bytes:
     except (StopIteration, ValueError, KeyError, TypeError) as error:
         raise WireError(f"trainer socket: response cannot be read ({error})") from None
     if name is None:
-        return joined(messages)
+        return _joined(messages)
     kind = getattr(errors, str(name), None)
     if isinstance(kind, type) and issubclass(kind, StonecropError):
         raise kind(text)
     raise TrainerError(f"{name}: {text}")
+
+
+def _in_chunks(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
+
+
+def _exactly(size: int, messages: Iterator[bytes]) -> bytes:
+    """The chunks of one item together again; each item begins with a chunk of its own."""
+    whole = bytearray()
+    while len(whole) < size:
+        chunk = next(messages, None)
+        if not chunk or len(whole) + len(chunk) > size:
+            raise WireError(f"trainer socket: expected an item of {size} bytes, got {len(whole) + len(chunk or b'')}")
+        whole += chunk
+    return bytes(whole)
+
+
+def _joined(messages: Iterator[bytes]) -> bytes:
+    whole = bytearray()
+    for chunk in messages:
+        whole += chunk
+        if len(whole) > LARGEST_BYTES:
+            raise _too_large()
+    return bytes(whole)
+
+
+def _too_large() -> WireError:
+    return WireError(f"trainer socket: expected at most {LARGEST_BYTES} bytes in a call, got more")

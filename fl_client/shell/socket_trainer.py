@@ -1,4 +1,7 @@
-"""The shell's side of a trainer's socket: each question is one call, and a trainer that dies is noticed at once."""
+"""The shell's side of a trainer's socket: each question is one call, and a trainer that dies is noticed at once.
+
+The bytes of question and reply are handed on as they are.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import Any
 
 import grpc
 
-from fl_client.shell.protocol import SERVICE, address, decode_info, encode_task, in_chunks, read_response
+from fl_client.shell.protocol import SERVICE, STATUS, address, read_response, send_request
 from fl_core.errors import TrainerError
-from fl_core.types import ClientInfo, RoundPlan, Tensors
+from fl_core.questions import Question, Request
 
 PATIENCE_S = 30.0
 """How long a call waits for a trainer that is not there yet: one that has just been restarted loads torch first."""
@@ -39,29 +42,16 @@ class SocketTrainer:
         self._path = path
         self._patience_s = patience_s
 
-    def info(self) -> ClientInfo:
-        """See ``Answers``."""
-        return decode_info(self._call("info", b""))
-
-    def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
-        """See ``Answers``."""
-        return self._call("ranges", encode_task(plan, model))
-
-    def train(self, plan: RoundPlan, model: Tensors) -> bytes:
-        """See ``Answers``."""
-        return self._call("train", encode_task(plan, model))
-
-    def evaluate(self, plan: RoundPlan, model: Tensors) -> dict[str, float]:
-        """See ``Answers``."""
-        figures: dict[str, float] = json.loads(self._call("evaluate", encode_task(plan, model)))
-        return figures
+    def ask(self, question: Question, request: Request) -> bytes:
+        """See ``TrainerApi``."""
+        return self._call(question.name, request)
 
     def status(self) -> Mapping[str, Any]:
         """What the trainer is doing and has spent; see ``fl_client.trainer.counters``."""
-        fields: dict[str, Any] = json.loads(self._call("status", b""))
+        fields: dict[str, Any] = json.loads(self._call(STATUS, ()))
         return fields
 
-    def _call(self, method: str, request: bytes) -> bytes:
+    def _call(self, method: str, request: Request) -> bytes:
         ends = time.monotonic() + self._patience_s
         with grpc.insecure_channel(self._address, options=_OPTIONS) as channel:
             try:
@@ -72,7 +62,7 @@ class SocketTrainer:
                     "this user reach its socket?"
                 ) from None
             try:
-                return read_response(channel.stream_stream(f"/{SERVICE}/{method}")(in_chunks(request)))
+                return read_response(channel.stream_stream(f"/{SERVICE}/{method}")(send_request(request)))
             except grpc.RpcError as error:
                 raise TrainerError(f"trainer: died or was stopped during {method!r} ({_words(error)})") from None
 

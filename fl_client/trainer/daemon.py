@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_client.home import DeviceHome, open_home
-from fl_client.shell.trainer_api import TrainerApi
 from fl_client.trainer.counters import Spending, TaskCounters
 from fl_client.trainer.guard import GuardedTrainer
 from fl_client.trainer.in_process import LocalTrainer
@@ -42,7 +41,7 @@ GRACE_S = 30.0
 class OpenTrainer:
     """A device's trainer with what was opened for it."""
 
-    answers: TrainerApi
+    trainer: GuardedTrainer
     ledger: Ledger
     policy: DevicePolicy
     home: DeviceHome
@@ -139,7 +138,7 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
     os.chdir(home.folder)  # the owner's modules may lie there, and nowhere else by chance
     with held(home):
         opened = open_trainer(home)
-        service = Service(opened.answers, opened.spending, TaskCounters(home.run_folder / "counts.json"))
+        service = Service(opened.trainer, opened.spending, TaskCounters(home.run_folder / "counts.json"))
         server = listen(service, socket or home.socket, group)
 
         def figures() -> dict[str, object]:

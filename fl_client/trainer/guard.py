@@ -13,46 +13,41 @@ from typing import Any
 
 from fl_client.hardware.condition import condition_of
 from fl_client.home import DeviceSettings
-from fl_client.shell.trainer_api import TrainerApi
+from fl_client.trainer.calls import Call, CallTrainer
 from fl_core.errors import PolicyError
-from fl_core.types import ClientInfo, RoundPlan, Tensors
+from fl_core.questions import INFO
+from fl_core.records import decode_info, encode_info
+from fl_core.types import RoundPlan
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class GuardedTrainer:
-    """``inner`` behind the allow-list of ``device``.
-
-    Raises:
-        PolicyError: from every method that takes a plan: it names code or a model that the device does not allow.
-    """
+    """``inner`` behind the allow-list of ``device`` and the policy of each question."""
 
     def __init__(
-        self, inner: TrainerApi, device: DeviceSettings, condition: Callable[[], Mapping[str, float]] = condition_of
+        self, inner: CallTrainer, device: DeviceSettings, condition: Callable[[], Mapping[str, float]] = condition_of
     ) -> None:
         self._inner = inner
         self._device = device
         self._condition = condition
 
-    def info(self) -> ClientInfo:
-        """See ``TrainerApi``; with how the device is right now, where its owner shares that."""
-        info = self._inner.info()
-        return replace(info, device=self._condition()) if self._device.share_device_state else info
+    def answer(self, call: Call) -> bytes:
+        """See ``CallTrainer``; who the device is with how it is right now, where its owner shares that.
 
-    def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
-        """See ``TrainerApi``."""
-        check_names(plan, self._device)
-        return self._inner.ranges(plan, model)
-
-    def train(self, plan: RoundPlan, model: Tensors) -> bytes:
-        """See ``TrainerApi``."""
-        check_names(plan, self._device)
-        return self._inner.train(plan, model)
-
-    def evaluate(self, plan: RoundPlan, model: Tensors) -> dict[str, float]:
-        """See ``TrainerApi``."""
-        check_names(plan, self._device)
-        return self._inner.evaluate(plan, model)
+        Raises:
+            PolicyError: the plan names code or a model that the device does not allow, or the reply would say
+                something of private examples.
+        """
+        if call.plan is not None:
+            check_names(call.plan, self._device)
+        if call.question.policy == "simulated" and not self._device.simulated:
+            who = f"client {self._device.client_id}"
+            raise PolicyError(f"{who}: scores on private examples do not leave a device under DP")
+        reply = self._inner.answer(call)
+        if call.question != INFO or not self._device.share_device_state:
+            return reply
+        return encode_info(replace(decode_info(reply, "trainer"), device=self._condition()))
 
 
 def check_names(plan: RoundPlan, device: DeviceSettings) -> None:

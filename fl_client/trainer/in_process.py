@@ -1,10 +1,48 @@
-"""The trainer of this very process as its shell sees it: plain calls for one of the clients whose data it holds."""
+"""The trainer of this very process: which function answers which question, for one of the clients whose data it holds.
+
+``ANSWERS`` is the trainer's column of the table in ``fl_core.questions``.
+"""
 
 from __future__ import annotations
 
-from fl_client.trainer.task import Task, Trainer
+from collections.abc import Callable
+
+from fl_client.trainer.calls import Call, CallTrainer, read_call
+from fl_client.trainer.task import Trainer
 from fl_core.errors import TrainerError
-from fl_core.types import ClientInfo, RoundPlan, Tensors
+from fl_core.questions import EVALUATE, INFO, RANGES, TRAIN, Question, Request
+from fl_core.records import encode_figures, encode_info
+
+Answer = Callable[[Trainer, str, Call], bytes]
+"""The reply of a trainer to a call, for the client with that client_id."""
+
+
+def _info(trainer: Trainer, client_id: str, call: Call) -> bytes:
+    return encode_info(trainer.info(client_id))
+
+
+def _ranges(trainer: Trainer, client_id: str, call: Call) -> bytes:
+    return trainer.measure_ranges(call.task)
+
+
+def _train(trainer: Trainer, client_id: str, call: Call) -> bytes:
+    (result,) = trainer.train_many([call.task])
+    if result.encoded is None:
+        raise result.error or TrainerError(f"client {client_id}: a task gave neither update nor error")
+    return result.encoded
+
+
+def _evaluate(trainer: Trainer, client_id: str, call: Call) -> bytes:
+    return encode_figures(trainer.evaluate(call.task))
+
+
+ANSWERS: dict[str, Answer] = {
+    INFO.name: _info,
+    RANGES.name: _ranges,
+    TRAIN.name: _train,
+    EVALUATE.name: _evaluate,
+}
+"""By a question's name, the function that answers it."""
 
 
 class LocalTrainer:
@@ -14,21 +52,17 @@ class LocalTrainer:
         self._trainer = trainer
         self._client_id = client_id
 
-    def info(self) -> ClientInfo:
-        """See ``Answers``."""
-        return self._trainer.info(self._client_id)
+    def answer(self, call: Call) -> bytes:
+        """See ``CallTrainer``."""
+        return ANSWERS[call.question.name](self._trainer, self._client_id, call)
 
-    def ranges(self, plan: RoundPlan, model: Tensors) -> bytes:
-        """See ``Answers``."""
-        return self._trainer.measure_ranges(Task(plan, model))
 
-    def train(self, plan: RoundPlan, model: Tensors) -> bytes:
-        """See ``Answers``."""
-        (result,) = self._trainer.train_many([Task(plan, model)])
-        if result.encoded is None:
-            raise result.error or TrainerError(f"client {self._client_id}: a task gave neither update nor error")
-        return result.encoded
+class InProcessTrainer:
+    """``trainer`` as a shell in the same process sees it: the bytes of a question are read here."""
 
-    def evaluate(self, plan: RoundPlan, model: Tensors) -> dict[str, float]:
-        """See ``Answers``."""
-        return self._trainer.evaluate(Task(plan, model))
+    def __init__(self, trainer: CallTrainer) -> None:
+        self._trainer = trainer
+
+    def ask(self, question: Question, request: Request) -> bytes:
+        """See ``TrainerApi``."""
+        return self._trainer.answer(read_call(question, request))

@@ -10,89 +10,94 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
+from fl_client.trainer.job import LocalResult, TrainJob
 from fl_core.config.schema import OptimizerSection
 from fl_core.privacy.dpsgd import PrivateStep
-from fl_core.rng import NoiseSource, generator
-from fl_core.spec import TrainingSpec
-from fl_core.tasks.base import Task
-from fl_core.types import Array, FloatArray, RoundPlan
-from strategies.base import Strategy
+from fl_core.rng import generator
+from fl_core.types import Array, DpTerms, RoundPlan
 from strategies.client import SHARED, ClientContext, Phase, run_to
 
 
-@dataclass(frozen=True)
-class LocalResult:
-    """``train_loss`` is the mean over the examples seen; under DP it is None, for it is private."""
+def local_train(job: TrainJob, context: ClientContext) -> LocalResult:
+    """Train ``job.model`` in place through the phase of ``context``; say how many steps were taken.
 
-    steps: int
-    train_loss: float | None
-
-
-def local_train(
-    model: nn.Module,
-    inputs: FloatArray,
-    targets: Array,
-    plan: RoundPlan,
-    spec: TrainingSpec,
-    task: Task,
-    strategy: Strategy,
-    noise: NoiseSource,
-    context: ClientContext,
-) -> LocalResult:
-    """Train ``model`` in place on ``inputs`` [N, ...] and ``targets`` [N]; say how many steps were taken.
-
-    Only the tensors that the context's phase trains are moved; the others are held.
+    Only the tensors that the phase trains are moved; the others are held.
     """
-    phase = context.phase
+    model, phase = job.model, context.phase
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     params = {name: p for name, p in trainable.items() if phase.trains(name)}
-    context = replace(context, reference=_Reference(model))
     optimizer = torch.optim.SGD(
         params.values(),
-        lr=round_rate(spec.clients.optimizer, plan),
-        momentum=spec.clients.optimizer.momentum,
-        weight_decay=spec.clients.optimizer.weight_decay,
+        lr=round_rate(job.optimizer, job.plan),
+        momentum=job.optimizer.momentum,
+        weight_decay=job.optimizer.weight_decay,
     )
-    x, y = torch.from_numpy(inputs), task.targets(targets)
-
-    def example_loss(net: nn.Module, x_B: torch.Tensor, y_B: torch.Tensor) -> torch.Tensor:
-        return strategy.example_loss(task, net, x_B, y_B, context)
-
-    def step() -> None:
-        for name, extra in strategy.correction(params, context).items():
-            gradient = params[name].grad
-            params[name].grad = extra if gradient is None else gradient + extra
-        optimizer.step()
-
+    descent = _Descent(job, replace(context, reference=_Reference(model)), params, optimizer)
     model.train()
-    held = [p for name, p in trainable.items() if name not in params]
-    for param in held:
-        param.requires_grad_(False)
-    try:
-        if plan.dp is not None and not phase.personal:
-            with PrivateStep(model, plan.dp, noise) as private:
-                for index in range(plan.dp.steps):
-                    private.step(index, x, y, example_loss)
-                    step()
-            return LocalResult(plan.dp.steps, None)
+    with _held([p for name, p in trainable.items() if name not in params]):
+        return descent.plain() if job.dp is None or phase.personal else descent.private(job.dp)
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """Gradient steps of one phase: a loss an example, what the strategy adds to the gradient, and the optimizer."""
+
+    job: TrainJob
+    context: ClientContext
+    params: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.SGD
+
+    def plain(self) -> LocalResult:
+        """Steps over batches, without noise."""
+        job, model = self.job, self.job.model
+        x, y = torch.from_numpy(job.inputs), job.task.targets(job.targets)
         losses: list[float] = []
         steps = 0
-        for rows in _batches(len(inputs), spec, plan, phase):
-            optimizer.zero_grad()
-            loss_B = example_loss(model, x[rows], y[rows])
+        for rows in batches(job, self.context.phase):
+            self.optimizer.zero_grad()
+            loss_B = self._example_loss(model, x[rows], y[rows])
             loss_B.mean().backward()  # type: ignore[no-untyped-call]
-            step()
+            self._step()
             steps += 1
             losses.extend(loss_B.detach().tolist())
         return LocalResult(steps, math.fsum(losses) / max(len(losses), 1))
+
+    def private(self, terms: DpTerms) -> LocalResult:
+        """Steps over Poisson samples, each clipped and noised."""
+        job = self.job
+        x, y = torch.from_numpy(job.inputs), job.task.targets(job.targets)
+        with PrivateStep(job.model, terms, job.noise) as private:
+            for index in range(terms.steps):
+                private.step(index, x, y, self._example_loss)
+                self._step()
+        return LocalResult(terms.steps, None)
+
+    def _example_loss(self, net: nn.Module, x_B: torch.Tensor, y_B: torch.Tensor) -> torch.Tensor:
+        return self.job.strategy.example_loss(self.job.task, net, x_B, y_B, self.context)
+
+    def _step(self) -> None:
+        for name, extra in self.job.strategy.correction(self.params, self.context).items():
+            gradient = self.params[name].grad
+            self.params[name].grad = extra if gradient is None else gradient + extra
+        self.optimizer.step()
+
+
+@contextmanager
+def _held(params: list[nn.Parameter]) -> Iterator[None]:
+    """These parameters need no gradient for a while."""
+    for param in params:
+        param.requires_grad_(False)
+    try:
+        yield
     finally:
-        for param in held:
+        for param in params:
             param.requires_grad_(True)
 
 
@@ -127,13 +132,15 @@ def schedule_factor(optimizer: OptimizerSection, round: int, rounds: int) -> flo
     return 1 - progress if optimizer.schedule == "linear" else 1.0
 
 
-def _batches(examples: int, spec: TrainingSpec, plan: RoundPlan, phase: Phase) -> Iterator[Array]:
-    """Rows of each batch: every epoch is a new permutation drawn from the run's seed, round, client and phase."""
+def batches(job: TrainJob, phase: Phase) -> Iterator[Array]:
+    """Rows of each batch without DP: every epoch is a new permutation of the N examples, drawn from the run's seed,
+    round, client and phase."""
+    plan, local, examples = job.plan, job.spec.clients, len(job.inputs)
     names = () if phase.name == SHARED.name else (phase.name,)
     draw = generator("batches", plan.seed, plan.round, plan.client_id, *names)
-    size = spec.clients.batch_size
+    size = local.batch_size
     per_epoch = math.ceil(examples / size)
-    wanted = spec.clients.local_steps or spec.clients.local_epochs * per_epoch
+    wanted = local.local_steps or local.local_epochs * per_epoch
     if phase.epochs is not None:
         wanted = phase.epochs * per_epoch
     order = np.empty(0, dtype=np.int64)

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fl_core.errors import LedgerError
+from fl_core.tensorfile import decode_tensors, encode_tensors
 from fl_core.types import FloatArray, Tensors
 
 
 def encode_memory(memory: Mapping[str, Tensors]) -> bytes | None:
-    """The memory as safetensors; None for an empty one."""
-    from safetensors.numpy import save
-
+    """The memory with every tensor under ``slot/name``; None for an empty one."""
     tensors = {f"{slot}/{name}": tensor for slot, group in memory.items() for name, tensor in group.items()}
-    return save(tensors) if tensors else None
+    return encode_tensors(tensors) if tensors else None
 
 
 def decode_memory(data: bytes | None) -> dict[str, dict[str, FloatArray]]:
@@ -26,14 +25,11 @@ def decode_memory(data: bytes | None) -> dict[str, dict[str, FloatArray]]:
     Raises:
         LedgerError: the bytes are no memory.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     memory: dict[str, dict[str, FloatArray]] = {}
     try:
-        tensors = {} if data is None else load(data)
-    except SafetensorError as error:
-        raise LedgerError(f"client state: expected tensors, got {len(data or b'')} bytes ({error})") from None
+        tensors = {} if data is None else decode_tensors(data)
+    except ValueError as error:
+        raise LedgerError(f"client state: {error}") from None
     for key, tensor in tensors.items():
         slot, _, name = key.partition("/")
         memory.setdefault(slot, {})[name] = tensor

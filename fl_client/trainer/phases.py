@@ -6,95 +6,79 @@ memory and never in an update. Under DP the shared phase is the private one, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from fl_client.trainer.local_train import LocalResult, local_train, round_rate
+from fl_client.trainer.asked import example_losses
+from fl_client.trainer.job import LocalResult, Outcome, TrainJob
+from fl_client.trainer.local_train import local_train, round_rate
 from fl_core.models.weights import load_tensors, trainable_tensors
-from fl_core.quant.forward import outputs
-from fl_core.quant.graph import QatModel
-from fl_core.rng import NoiseSource
-from fl_core.spec import TrainingSpec
-from fl_core.tasks.base import Task
 from fl_core.tree import subtract
-from fl_core.types import Array, FloatArray, RoundPlan, Tensors
-from strategies.base import Strategy
+from fl_core.types import Tensors
 from strategies.client import HOME, PERSONAL, ClientContext, LocalOutcome, Phase
 
 
-@dataclass(frozen=True)
-class LocalTraining:
-    """What all phases gave: ``result`` is that of the shared ones."""
+def train_phases(job: TrainJob) -> Outcome:
+    """Train the job's model from ``job.received`` through all phases of its strategy.
 
-    parts: Mapping[str, Tensors]
-    memory: Mapping[str, Tensors]
-    result: LocalResult
-    personal: Tensors | None
-    """The weights that this client would use itself, where they are not the shared ones."""
-
-
-def train_phases(
-    model: QatModel,
-    inputs: FloatArray,
-    targets: Array,
-    plan: RoundPlan,
-    spec: TrainingSpec,
-    task: Task,
-    strategy: Strategy,
-    noise: NoiseSource,
-    received: Tensors,
-    broadcast: Mapping[str, Tensors],
-    memory: Mapping[str, Tensors],
-) -> LocalTraining:
-    """Train ``model``, which holds the trainable tensors of ``received``, through all phases of ``strategy``.
-
-    Afterwards it holds the weights of the shared phases.
+    Afterwards the model holds the weights of the shared phases.
 
     Raises:
         ModelError: the received or remembered tensors are not those of the model.
     """
+    model, strategy = job.model, job.strategy
     home = strategy.stays_home([name for name, p in model.named_parameters() if p.requires_grad])
-    start = {**received, **{name: tensor for name, tensor in memory.get(HOME, {}).items() if name in home}}
+    kept = {name: tensor for name, tensor in job.memory.get(HOME, {}).items() if name in home}
+    start: Tensors = {**job.received, **kept}
     load_tensors(model, start)
-    loss_before = _mean_loss(model, inputs, targets, task, spec) if "uses_losses" in strategy.traits else None
-    beside, kept = ({slot: _torch(group) for slot, group in slots.items()} for slots in (broadcast, memory))
-    context = ClientContext(_torch(start), beside, kept)
-    steps, losses = 0, []
-    own: dict[str, Tensors] = {}
-    for phase in strategy.phases():
-        shared = trainable_tensors(model)
-        if phase.personal:
-            kept_own = own.get(PERSONAL, memory.get(PERSONAL, start))
-            load_tensors(model, kept_own if phase.starts_from == "personal" else start)
-        in_phase = replace(context, phase=_resolved(phase, home))
-        result = local_train(model, inputs, targets, plan, spec, task, strategy, noise, in_phase)
-        if phase.personal:
-            own[PERSONAL] = trainable_tensors(model)
-            load_tensors(model, shared)
-        else:
-            steps += result.steps
-            losses.append(result.train_loss)
+    loss_before = float(example_losses(job).mean()) if "uses_losses" in strategy.traits else None
+    result, personal = _run_phases(job, start, home)
     trained = trainable_tensors(model)
+    own = {} if personal is None else {PERSONAL: personal}
     if home:
         own[HOME] = {name: trained[name] for name in sorted(home)}
-    delta = {name: t for name, t in subtract(trained, start).items() if name not in home}
-    optimizer = spec.clients.optimizer
-    outcome = LocalOutcome(
-        received=received,
+        personal = trained if personal is None else personal
+    delta = {name: tensor for name, tensor in subtract(trained, start).items() if name not in home}
+    parts, remembered = strategy.conclude(_local_outcome(job, delta, result.steps, loss_before))
+    return Outcome(parts, {**remembered, **own}, result, trained, personal)
+
+
+def _run_phases(job: TrainJob, start: Tensors, home: frozenset[str]) -> tuple[LocalResult, Tensors | None]:
+    """All phases from the weights ``start``: how the shared ones went, and what the personal ones made."""
+    model = job.model
+    broadcast, memory = ({slot: _torch(group) for slot, group in of.items()} for of in (job.broadcast, job.memory))
+    context = ClientContext(_torch(start), broadcast, memory)
+    steps, loss = 0, None
+    personal: Tensors | None = None
+    for phase in job.strategy.phases():
+        in_phase = replace(context, phase=_resolved(phase, home))
+        if phase.personal:
+            shared = trainable_tensors(model)
+            before = job.memory.get(PERSONAL, start) if personal is None else personal
+            load_tensors(model, before if phase.starts_from == "personal" else start)
+            local_train(job, in_phase)
+            personal = trainable_tensors(model)
+            load_tensors(model, shared)
+        else:
+            result = local_train(job, in_phase)
+            steps, loss = steps + result.steps, result.train_loss
+    return LocalResult(steps, loss), personal
+
+
+def _local_outcome(job: TrainJob, delta: Tensors, steps: int, loss_before: float | None) -> LocalOutcome:
+    return LocalOutcome(
+        received=job.received,
         delta=delta,
-        broadcast=broadcast,
-        memory=memory,
+        broadcast=job.broadcast,
+        memory=job.memory,
         steps=steps,
-        learning_rate=round_rate(optimizer, plan),
-        momentum=optimizer.momentum,
-        private=plan.dp is not None,
+        learning_rate=round_rate(job.optimizer, job.plan),
+        momentum=job.optimizer.momentum,
+        private=job.dp is not None,
         loss_before=loss_before,
     )
-    parts, remembered = strategy.conclude(outcome)
-    return LocalTraining(parts, {**remembered, **own}, LocalResult(steps, losses[-1]), _personal(own, trained))
 
 
 def _resolved(phase: Phase, home: frozenset[str]) -> Phase:
@@ -104,17 +88,6 @@ def _resolved(phase: Phase, home: frozenset[str]) -> Phase:
     return replace(phase, trains=lambda name: phase.trains(name) and (name in home) == (phase.moves == "home"))
 
 
-def _personal(own: Mapping[str, Tensors], trained: Tensors) -> Tensors | None:
-    if PERSONAL in own:
-        return own[PERSONAL]
-    return trained if HOME in own else None
-
-
 def _torch(tensors: Tensors) -> dict[str, torch.Tensor]:
     """Copies, so that nothing that is trained changes them."""
     return {name: torch.from_numpy(np.array(tensor, dtype=np.float32)) for name, tensor in tensors.items()}
-
-
-def _mean_loss(model: QatModel, inputs: FloatArray, targets: Array, task: Task, spec: TrainingSpec) -> float:
-    output_BX = torch.from_numpy(outputs(model, inputs, fake_quant=spec.quant.enabled))
-    return float(task.example_loss(output_BX, task.targets(targets)).mean())

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from fl_core.questions import Request
+
 
 class TaskQueue:
     """Runs work on one thread, in the order in which it came."""
@@ -26,20 +28,20 @@ class TaskQueue:
         with self._lock:
             return len(self._open)
 
-    def do(self, method: str, request: bytes, work: Callable[[bytes], bytes]) -> bytes:
+    def do(self, method: str, request: Request, work: Callable[[Request], bytes]) -> bytes:
         """What ``work`` gives for ``request``; equal requests that overlap in time share one run of it.
 
         Raises:
             Exception: whatever ``work`` raised, for every delivery that waited for it.
         """
-        key = f"{method} {hashlib.sha256(request).hexdigest()}"
+        key = " ".join([method, *(hashlib.sha256(item).hexdigest() for item in request)])
         with self._lock:
             future = self._open.get(key)
             if future is None:
                 future = self._open[key] = self._worker.submit(self._run, key, request, work)
         return future.result()
 
-    def _run(self, key: str, request: bytes, work: Callable[[bytes], bytes]) -> bytes:
+    def _run(self, key: str, request: Request, work: Callable[[Request], bytes]) -> bytes:
         try:
             return work(request)
         finally:

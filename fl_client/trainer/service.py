@@ -2,7 +2,7 @@
 
 The socket is guarded by file permissions alone: whoever may open it may ask, and nobody else. What goes wrong inside
 a task becomes the answer to that task and never ends the service. The text of an unexpected error stays on the
-device, because it may quote private examples or their number; only its kind travels.
+device, for it may quote private examples or their number; only its kind travels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -19,14 +19,13 @@ from pathlib import Path
 
 import grpc
 
-from fl_client.shell.protocol import SERVICE, address, decode_task, encode_info, failure, joined, success
-from fl_client.shell.trainer_api import TrainerApi
+from fl_client.shell.protocol import SERVICE, STATUS, address, failure, read_request, success
+from fl_client.trainer.calls import Call, CallTrainer, read_call
 from fl_client.trainer.counters import Spending, TaskCounters
 from fl_client.trainer.queue import TaskQueue
-from fl_core import __version__
 from fl_core.errors import ConfigError, PrivacyError, StonecropError, TrainerError
 from fl_core.process.structured_log import logged_with
-from fl_core.types import RoundPlan, Tensors
+from fl_core.questions import PLAN, QUESTIONS, Question, Request
 
 logger = logging.getLogger(__name__)
 
@@ -42,74 +41,75 @@ class Service:
     Args:
         trainer: the one that is asked.
         spending: what its data set has spent by now.
-        tally: where tasks are counted.
+        counters: where tasks are counted.
     """
 
-    def __init__(self, trainer: TrainerApi, spending: Callable[[], Spending], tally: TaskCounters) -> None:
+    def __init__(self, trainer: CallTrainer, spending: Callable[[], Spending], counters: TaskCounters) -> None:
         self._trainer = trainer
         self._spending = spending
-        self._tally = tally
-        self._desk = TaskQueue()
+        self._counters = counters
+        self._queue = TaskQueue()
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods of the service, each a stream of chunks both ways."""
-        works: dict[str, Callable[[bytes], bytes]] = {
-            "info": lambda request: encode_info(self._trainer.info()),
-            "status": lambda request: json.dumps(self.status()).encode(),
-            "ranges": self._queued("ranges", self._trainer.ranges),
-            "train": self._queued("train", self._trainer.train),
-            "evaluate": self._queued("evaluate", self._evaluate),
+        """The methods of the service, one a question, each a stream of chunks both ways."""
+        works: dict[str, Callable[[Request], bytes]] = {
+            question.name: partial(self._answer, question) for question in QUESTIONS.values()
         }
+        works[STATUS] = lambda request: json.dumps(self.status()).encode()
         methods = {name: grpc.stream_stream_rpc_method_handler(partial(respond, work)) for name, work in works.items()}
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     def status(self) -> dict[str, object]:
         """Counters, open tasks and spending as plain values."""
-        return {**self._tally.figures(), "open": self._desk.waiting, "privacy": asdict(self._spending())}
+        return {**self._counters.figures(), "open": self._queue.waiting, "privacy": asdict(self._spending())}
 
-    def _evaluate(self, plan: RoundPlan, model: Tensors) -> bytes:
-        return json.dumps(self._trainer.evaluate(plan, model)).encode()
+    def _answer(self, question: Question, request: Request) -> bytes:
+        """A question with a plan waits for its turn and is counted; any other is answered at once."""
+        if PLAN not in question.request:
+            return self._trainer.answer(read_call(question, request))
+        return self._queue.do(question.name, request, partial(self._counted, question))
 
-    def _queued(self, name: str, ask: Callable[[RoundPlan, Tensors], bytes]) -> Callable[[bytes], bytes]:
-        return lambda request: self._desk.do(name, request, partial(self._counted, ask))
-
-    def _counted(self, ask: Callable[[RoundPlan, Tensors], bytes], request: bytes) -> bytes:
+    def _counted(self, question: Question, request: Request) -> bytes:
         try:
-            plan, model = decode_task(request, __version__)
-            with logged_with(run=plan.run, round=plan.round, client_id=plan.client_id):
-                return self._logged(ask, plan, model)
+            return self._logged(read_call(question, request))
         except PrivacyError:
-            self._tally.refused()
+            self._counters.refused()
             raise
         except Exception:
-            self._tally.failed()
+            self._counters.failed()
             raise
 
-    def _logged(self, ask: Callable[[RoundPlan, Tensors], bytes], plan: RoundPlan, model: Tensors) -> bytes:
-        try:
-            result = ask(plan, model)
-        except PrivacyError as refusal:
-            logger.warning("refused: %s", refusal)
-            raise
-        except StonecropError as error:
-            logger.warning("failed: %s", error)
-            raise
-        except Exception as error:
-            raise _kept_here(error) from error
-        self._tally.finished(plan.run, plan.round)
-        logger.info("run %s, round %d: task %s answered with %d bytes", plan.run, plan.round, plan.task_id, len(result))
-        return result
+    def _logged(self, call: Call) -> bytes:
+        plan = call.plan
+        assert plan is not None, "only a question with a plan is queued"
+        with logged_with(run=plan.run, round=plan.round, client_id=plan.client_id):
+            try:
+                reply = self._trainer.answer(call)
+            except PrivacyError as refusal:
+                logger.warning("refused: %s", refusal)
+                raise
+            except StonecropError as error:
+                logger.warning("failed: %s", error)
+                raise
+            except Exception as error:
+                raise _kept_here(error) from error
+            self._counters.finished(plan.run, plan.round)
+            told = (plan.run, plan.round, plan.task_id, len(reply))
+            logger.info("run %s, round %d: task %s answered with %d bytes", *told)
+            return reply
 
 
-def respond(work: Callable[[bytes], bytes], chunks: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+def respond(
+    work: Callable[[Request], bytes], chunks: Iterator[bytes], context: grpc.ServicerContext
+) -> Iterator[bytes]:
     """The messages that answer one call."""
     try:
-        result = work(joined(chunks))
+        reply = work(read_request(chunks))
     except StonecropError as error:
         return failure(error)
     except Exception as error:
         return failure(_kept_here(error))
-    return success(result)
+    return success(reply)
 
 
 def _kept_here(error: Exception) -> TrainerError:

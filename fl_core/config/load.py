@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, cast
@@ -22,7 +24,11 @@ from yaml import YAMLError
 from fl_core.config.schema import Config
 from fl_core.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 EXTENDS = "extends"
+COMPANION, FORMER_COMPANION = "companion", "beside"
+"""The field of ``run`` that names a companion run, and what it was called before."""
 _MISSING_CODES = {"missing", "missing_argument"}
 
 
@@ -47,7 +53,10 @@ def read_plain(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any
         if not equals or not key:
             raise ConfigError(f"override {override!r}: expected key=value")
     try:
-        merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
+        over = OmegaConf.from_dotlist(list(overrides))
+        if _rename_companion(over, "override"):
+            _tell_renamed("override")
+        merged = OmegaConf.merge(tree, over)
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
@@ -89,9 +98,12 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(tree, DictConfig):
         raise ConfigError(f"{path}: expected sections by name, got {type(OmegaConf.to_container(tree)).__name__}")
-    beside = OmegaConf.select(tree, "run.beside")
-    if beside is not None:
-        tree.run.beside = str(path.parent / str(beside))
+    renamed = _rename_companion(tree, str(path))
+    companion = OmegaConf.select(tree, f"run.{COMPANION}")
+    if companion is not None:
+        tree.run.companion = str(path.parent / str(companion))
+        if renamed:  # a config that a run resolved has the field, null as it is, without anybody having asked for it
+            _tell_renamed(str(path))
     base = tree.pop(EXTENDS, None)
     if base is None:
         return tree
@@ -99,9 +111,33 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     return cast(DictConfig, merged)
 
 
+def _rename_companion(tree: DictConfig, where: str) -> bool:
+    """Give ``run.beside`` the name that it has now; gives whether it was there.
+
+    Raises:
+        ConfigError: both names are there.
+    """
+    run = OmegaConf.select(tree, "run")
+    if not isinstance(run, DictConfig) or FORMER_COMPANION not in run:
+        return False
+    if COMPANION in run:
+        raise ConfigError(f"{where}: run.{FORMER_COMPANION} is run.{COMPANION}; expected one of the two, got both")
+    run[COMPANION] = run.pop(FORMER_COMPANION)
+    return True
+
+
+@cache
+def _tell_renamed(where: str) -> None:
+    """Say once for each file that it has an old name."""
+    logger.warning("%s: run.%s is called run.%s now", where, FORMER_COMPANION, COMPANION)
+
+
 def _section_type(annotation: object) -> type | None:
-    """The dataclass that an annotation stands for, optional or not."""
-    options = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    """The dataclass that an annotation stands for, optional or not, or that of the items of a tuple."""
+    if typing.get_origin(annotation) is tuple:
+        return _section_type(typing.get_args(annotation)[0])
+    either = typing.get_origin(annotation) in (UnionType, typing.Union)
+    options = typing.get_args(annotation) if either else (annotation,)
     return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
 
 
@@ -113,8 +149,10 @@ def _unknown_keys(plain: Mapping[str, Any], section: type, prefix: str) -> Itera
             yield f"{prefix}{key}", known
             continue
         inner = _section_type(hints[key])
-        if inner is not None and isinstance(value, Mapping):
-            yield from _unknown_keys(value, inner, f"{prefix}{key}.")
+        parts = {f"{at}.": item for at, item in enumerate(value)} if isinstance(value, list) else {"": value}
+        for at, part in parts.items():
+            if inner is not None and isinstance(part, Mapping):
+                yield from _unknown_keys(part, inner, f"{prefix}{key}.{at}")
 
 
 def _describe_unknown(key: str, known: list[str]) -> str:
@@ -139,4 +177,4 @@ def _describe(problem: Any) -> str:
 
 
 def _is_type_name(step: object) -> bool:
-    return isinstance(step, str) and step.endswith("Section")
+    return isinstance(step, str) and (step.endswith("Section") or step == "str")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Tag
 
 from fl_core.data.partition import PartitionSpec
+from fl_core.export.registry import FormatSection, format_name
 from fl_core.quant.spec import QuantSpec
 
 Args = Mapping[str, Any]
@@ -33,8 +36,8 @@ class RunSection:
     seed: int = 1
     rounds: int = 20
     out: str = "runs"
-    beside: str | None = None
-    """A config file that is run with the same seed and shown beside this one (without DP, say)."""
+    companion: str | None = None
+    """A config file that is run with the same seed and shown beside this one (without DP, say); null for none."""
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != "."
@@ -108,11 +111,6 @@ class SelectionSection:
             object.__setattr__(self, "name", None)
         _require_one("clients.selection", self.name, self.factory)
 
-    @property
-    def wants_losses(self) -> bool:
-        """Whether clients send their losses; without privacy only."""
-        return self.name == "oort"
-
 
 @dataclass(frozen=True)
 class ClientsSection:
@@ -180,11 +178,21 @@ class StrategySection:
         _require_one("strategy", self.name, self.factory)
 
 
+def _form_of_format(stated: object) -> str:
+    return "FormatSection" if isinstance(stated, (Mapping, FormatSection)) else "str"
+
+
+Format = Annotated[
+    Annotated[str, Tag("str")] | Annotated[FormatSection, Tag("FormatSection")], Discriminator(_form_of_format)
+]
+"""A format by its name, or as ``{name, args}``; what was a name is written out as one."""
+
+
 @dataclass(frozen=True)
 class ExportSection:
     """Which artefacts are made, and how often."""
 
-    formats: tuple[str, ...] = ("onnx",)
+    formats: tuple[Format, ...] = ("onnx",)
     every: int = 1
     """Export after every so many rounds; the last round always exports."""
     clients_export: bool = False
@@ -192,7 +200,8 @@ class ExportSection:
 
     def __post_init__(self) -> None:
         _require(self.every >= 1, "export.every", "at least 1", self.every)
-        _require(len(set(self.formats)) == len(self.formats), "export.formats", "no format twice", self.formats)
+        names = [format_name(format) for format in self.formats]
+        _require(len(set(names)) == len(names), "export.formats", "no format twice", self.formats)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The record that stands beside every artefact, and what a board does with the two before it activates anything.
 
-``artifact.json`` says what the file next to it is, what it was proven to compute and on which golden inputs that can be
-repeated. Reading it trusts nothing: the file must be a plain name in the same folder with the recorded size and hash,
-and a folder that carries a veto is refused.
+``artifact.json`` says what the files next to it are, what they were proven to compute and on which golden inputs that
+can be repeated. Reading it trusts nothing: every file must be a plain name in the same folder with the recorded size
+and hash, no other file may be there, and a folder that carries a veto is refused. An artefact whose ``proof`` is
+``on_device`` was never run where it was made: it can be read, and nothing here loads or replays it as a good one.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from fl_core.errors import ExportError, ParityError
-from fl_core.export.base import IntArray, KernelProof, Runner
+from fl_core.export.base import IntArray, KernelProof, Proof, Runner
 from fl_core.export.parity import Parity
 from fl_core.export.registry import build_exporter
 from fl_core.files import write_json
@@ -27,7 +28,7 @@ from fl_core.types import FloatArray
 
 ARTIFACT_FILE = "artifact.json"
 VETO_FILE = "vetoed.json"
-ARTIFACT_VERSION = 1
+ARTIFACT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,31 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class ArtifactFile:
+    """Size and identity of one file of an artefact."""
+
+    bytes: int
+    sha256: str
+    """SHA-256 of the content, in hex."""
+
+    @classmethod
+    def of(cls, path: Path) -> ArtifactFile:
+        """Measures a file that is there."""
+        data = path.read_bytes()
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """Everything that is known of one exported file."""
+    """Everything that is known of one exported model."""
 
     format: str
     path: str
-    """Plain name of the file, in the folder of ``artifact.json``."""
-    bytes: int
+    """Name in ``files`` of the entry file, the one that the runtime is given."""
+    files: Mapping[str, ArtifactFile]
+    """Every file by its plain name, all in the folder of ``artifact.json``."""
     bytes_float: int
-    """Size of the float32 twin of the same graph."""
-    sha256: str
+    """Size of the float32 twin of the same graph, all its files together."""
     origin: Origin
     input_shape: tuple[int, ...]
     """One example, without the batch axis."""
@@ -75,27 +91,37 @@ class Artifact:
     """Real values beyond these are clipped by the input quantizer."""
     output_scale: float
     """Size of one LSB of the output."""
-    parity: Parity
-    kernels: KernelProof
+    proof: Proof
+    parity: Parity | None
+    """None exactly where ``proof`` is ``on_device``: nobody has run the artefact yet."""
+    kernels: KernelProof | None
+    """None exactly where ``parity`` is."""
     golden: Golden
+    """With ``on_device`` its outputs are those of ``fl_core.quant.integer``."""
     accuracy: float | None = None
     """Score of the artefact itself in its runtime; None where there are no held-out examples."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together."""
+        return sum(file.bytes for file in self.files.values())
 
 
 def write_artifact(artifact: Artifact, folder: Path) -> None:
     """Writes ``artifact.json`` into a folder, atomically."""
     golden = artifact.golden
     plain = {item.name: getattr(artifact, item.name) for item in fields(artifact)}
-    plain.update({name: asdict(plain[name]) for name in ("origin", "parity", "kernels")})
+    plain |= {name: asdict(plain[name]) for name in ("origin", "parity", "kernels") if plain[name] is not None}
+    plain["files"] = {name: asdict(file) for name, file in artifact.files.items()}
     plain["golden"] = {"inputs": _pack(golden.inputs), "outputs": _pack(golden.outputs)}
-    write_json(folder / ARTIFACT_FILE, {"version": ARTIFACT_VERSION, **plain})
+    write_json(folder / ARTIFACT_FILE, {"version": ARTIFACT_VERSION, "bytes": artifact.bytes, **plain})
 
 
 def read_artifact(folder: Path) -> Artifact:
-    """Reads ``artifact.json`` and verifies the file that it names.
+    """Reads ``artifact.json`` and verifies the files that it names; whether they are proven, ``proof`` says.
 
     Raises:
-        ExportError: the folder is vetoed, the record is missing or damaged, or the file is not the one recorded.
+        ExportError: the folder is vetoed, the record is missing or damaged, or the files are not the ones recorded.
     """
     if (folder / VETO_FILE).exists():
         raise ExportError(f"artefact {folder}: vetoed: {_read_json(folder / VETO_FILE).get('reason')}")
@@ -104,35 +130,26 @@ def read_artifact(folder: Path) -> Artifact:
     if version != ARTIFACT_VERSION:
         raise ExportError(f"artefact {folder}: expected version {ARTIFACT_VERSION}, got {version}")
     try:
-        origin = {**plain["origin"], "labels": tuple(plain["origin"]["labels"])}
-        kernels = {**plain["kernels"], "integer_nodes": tuple(plain["kernels"]["integer_nodes"])}
-        artifact = Artifact(
-            **{
-                **plain,
-                "origin": Origin(**origin),
-                "parity": Parity(**plain["parity"]),
-                "kernels": KernelProof(**kernels),
-                "golden": Golden(
-                    _unpack(plain["golden"]["inputs"], np.float32), _unpack(plain["golden"]["outputs"], np.int32)
-                ),
-                "input_shape": tuple(plain["input_shape"]),
-                "input_range": tuple(plain["input_range"]),
-            }
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        artifact = _from_plain(plain)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"artefact {folder}: {ARTIFACT_FILE} is damaged ({error!r})") from error
-    _verify_file(artifact, folder)
+    _verify_files(artifact, folder)
     return artifact
 
 
 def load_artifact(folder: Path) -> tuple[Artifact, Runner]:
-    """The verified record of a folder and its file, loaded in its runtime.
+    """The verified and proven record of a folder and its artefact, loaded in its runtime.
 
     Raises:
-        ExportError: as ``read_artifact``; or the runtime is missing or refuses the file.
+        ExportError: as ``read_artifact``; or nobody has proven the artefact; or the runtime is missing or refuses it.
         ConfigError: this installation does not know the format.
     """
     artifact = read_artifact(folder)
+    if artifact.proof != "here":
+        raise ExportError(
+            f"artefact {folder}: expected one that was proven where it was made, got proof {artifact.proof}: it is "
+            "unproven until its own device has run its golden inputs"
+        )
     return artifact, build_exporter(artifact.format).load(folder / artifact.path)
 
 
@@ -156,23 +173,53 @@ def replay(folder: Path) -> None:
         )
 
 
-def sha256_of(path: Path) -> str:
-    """Hash of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _from_plain(plain: Mapping[str, Any]) -> Artifact:
+    fixed = dict(plain)
+    size, kernels, parity = fixed.pop("bytes"), fixed["kernels"], fixed["parity"]
+    if fixed["proof"] not in get_args(Proof):
+        raise ValueError(f"expected a proof of {get_args(Proof)}, got {fixed['proof']!r}")
+    unproven = fixed["proof"] == "on_device"
+    if unproven != (parity is None) or unproven != (kernels is None):
+        raise ValueError(f"expected parity and kernels with proof here alone, got them otherwise with {fixed['proof']}")
+    golden = fixed["golden"]
+    artifact = Artifact(
+        **{
+            **fixed,
+            "files": {name: ArtifactFile(**file) for name, file in fixed["files"].items()},
+            "origin": Origin(**{**fixed["origin"], "labels": tuple(fixed["origin"]["labels"])}),
+            "parity": None if parity is None else Parity(**parity),
+            "kernels": None if kernels is None else _kernels(kernels),
+            "golden": Golden(_unpack(golden["inputs"], np.float32), _unpack(golden["outputs"], np.int32)),
+            "input_shape": tuple(fixed["input_shape"]),
+            "input_range": tuple(fixed["input_range"]),
+        }
+    )
+    if artifact.bytes != size:
+        raise ValueError(f"expected files of {size} bytes together, got {artifact.bytes}")
+    return artifact
 
 
-def _verify_file(artifact: Artifact, folder: Path) -> None:
-    if artifact.path != Path(artifact.path).name or artifact.path in ("", ".", ".."):
-        raise ExportError(f"artefact {folder}: expected a file of this folder, got {artifact.path!r}")
-    path = folder / artifact.path
-    if not path.is_file() or path.is_symlink():
-        raise ExportError(f"artefact {folder}: expected the file {artifact.path}, got none")
-    size, digest = path.stat().st_size, sha256_of(path)
-    if (size, digest) != (artifact.bytes, artifact.sha256):
-        raise ExportError(
-            f"artefact {folder}: expected {artifact.path} of {artifact.bytes} bytes and SHA-256 {artifact.sha256}, "
-            f"got {size} bytes and {digest}"
-        )
+def _kernels(plain: Mapping[str, Any]) -> KernelProof:
+    return KernelProof(**{**plain, "integer_nodes": tuple(plain["integer_nodes"])})
+
+
+def _verify_files(artifact: Artifact, folder: Path) -> None:
+    for name in (artifact.path, *artifact.files):
+        if name not in artifact.files or name != Path(name).name or name in ("", ".", "..", ARTIFACT_FILE):
+            raise ExportError(f"artefact {folder}: expected a file of this folder, got {name!r}")
+    for name, recorded in artifact.files.items():
+        path = folder / name
+        if not path.is_file() or path.is_symlink():
+            raise ExportError(f"artefact {folder}: expected the file {name}, got none")
+        found = ArtifactFile.of(path)
+        if found != recorded:
+            raise ExportError(
+                f"artefact {folder}: expected {name} of {recorded.bytes} bytes and SHA-256 {recorded.sha256}, "
+                f"got {found.bytes} bytes and {found.sha256}"
+            )
+    unlisted = sorted({path.name for path in folder.iterdir()} - {ARTIFACT_FILE, *artifact.files})
+    if unlisted:
+        raise ExportError(f"artefact {folder}: expected the recorded files alone, got {', '.join(unlisted)} as well")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

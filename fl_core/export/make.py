@@ -1,5 +1,6 @@
 """Makes an artefact and lets it out only when it is proven: export, load, parity, integer kernels, golden outputs.
 
+What its own device alone can run is let out unproven, and its record says so.
 The server does this after a round and a client with its own weights, with the same code. A folder appears whole or not
 at all; what fails the gate goes to a folder beside it, ``<name>.vetoed``, which no reader accepts, and an artefact that
 already stands in its place stays.
@@ -11,16 +12,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fl_core.errors import ExportError
-from fl_core.export.artifact import VETO_FILE, Artifact, Golden, Origin, sha256_of, write_artifact
-from fl_core.export.base import Exporter, weighted_layers
-from fl_core.export.parity import ParityLimits, check_parity
+from fl_core.export.artifact import VETO_FILE, Artifact, ArtifactFile, Golden, Origin, read_artifact, write_artifact
+from fl_core.export.base import Exporter, KernelProof, Runner
+from fl_core.export.integer_runner import IntegerRunner
+from fl_core.export.parity import Parity, check_parity
 from fl_core.files import write_json
-from fl_core.quant.lowered import Lowered
+from fl_core.quant.lowered import Lowered, weighted_layers
 from fl_core.types import FloatArray
 
 GOLDEN_EXAMPLES = 8
@@ -29,36 +32,58 @@ GOLDEN_BYTES = 1 << 20
 VETOED = ".vetoed"
 
 
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is exported and compared: the same for every format of one width, so lowered and run through once."""
+
+    lowered: Lowered
+    inputs_BX: FloatArray
+    """Examples [B, *input_shape] on which parity is measured; none of them is stored."""
+    reference_BK: FloatArray
+    """Outputs of the fake-quant forward for ``inputs_BX``."""
+    classes: bool
+    """Whether the largest output names a class; then the gate asks for agreement on it as well."""
+    origin: Origin
+    """What goes into the record and the files' own metadata."""
+    golden_BX: FloatArray | None = None
+    """Inputs to store, public ones only; synthetic ones when None."""
+
+
+@dataclass(frozen=True)
+class MadeArtifact:
+    """A published artefact, and what is left over from proving it: nobody needs to load it again."""
+
+    artifact: Artifact
+    runner: Runner | None
+    """The one session of its runtime; None where only its own device can prove it."""
+    outputs_BK: FloatArray | None
+    """Its real outputs for ``inputs_BX``; None where ``runner`` is."""
+
+
 def make_artifact(
-    lowered: Lowered,
+    request: ExportRequest,
     exporter: Exporter,
     out: Path,
-    x_BX: FloatArray,
-    reference_BK: FloatArray,
-    limits: ParityLimits,
-    origin: Origin,
-    golden_BX: FloatArray | None = None,
     score: Callable[[FloatArray], float] | None = None,
-) -> Artifact:
-    """Exports a model into the folder ``out`` and proves it.
+) -> MadeArtifact:
+    """Exports a model into the folder ``out`` and proves it, or says in the record that only its device can.
 
     Args:
-        x_BX: examples [B, *input_shape] on which parity is measured; none of them is stored.
-        reference_BK: outputs of the fake-quant forward for ``x_BX``.
-        limits: the gate.
-        origin: what goes into the record and the file's own metadata.
-        golden_BX: inputs to store, public ones only; synthetic ones when None.
-        score: gives the accuracy from the artefact's real outputs for ``x_BX``; None leaves it out.
+        request: the model, and what its artefact must compute.
+        exporter: the format; its own limits are the gate.
+        out: folder of the artefact; replaced as a whole.
+        score: gives the accuracy from the artefact's real outputs for ``inputs_BX``; None leaves it out.
 
     Raises:
         ExportError: the model cannot be exported, or a layer does not run on integers.
         ParityError: the artefact does not compute what was trained. Either way it is vetoed.
     """
+    origin = request.origin
     staging = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        artifact = _prove(lowered, exporter, staging, x_BX, reference_BK, limits, origin, golden_BX, score)
+        made = _export_and_prove(request, exporter, staging, score)
     except ExportError as error:
         reason = {"reason": str(error), "format": exporter.name, "run": origin.run, "round": origin.round}
         write_json(staging / VETO_FILE, reason)
@@ -69,7 +94,7 @@ def make_artifact(
         raise
     _put(staging, out)
     shutil.rmtree(out.with_name(out.name + VETOED), ignore_errors=True)
-    return artifact
+    return made
 
 
 def synthetic_inputs(lowered: Lowered, examples: int, rng: np.random.Generator) -> FloatArray:
@@ -88,44 +113,62 @@ def input_range(lowered: Lowered) -> tuple[float, float]:
     )
 
 
-def _prove(
-    lowered: Lowered,
-    exporter: Exporter,
-    folder: Path,
-    x_BX: FloatArray,
-    reference_BK: FloatArray,
-    limits: ParityLimits,
-    origin: Origin,
-    golden_BX: FloatArray | None,
-    score: Callable[[FloatArray], float] | None,
-) -> Artifact:
-    path = exporter.export(lowered, folder, _metadata(origin))
-    runner = exporter.load(path)
-    outputs_BK = runner.run(x_BX)
-    parity = check_parity(reference_BK, outputs_BK, runner.output_scale, limits)
-    kernels = exporter.integer_kernels(path)
-    kernels.check(weighted_layers(lowered))
-    golden_BX = _golden_inputs(lowered, golden_BX)
-    twin = exporter.export_float(lowered, folder)
-    bytes_float = twin.stat().st_size
-    twin.unlink()
+def _export_and_prove(
+    request: ExportRequest, exporter: Exporter, folder: Path, score: Callable[[FloatArray], float] | None
+) -> MadeArtifact:
+    lowered = request.lowered
+    paths = exporter.export(lowered, folder, _metadata(request.origin))
+    proven = _prove(request, exporter, paths[0]) if exporter.proof == "here" else None
+    runner = proven.runner if proven else IntegerRunner(lowered)
+    golden_BX = _golden_inputs(lowered, request.golden_BX)
     artifact = Artifact(
         format=exporter.name,
-        path=path.name,
-        bytes=path.stat().st_size,
-        bytes_float=bytes_float,
-        sha256=sha256_of(path),
-        origin=origin,
+        path=paths[0].name,
+        files={path.name: ArtifactFile.of(path) for path in paths},
+        bytes_float=_bytes_of_float_twin(exporter, lowered, folder),
+        origin=request.origin,
         input_shape=lowered.input_shape,
         input_range=input_range(lowered),
         output_scale=runner.output_scale,
-        parity=parity,
-        kernels=kernels,
+        proof=exporter.proof,
+        parity=proven.parity if proven else None,
+        kernels=proven.kernels if proven else None,
         golden=Golden(golden_BX, runner.integers(golden_BX)),
-        accuracy=None if score is None else score(outputs_BK),
+        accuracy=score(proven.outputs_BK) if proven and score else None,
     )
     write_artifact(artifact, folder)
-    return artifact
+    read_artifact(folder)  # what its own reader refuses, a file left behind say, is no artefact
+    if proven is None:
+        return MadeArtifact(artifact, None, None)
+    return MadeArtifact(artifact, proven.runner, proven.outputs_BK)
+
+
+@dataclass(frozen=True)
+class _Proven:
+    """What one load of an artefact in its runtime showed."""
+
+    runner: Runner
+    outputs_BK: FloatArray
+    parity: Parity
+    kernels: KernelProof
+
+
+def _prove(request: ExportRequest, exporter: Exporter, path: Path) -> _Proven:
+    runner, kernels = exporter.inspect(path)
+    outputs_BK = runner.run(request.inputs_BX)
+    limits = exporter.limits(request.lowered, request.classes)
+    parity = check_parity(request.reference_BK, outputs_BK, runner.output_scale, limits)
+    kernels.check(weighted_layers(request.lowered))
+    return _Proven(runner, outputs_BK, parity, kernels)
+
+
+def _bytes_of_float_twin(exporter: Exporter, lowered: Lowered, folder: Path) -> int:
+    """Size of the float32 twin, which is measured and does not stay."""
+    paths = exporter.export_float(lowered, folder)
+    size = sum(path.stat().st_size for path in paths)
+    for path in paths:
+        path.unlink()
+    return size
 
 
 def _golden_inputs(lowered: Lowered, golden_BX: FloatArray | None) -> FloatArray:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fl_core.errors import ParityError
-from fl_core.export.base import weighted_layers
-from fl_core.quant.lowered import Lowered
+from fl_core.quant.lowered import Lowered, weighted_layers
 from fl_core.types import FloatArray
 
 SMALL_NET_LAYERS = 6
@@ -31,7 +30,7 @@ class Parity:
     exact_fraction: float
     """Share of single outputs that are equal."""
     max_abs: float
-    """Largest distance of one output, in real units."""
+    """Largest distance of one output in real units: for records of quantities, of which an LSB says nothing."""
 
 
 @dataclass(frozen=True)

@@ -142,28 +142,28 @@ class Lease(Protocol):
         """Another one has its place."""
 
 
-def _giving_back(stock: type[Any], place: Lease) -> type[Any]:
+def _giving_back(stock: type[Any], lease: Lease) -> type[Any]:
     """A client of the Fleet API that takes the place of a dead SuperNode from it before it asks for one."""
     import httpx
     from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 
     class Client(stock):  # type: ignore[misc]
         def ActivateNode(self, request: Any) -> Any:  # noqa: N802
-            node_id = place.left_behind()
+            node_id = lease.left_behind()
             if node_id is not None:
                 with suppress(httpx.HTTPStatusError):  # it holds none, or a server that is another one has never had it
                     self.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
             activated = super().ActivateNode(request)
-            place.take(activated.node_id)
+            lease.take(activated.node_id)
             return activated
 
     return Client
 
 
-def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Lease]) -> None:
+def run_supernode(superexec: Sequence[str], lease_in: Callable[[Path], Lease]) -> None:
     """``flower-supernode``, with this process's arguments, that asks oftener while a run is under way.
 
-    ``superexec`` is the command that it starts in place of ``flower-superexec``; ``place_in`` gives the place that is
+    ``superexec`` is the command that it starts in place of ``flower-superexec``; ``lease_in`` gives the lease that is
     written down in a folder, Flower's own. When its loop has ended, the process ends: Flower's stays for ever, for the
     thread that serves its SuperExec, after a connection that was cut while it was made.
     """
@@ -179,7 +179,7 @@ def run_supernode(superexec: Sequence[str], place_in: Callable[[Path], Lease]) -
         time=_PollingTime(), subprocess=_OwnSuperExec(superexec), _pull_and_store_message=pull
     )
     vars(nodestate_factory)["InMemoryNodeState"] = _state_of_one_message()
-    vars(fleet_http_connection)["FleetHttpClient"] = _giving_back(FleetHttpClient, place_in(get_flwr_home()))
+    vars(fleet_http_connection)["FleetHttpClient"] = _giving_back(FleetHttpClient, lease_in(get_flwr_home()))
     flower_supernode()
     flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The SuperNode has lost its connection to the SuperLink.")
 

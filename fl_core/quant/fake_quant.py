@@ -32,7 +32,7 @@ BIAS_STEPS = 2.0**30
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Returns ``value``; hands the gradient to ``latent`` unchanged."""
+    """Gives ``value`` in the forward and hands the gradient to ``latent`` unchanged in the backward."""
 
     generate_vmap_rule = True
 
@@ -257,16 +257,11 @@ class EmaRange(ActivationQuantizer):
         super().__init__(clamp)
         self._grid = grid
         self._decay = decay
-        self.frozen = False
         self.register_buffer("low", torch.tensor(float(max(lo, clamp[0]))))
         self.register_buffer("high", torch.tensor(float(min(hi, clamp[1]))))
 
-    def freeze(self) -> None:
-        """From now on the range stays as it is."""
-        self.frozen = True
-
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and not self.frozen and x.numel():
+        if self.training and x.numel():
             seen = self.clamped(x.detach())
             self.low.lerp_(seen.amin(), 1 - self._decay)
             self.high.lerp_(seen.amax(), 1 - self._decay)

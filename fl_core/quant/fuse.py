@@ -22,7 +22,7 @@ TAKES_CLAMP = frozenset({"conv", "linear", "add"})
 
 
 def fuse(graph: FloatGraph) -> FloatGraph:
-    """The same function with fewer operations: "batch_norm" and "clamp" are gone, "identity" may be new.
+    """A graph that computes what ``graph`` does in fewer operations: no "batch_norm", no "clamp", new "identity".
 
     Raises:
         UnsupportedLayerError: a BatchNorm does not directly follow a convolution or linear layer of its own.

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fl_core.quant.exact import product_on_grid
-from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, straight_through
+from fl_core.quant.fake_quant import ActivationQuantizer, straight_through
+from fl_core.quant.functions import FUNCTIONS
 from fl_core.quant.layers import QLayer
 
 
@@ -151,10 +152,8 @@ def _identity(inputs: list[Tensor], attrs: Mapping[str, Any]) -> Tensor:
 
 
 def _lut(inputs: list[Tensor], attrs: Mapping[str, Any]) -> Tensor:
-    return LUT_FUNCTIONS[attrs["function"]](inputs[0])
+    return FUNCTIONS[attrs["function"]].forward(inputs[0])
 
-
-LUT_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"hard_swish": F.hardswish, "sigmoid": torch.sigmoid}
 
 FLOAT_OPS: Mapping[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "add": _add,
@@ -165,13 +164,6 @@ FLOAT_OPS: Mapping[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "identity": _identity,
     "lut": _lut,
 }
-
-
-def freeze_ranges(model: nn.Module) -> None:
-    """Stop every running range where it is."""
-    for module in model.modules():
-        if isinstance(module, EmaRange):
-            module.freeze()
 
 
 def activation_names(model: QatModel) -> list[str]:

@@ -1,7 +1,8 @@
 """Runs a lowered model on integers in numpy: the yardstick for the fake-quant forward and for every runtime.
 
-It shares no code with either. Products are summed exactly (float64 holds every int32 accumulator), and requantization
-is the float32 arithmetic that ``Lowered`` defines.
+It shares no code with either, elementwise functions included: a mistake in one of them must not stand in its yardstick.
+Products are summed exactly (float64 holds every int32 accumulator), and requantization is the float32 arithmetic that
+``Lowered`` defines.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _CHUNK = 32
 """Examples unfolded at a time."""
 
 
-def evaluate(lowered: Lowered, x_BX: npt.NDArray[Any]) -> dict[str, IntArray]:
+def integer_forward(lowered: Lowered, x_BX: npt.NDArray[Any]) -> dict[str, IntArray]:
     """The integers [B, ...] of every tensor by name, for float inputs ``x_BX`` [B, *input_shape].
 
     Raises:
@@ -132,11 +133,14 @@ def _identity(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
 
 
 def _lut(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
-    x = reals[0]
-    if attrs["function"] == "sigmoid":
-        return (1 / (1 + np.exp(-x))).astype(np.float32)
-    return (x * np.clip(x + 3, 0, 6) / 6).astype(np.float32)
+    return FUNCTIONS[attrs["function"]](reals[0]).astype(np.float32)
 
+
+FUNCTIONS: Mapping[str, Callable[[FloatArray], npt.NDArray[Any]]] = {
+    "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
+"""The functions of ``lut`` nodes: an own account of each, on purpose."""
 
 _REAL_OPS: Mapping[str, Callable[[list[FloatArray], Mapping[str, Any]], FloatArray]] = {
     "add": _add,

@@ -2,9 +2,9 @@
 
 They are modules of their own, not subclasses of torch's: Opacus picks the gradient sampler by the exact type. They
 have no buffers, which Opacus refuses beside parameters, and their parameters are called ``weight`` and ``bias``, so a
-state dict reads the same as the float model's. The forward takes the scale of the input, because the bias lies on
-the int32 grid ``input_scale * weight_scale`` that integer kernels add it on; it takes it by keyword, because Opacus
-reads the batch size off the last positional input.
+state dict reads the same as the float model's. The forward takes the scale of the input, for the bias lies on the int32
+grid ``input_scale * weight_scale`` that integer kernels add it on; it takes it by keyword, for Opacus reads the batch
+size off the last positional input.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ class Node:
 
     conv: ``weight`` int8 [O, I/groups, *kernel], ``weight_scale`` float32 [O], ``bias`` int32 [O] at scale
     input_scale * weight_scale; attrs stride, padding, dilation, groups (tuples of the spatial rank, groups an int).
-    linear: the same with weight int8 [O, I]. add, concat (attrs dim): two or more inputs, each rescaled to ``output``.
+    linear: as conv, with weight int8 [O, I] and no attrs. add, concat (attrs dim): two or more inputs, each rescaled
+    to ``output``.
     avg_pool, max_pool: attrs kernel, stride, padding (avg_pool with ceil_mode off, padding counted).
     flatten: attrs start_dim. identity: requantizes. lut: attrs function ("hard_swish", "sigmoid").
     """
@@ -56,6 +57,19 @@ class Node:
 @dataclass(frozen=True)
 class Lowered:
     """A whole model as integers and scales.
+
+    One linear layer by hand, and what ``fl_core.quant.integer`` computes with it:
+
+    >>> from fl_core.quant.integer import integer_forward
+    >>> grids = {"input": QParams(0.5, 0, -127, 127, "int8"), "sum": QParams(0.25, 100, 0, 255, "uint8")}
+    >>> scale_O, bias_O = np.ones(1, np.float32), np.array([4], np.int32)  # 4 steps of 0.5 * 1 = 2.0
+    >>> layer = Node("fc", "linear", ("input",), "sum", {}, np.array([[1, -2]], np.int8), scale_O, 8, bias_O)
+    >>> lowered = Lowered((layer,), grids, "input", "sum", (2,))
+    >>> stored = integer_forward(lowered, np.array([[3.0, 1.5]], np.float32))
+    >>> {name: values.tolist() for name, values in stored.items()}
+    {'input': [[6, 3]], 'sum': [[108]]}
+    >>> float(grids["sum"].scale * (108 - grids["sum"].zero_point))  # 3.0 - 2 * 1.5 + 2.0
+    2.0
 
     The arithmetic, in float32 between integers, rounding half to even, then adding the zero point, then cutting to
     [qmin, qmax]:
@@ -79,3 +93,8 @@ class Lowered:
     input: str
     output: str
     input_shape: tuple[int, ...]
+
+
+def weighted_layers(lowered: Lowered) -> list[str]:
+    """Names of the convolutions and linear layers of a model, in execution order."""
+    return [node.name for node in lowered.nodes if node.weight is not None]

@@ -23,6 +23,7 @@ from fl_core.quant.fake_quant import (
     set_fake_quant,
 )
 from fl_core.quant.float_ops import FloatOp
+from fl_core.quant.functions import FUNCTIONS
 from fl_core.quant.fuse import fuse
 from fl_core.quant.graph import QatModel, Step
 from fl_core.quant.layers import QConv1d, QConv2d, QLayer, QLinear
@@ -33,7 +34,6 @@ DEFAULT_RANGE: Range = (-8.0, 8.0)
 """Range of an activation of which nothing is known; a ReLU's is its upper half."""
 OUTPUT_RANGE: Range = (-16.0, 16.0)
 """Range of the model's output, where saturation would cost the order of the classes."""
-FUNCTION_RANGES: Mapping[str, Range] = {"sigmoid": (0.0, 1.0), "hard_swish": (-0.375, 8.0)}
 KEEPS_GRID = frozenset({"max_pool", "avg_pool", "flatten", "dropout"})
 """Operations whose result stays on their input's grid, as every runtime has it."""
 QUANTIZERS = "act_quant"
@@ -60,6 +60,16 @@ def prepare_qat(
 
     Parameters with ``requires_grad`` off stay frozen and are quantized like all others. Fake quantization is on
     exactly if ``spec.enabled``.
+
+    >>> from fl_core.quant.graph import activation_names
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
+    >>> qat = prepare_qat(net, QuantSpec(ranges="learned"), (1, 8), (-1.0, 1.0), ranges={"2": (0.0, 6.0)})
+    >>> qat(Tensor([[[0.5] * 8]])).shape
+    torch.Size([1, 4])
+    >>> activation_names(qat)  # the convolution absorbed its norm and the ReLU
+    ['input', '2', '4']
+    >>> [step.op for step in qat.steps], "act_quant.2.log_scale" in qat.state_dict()
+    (['conv', 'flatten', 'linear'], True)
 
     Args:
         model: a traceable module of one input and one output tensor.
@@ -121,19 +131,21 @@ class _Grids:
         for op in graph.ops:
             self._bounds[op.output] = bounds = self._range(op)
             shared = self._shared(op)
-            fixed = op.kind == "lut" and op.attrs["function"] == "sigmoid"
+            fixed = op.kind == "lut" and FUNCTIONS[op.attrs["function"]].bounded
             self.grids[op.output] = shared or self._make(op.output, bounds, op.clamp, fixed)
 
     def _range(self, op: FloatOp) -> Range:
         if op.kind in KEEPS_GRID:
             return self._bounds[op.inputs[0]]
-        natural = FUNCTION_RANGES.get(str(op.attrs.get("function")), DEFAULT_RANGE)
-        if op.kind == "concat":
+        natural, low = DEFAULT_RANGE, op.clamp[0]
+        if op.kind == "lut":
+            natural = FUNCTIONS[op.attrs["function"]].range
+            low = natural[0]
+        elif op.kind == "concat":
             natural = _hull([self._bounds[name] for name in op.inputs])
-        elif op.kind != "lut" and op.output == self._owner:
+        elif op.output == self._owner:
             natural = OUTPUT_RANGE
         wanted = self._asked(op) or natural
-        low = FUNCTION_RANGES[op.attrs["function"]][0] if op.kind == "lut" else op.clamp[0]
         return max(wanted[0], low), min(wanted[1], op.clamp[1])
 
     def _asked(self, op: FloatOp) -> Range | None:

@@ -9,7 +9,7 @@ float and in eval mode, where one example's activations do not depend on another
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,11 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fl_core.quant.fake_quant import ActivationQuantizer, FakeQuantized, Range, set_fake_quant
+from fl_core.parts import BIN_EDGES
+from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, FakeQuantized, Range, set_fake_quant
 from fl_core.quant.graph import QatModel, activation_names
-
-BIN_EDGES = 2.0 ** np.arange(-6, 9, 0.5)
-"""Public upper edges of the bins, 2**-6 to 2**8.5; smaller values fall in the first bin, larger ones in the last."""
 
 BinCounts = npt.NDArray[np.float64]
 
@@ -35,13 +33,25 @@ class RangeHistograms:
 
     @property
     def l2_sensitivity(self) -> float:
-        """Of all counts taken as one vector, when one example is added or removed."""
+        """L2 norm of what adding or removing one example changes, over all counts taken as one vector."""
         return math.sqrt(len(self.counts))
 
     @property
     def l1_sensitivity(self) -> float:
-        """The same in the L1 norm."""
+        """L1 norm of that change; noise of whole numbers (arXiv 2110.04995) is sized by both norms."""
         return float(len(self.counts))
+
+
+def measured_activations(model: QatModel) -> list[str]:
+    """Activations whose range is measured on examples: neither the input, whose range is public, nor the output, whose
+    constant has to hold for the logits of a trained model."""
+    ends = {id(model.grids[model.input_name]), id(model.grids[model.output_name])}
+    return [name for name in activation_names(model) if id(model.grids[name]) not in ends]
+
+
+def running_activations(model: QatModel) -> list[str]:
+    """Activations whose range follows the batches of training; none unless ranges are ``ema``."""
+    return [name for name in activation_names(model) if isinstance(model.grids[name], EmaRange)]
 
 
 def calibrate(model: QatModel, x: Tensor, batch_size: int = 256) -> dict[str, Range]:
@@ -52,7 +62,8 @@ def calibrate(model: QatModel, x: Tensor, batch_size: int = 256) -> dict[str, Ra
     default.
     """
     found: dict[str, Range] = {}
-    for tensors in _float_activations(model, x, batch_size):
+    names = [name for name in activation_names(model) if name != model.input_name]
+    for tensors in _float_activations(model, names, x, batch_size):
         for name, value in tensors.items():
             low, high = float(value.amin()), float(value.amax())
             before = found.get(name, (low, high))
@@ -61,10 +72,10 @@ def calibrate(model: QatModel, x: Tensor, batch_size: int = 256) -> dict[str, Ra
 
 
 def range_histograms(model: QatModel, x: Tensor, batch_size: int = 256) -> RangeHistograms:
-    """One histogram for each activation but the input, whose range is public, over the examples ``x``."""
-    names = _measured(model)
+    """One histogram for each of ``measured_activations``, over the examples ``x`` [N, *input_shape]."""
+    names = measured_activations(model)
     counts = {name: np.zeros(len(BIN_EDGES)) for name in names}
-    for tensors in _float_activations(model, x, batch_size):
+    for tensors in _float_activations(model, names, x, batch_size):
         for name in names:
             largest_B = tensors[name].flatten(1).abs().amax(1).double().numpy()
             bins = np.minimum(np.searchsorted(BIN_EDGES, largest_B), len(BIN_EDGES) - 1)
@@ -91,12 +102,9 @@ def ranges_from_histogram(noisy_counts: Mapping[str, BinCounts], quantile: float
     return ranges
 
 
-def _measured(model: QatModel) -> list[str]:
-    return [name for name in activation_names(model) if name != model.input_name]
-
-
-def _float_activations(model: QatModel, x: Tensor, batch_size: int) -> Iterator[dict[str, Tensor]]:
-    names = _measured(model)
+def _float_activations(
+    model: QatModel, names: Sequence[str], x: Tensor, batch_size: int
+) -> Iterator[dict[str, Tensor]]:
     with _float_eval(model), torch.no_grad():
         for at in range(0, len(x), batch_size):
             tensors = model.tensors(x[at : at + batch_size])

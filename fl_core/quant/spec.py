@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from fl_core.parts import RANGES_PART
+
 GridKind = Literal["asymmetric", "symmetric"]
 Ranges = Literal["fixed", "public", "ema", "learned", "dp_histogram"]
 
@@ -16,6 +18,13 @@ class QuantSpec:
 
     Weights are quantized per output channel, symmetric around zero, with the scale taken from their largest
     magnitude; activations per tensor, 8 bits, on the chosen grid (arXiv 1712.05877).
+
+    >>> spec = QuantSpec(weight_bits=4, per_layer={"head": 8}, client_bits={"watch": 2})
+    >>> spec.bits_of("stem"), spec.bits_of("head"), spec.width_of("watch"), spec.widths
+    (4, 8, 2, (4, 2))
+    >>> QuantSpec(weight_bits=9)
+    Traceback (most recent call last):
+    ValueError: quant.weight_bits must be 2 to 8, got 9
 
     Raises:
         ValueError: a field is out of range; the message names it.
@@ -49,6 +58,11 @@ class QuantSpec:
         return self.per_layer.get(layer, self.weight_bits)
 
     @property
+    def asks(self) -> tuple[str, ...]:
+        """Parts that every update must bring for it: running ranges where they are measured by the clients."""
+        return (RANGES_PART,) if self.ranges == "ema" else ()
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """``weight_bits`` first, then every other width that a client trains at, wide ones first."""
         others = set(self.client_bits.values()) - {self.weight_bits}
@@ -59,7 +73,7 @@ class QuantSpec:
         return self.client_bits.get(client_id, self.weight_bits)
 
     def at_width(self, bits: int) -> QuantSpec:
-        """The same for one width alone: what a client of it is told, which need not know of any other client."""
+        """The spec of the width ``bits`` alone: all that a client of it is told, and nothing of any other client."""
         return replace(self, weight_bits=bits, client_bits={})
 
 

@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from fl_server.watch.state import RunStatus
+from fl_server.watch.status import RunStatus
 
 Processes = Mapping[str, Mapping[str, Any]]
 

@@ -22,7 +22,7 @@ from fl_server.deploy.run_supervisor import is_complete, is_locked
 from fl_server.gateway.authority import init_authority
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.validate import checked_setup
-from fl_server.watch.tail import Follower
+from fl_server.watch.tail import EventTail
 
 POLL_S = 0.2
 TURN_S = 10.0
@@ -72,8 +72,8 @@ def want_run(home: ServerHome, config: Config, overwrite: bool) -> Path:
             f"{run_dir}: holds a run already. Go on with it: fl-server resume {home.folder} {config.run.name}. "
             "Keep it and run anew: add run.name=another. Delete it and run anew: --overwrite"
         )
-    if config.run.beside is not None:
-        raise ConfigError(f"run.beside: a deployed run has none beside it; expected null, got {config.run.beside!r}")
+    if config.run.companion is not None:
+        raise ConfigError(f"run.companion: a deployed run has none; expected null, got {config.run.companion!r}")
     check_deployed(config)
     checked_setup(config)
     if run_dir.exists():
@@ -123,9 +123,9 @@ def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None])
         RunStoppedError: why it will not go on.
         RoundError: somebody else stopped it, or the server is not up.
     """
-    follower = Follower(run_dir)
+    tail = EventTail(run_dir)
     while True:
-        _, events = follower.poll()
+        _, events = tail.poll()
         for event in events:
             show(event)
         if is_complete(run_dir) and not is_locked(run_dir):

@@ -16,9 +16,8 @@ from fl_server.deploy.home import Failure, ServerHome
 from fl_server.deploy.operations import is_up
 from fl_server.gateway.devices import Status
 from fl_server.gateway.operate import count_devices
-from fl_server.report.privacy_words import NOT_PRIVATE
-from fl_server.report.show import ABSENT, as_bytes, as_seconds
-from fl_server.watch.state import status_of
+from fl_server.watch.status import status_of
+from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_seconds
 
 ENDPOINT_TIMEOUT_S = 5.0
 

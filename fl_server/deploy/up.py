@@ -28,7 +28,7 @@ from fl_server.deploy.run_supervisor import RunSupervisor
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.gateway.nginx import GatewaySettings, nginx_command, write_nginx_conf
 from fl_server.gateway.service import service_command
-from fl_server.watch.state import RunStatus, RunWatch
+from fl_server.watch.status import RunStatus, RunTail
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class NewestRun:
 
     def __init__(self, home: ServerHome) -> None:
         self._home = home
-        self._watch: RunWatch | None = None
+        self._tail: RunTail | None = None
         self._lock = threading.Lock()  # each request of the endpoint has a thread of its own
 
     def status(self) -> RunStatus | None:
@@ -173,6 +173,6 @@ class NewestRun:
             if name is None:
                 return None
             run_dir = self._home.runs / name
-            if self._watch is None or self._watch.run_dir != run_dir:
-                self._watch = RunWatch(run_dir)
-            return self._watch.poll()
+            if self._tail is None or self._tail.run_dir != run_dir:
+                self._tail = RunTail(run_dir)
+            return RunStatus.of(self._tail.poll())

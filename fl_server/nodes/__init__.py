@@ -1,1 +1,1 @@
-"""Nodes over Flower: who is there, what they are asked, and when they have lost it."""
+"""Nodes over an exchange: who is there, what they are asked, and when they have lost it."""

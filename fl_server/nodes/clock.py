@@ -1,13 +1,11 @@
-"""Time as the round loop sees it: the wall's, or that of a simulator's Grid, which keeps its own and loses nothing."""
+"""Time as the round loop sees it: the wall's, or that of a simulated fleet, which keeps its own and loses nothing."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, runtime_checkable
-
-from flwr.serverapp import Grid
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -29,21 +27,6 @@ class Clock(Protocol):
         """Inside, tasks are asked that were first asked at ``sent_s``, before a crash."""
 
 
-@runtime_checkable
-class LeavingGrid(Protocol):
-    """A Grid that wants to know what nobody waits for any more."""
-
-    def leave(self, message_ids: Iterable[str]) -> None:
-        """Nobody will ask for the replies to these messages."""
-
-
-@runtime_checkable
-class TimedGrid(LeavingGrid, Protocol):
-    """A Grid with a time of its own, that works off what nobody waits for any more, as real nodes would."""
-
-    clock: Clock
-
-
 class WallClock:
     """Real time."""
 
@@ -61,8 +44,3 @@ class WallClock:
 
     def again(self, sent_s: float) -> AbstractContextManager[None]:
         return nullcontext()
-
-
-def clock_of(grid: Grid) -> Clock:
-    """The clock that a round over this Grid goes by."""
-    return grid.clock if isinstance(grid, TimedGrid) else WallClock()

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
+from fl_core.questions import INFO
+from fl_core.wire import pack_nothing
+from fl_server.nodes.exchange import Exchange, Incoming, Outgoing
 
 SILENT_S, SLOWER, LONGER = 10.0, 2.0, 3.0
 """A node is asked who it is when it has been silent for ``SILENT_S`` and ``SLOWER`` times as long as the slowest answer
@@ -23,8 +24,8 @@ _KEPT_S = 3600.0
 class Liveness:
     """Questions to nodes that have been silent for ``silent_s`` at least; a node has one task at a time."""
 
-    def __init__(self, grid: Grid, silent_s: float = SILENT_S) -> None:
-        self._grid = grid
+    def __init__(self, exchange: Exchange, silent_s: float = SILENT_S) -> None:
+        self._exchange = exchange
         self._silent_s = silent_s
         self._slowest_s = 0.0
         self._patience: dict[int, tuple[float, float]] = {}
@@ -32,7 +33,7 @@ class Liveness:
         self._sent: dict[str, int] = {}
 
     @property
-    def message_ids(self) -> list[str]:
+    def keys(self) -> list[str]:
         """The questions that have no answer yet."""
         return list(self._sent)
 
@@ -52,7 +53,7 @@ class Liveness:
             del self._sent[key]
         return left
 
-    def knock(self, now_s: float) -> None:
+    def ask_silent(self, now_s: float) -> None:
         """Ask every node that has been silent for too long."""
         least_s = SLOWER * self._slowest_s if self._slowest_s else LONGER * self._silent_s
         silent = [
@@ -63,12 +64,11 @@ class Liveness:
         for node_id in silent:
             since_s, _ = self._patience[node_id]
             self._patience[node_id] = (since_s, LONGER * (now_s - since_s))
-        questions = [Message(RecordDict(), node_id, "query", ttl=_KEPT_S) for node_id in silent]
-        if questions:
-            keys = self._grid.push_messages(questions)
+        if silent:
+            keys = self._exchange.push([Outgoing(node_id, INFO, pack_nothing(), _KEPT_S) for node_id in silent])
             self._sent.update((key, node_id) for key, node_id in zip(keys, silent, strict=True) if key)
 
-    def lost(self, reply: Message) -> int | None:
+    def lost(self, reply: Incoming) -> int | None:
         """The node that has lost its task, as its answer to a question shows."""
-        node_id = self._sent.pop(reply.metadata.reply_to_message_id, None)
-        return None if reply.has_error() else node_id
+        node_id = self._sent.pop(reply.key, None)
+        return None if reply.content is None else node_id

@@ -13,13 +13,13 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from flwr.app import RecordDict
-from flwr.serverapp import Grid
-
-from fl_core import wire
 from fl_core.errors import RoundError, WireError
+from fl_core.questions import INFO
+from fl_core.records import decode_info
 from fl_core.runlog import RunLog
 from fl_core.types import ClientInfo
+from fl_core.wire import Content, pack_nothing, unpack_reply
+from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
@@ -34,21 +34,21 @@ would only ask the same slow devices once more."""
 
 
 class Members:
-    """The clients of a Grid, by node id."""
+    """The clients behind the nodes of an exchange, by node id."""
 
-    def __init__(self, grid: Grid, anew: bool = False, enrolled: Enrolled | None = None) -> None:
+    def __init__(self, exchange: Exchange, anew: bool = False, enrolled: Enrolled | None = None) -> None:
         """With ``anew`` everyone is asked again before each round, for what changes: how warm, how full.
 
         Without ``enrolled`` a node is who it says.
         """
-        self._grid = grid
+        self._exchange = exchange
         self._enrolled = enrolled
         self._names: Mapping[int, str] = {}
         """What ``enrolled`` said last."""
         self._impostors: dict[int, tuple[str, str]] = {}
         """Nodes that answered with the name of another: the name of each, and what is wrong."""
         self._anew = anew
-        self._mail = Mailbox(grid)
+        self._mail = Mailbox(exchange)
         self._known: dict[int, ClientInfo] = {}
 
     def gather(self, deadline_s: float, at_least: int) -> Nodes:
@@ -86,23 +86,23 @@ class Members:
 
         ``first``: of a round.
         """
-        online = set(self._grid.get_node_ids())
+        online = self._exchange.nodes()
         known = set() if first and self._anew else self._known.keys()
         if first:
             self._impostors.clear()  # what a device says of itself can be set right
         unknown = online - known - self._mail.open_nodes - self._impostors.keys()
         if unknown:
-            self._mail.send("query", {node_id: RecordDict() for node_id in sorted(unknown)}, "enrol", QUERY_DEADLINE_S)
+            self._mail.send(INFO, {node_id: pack_nothing() for node_id in sorted(unknown)}, "enrol", QUERY_DEADLINE_S)
         while replies := self._mail.collect():
             for reply in replies:
                 if reply.content is not None:
                     with suppress(WireError):
-                        self._learn(reply.node_id, wire.unpack_info(reply.content, f"node {reply.node_id}"))
+                        self._learn(reply.node_id, _read_info(reply.content, f"node {reply.node_id}"))
         node_of = {info.client_id: node_id for node_id, info in self._known.items() if node_id in online}
         return {node_id: self._known[node_id] for _, node_id in sorted(node_of.items())}
 
     def say_impostors(self, log: RunLog, round: int) -> None:
-        """Write down who was left out of a round because it answered with another's name."""
+        """Write down who was left out of a round for answering with another's name."""
         for _, (client_id, reason) in sorted(self._impostors.items()):
             log.append("client_rejected", round, client_id=client_id, reason=reason)
 
@@ -126,6 +126,10 @@ class Members:
                 return
         # The newest node of a client comes last: a board that was set up again has another node id.
         self._known[node_id] = info
+
+
+def _read_info(content: Content, sender: str) -> ClientInfo:
+    return decode_info(unpack_reply(INFO, content, sender), sender)
 
 
 def enough(clients: int, at_least: int, deadline_s: float) -> None:

@@ -22,7 +22,7 @@ from fl_server.selection.registry import build_selection
 from strategies.base import Strategy, StrategyState
 from strategies.registry import build_strategy
 
-SERVER_PATHS = ("out", "beside")
+SERVER_PATHS = ("out", "companion")
 """Fields of ``run`` that decide where results go, not what they are."""
 
 

@@ -13,7 +13,6 @@ from fl_core.privacy.accountant import noise_multiplier
 from fl_core.rng import derive_seed
 from fl_core.types import ClientInfo, DpTerms, RoundPlan, Tensors
 from fl_server.plan.setup import Setup
-from strategies.base import LOSS_SHAPES
 
 Ranges = Mapping[str, tuple[float, float]]
 """Lowest and highest real value by activation name."""
@@ -21,12 +20,12 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class ExpectedUpdate:
-    """What every update of a run must bring."""
+    """What every update of a run must bring, beside the parts that its plan asks for by name."""
 
     parts: Mapping[str, Tensors]
-    """Tensors of the right shapes, by part; what stays at home is in none."""
-    ranges: tuple[str, ...]
-    """Activations whose running ranges come beside the parts."""
+    """The strategy's parts, with tensors of the right shapes; what stays at home is in none."""
+    activations: tuple[str, ...]
+    """Those whose running ranges come, where the plan asks for ranges."""
 
 
 def expected_update(setup: Setup, parameters: Tensors, running: tuple[str, ...]) -> ExpectedUpdate:
@@ -36,7 +35,7 @@ def expected_update(setup: Setup, parameters: Tensors, running: tuple[str, ...])
     """
     home = setup.strategy.stays_home(list(parameters))
     parts = setup.strategy.parts({name: parameters[name] for name in sorted(parameters) if name not in home})
-    return ExpectedUpdate({**parts, **LOSS_SHAPES} if setup.selection.uses_losses else parts, running)
+    return ExpectedUpdate(parts, running)
 
 
 def plan_of(
@@ -74,6 +73,7 @@ def plan_of(
         training=trained.to_plain(),
         dp=dp_terms(setup, info.size_class),
         accepted=accepted,
+        asks=(*setup.selection.asks, *spec.quant.asks),
         code_version=__version__,
     )
 

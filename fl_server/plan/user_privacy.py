@@ -19,7 +19,6 @@ from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
 from fl_core.types import DpTerms, Tensors
 from fl_server.plan.setup import Setup
-from strategies.base import LOSS_PART
 from strategies.central.mechanism import Make
 from strategies.central.user_level import UserLevel
 
@@ -80,7 +79,7 @@ class LedgerMechanism:
 def with_server_noise(setup: Setup, run_dir: Path, parts: Mapping[str, Tensors]) -> Setup:
     """The setup with a strategy that can finish rounds; itself where it adds no noise for whole clients.
 
-    ``parts`` has tensors of the shapes that every update brings.
+    ``parts`` has the strategy's parts of an update, with tensors of the right shapes.
 
     Raises:
         LedgerError: the server's ledger is damaged, or belongs to a run of the other kind.
@@ -97,7 +96,7 @@ def with_server_noise(setup: Setup, run_dir: Path, parts: Mapping[str, Tensors])
         ledger=ledger,
         strategy=strategy,
         noise_multiplier=strategy.calibrate(setup.config.run.rounds),
-        shapes={part: tensors for part, tensors in parts.items() if part != LOSS_PART},
+        shapes=parts,
         noise=lambda round: server_noise(setup, round),
     )
     return replace(setup, strategy=strategy.bound_to(mechanism))

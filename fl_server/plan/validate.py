@@ -17,7 +17,7 @@ from fl_core.config.load import from_plain, read_plain
 from fl_core.data.datasets import DATASETS
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError
-from fl_core.export.registry import build_exporter
+from fl_core.export.registry import FormatSection, build_exporter
 from fl_core.models import MODELS
 from fl_core.registry import load_callable, look_up
 from fl_core.tasks import TASKS
@@ -85,8 +85,16 @@ def _name_checks(plain: Mapping[str, Any]) -> list[Check]:
     export = plain.get("export")
     formats = export.get("formats") if isinstance(export, Mapping) else None
     if isinstance(formats, Sequence) and not isinstance(formats, str):
-        checks += [partial(build_exporter, name) for name in formats if isinstance(name, str)]
+        checks += [partial(build_exporter, format) for format in map(_stated_format, formats) if format is not None]
     return checks
+
+
+def _stated_format(plain: object) -> str | FormatSection | None:
+    """A format of an unchecked config; None where what stands there is none."""
+    if isinstance(plain, Mapping) and isinstance(plain.get("name"), str):
+        args = plain.get("args")
+        return FormatSection(plain["name"], args if isinstance(args, Mapping) else {})
+    return plain if isinstance(plain, str) else None
 
 
 def _problems_of(checks: Iterable[Check]) -> Iterator[str]:

@@ -15,19 +15,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fl_core.files import read_json, write_atomic
-from fl_core.runlog import Event, read_events
+from fl_core.runlog import read_events
 from fl_server.report import privacy_words, series, timeline
 from fl_server.report.charts import Bar, Format, Style, bar_chart, column_chart, line_chart, time_axis
-from fl_server.report.show import as_bytes, as_metric, as_plain, as_seconds, as_share
-from fl_server.report.summary import beside_folders, summarize
+from fl_server.report.summary import summarize
+from fl_server.watch.accuracy import ACCURACIES
+from fl_server.watch.folder import companion_folders
+from fl_server.watch.records import ClientAccuracy, PublishedArtifact, artifact_name
+from fl_server.watch.state import RunState, state_of
+from fl_server.watch.words import as_bytes, as_metric, as_plain, as_seconds, as_share
 
 MOST_BARS = 24  # clients; a crowd is drawn as columns
 MOST_LINES = 8  # clients with an epsilon line of their own colour
-ACCURACY_STYLES = {  # the three nearly coincide: a wide pale line, a middle one, a thin one on top
-    "float": Style("s1", "square", 6.0),
-    "fake-quant": Style("s2", "diamond", 3.0),
-    "int8 in its runtime": Style("s3", "circle", 1.5),
-}
+ACCURACY_STYLES = dict(
+    zip(  # the three nearly coincide: a wide pale line, a middle one, a thin one on top
+        ACCURACIES.values(),
+        (Style("s1", "square", 6.0), Style("s2", "diamond", 3.0), Style("s3", "circle", 1.5)),
+        strict=True,
+    )
+)
 TRAFFIC_STYLES = (Style("s3", "circle"), Style("s2", "square", dashed=True))
 
 
@@ -52,83 +58,103 @@ def build_report(run_dir: Path) -> Path:
 
 
 def report_context(run_dir: Path) -> dict[str, Any]:
-    """Everything that the template shows."""
-    events = list(read_events(run_dir))
-    beside = {folder.name: list(read_events(folder)) for folder in beside_folders(run_dir)}
-    start = series.start_of(events)
-    show = as_metric(series.metric_name(events))
-    summary = read_json(run_dir / "summary.json") or summarize(events, series.seconds(events), 0.0)
-    clients = series.client_accuracies(events)
+    """Everything that the template shows.
+
+    Raises:
+        RunFolderError: the folder holds no readable events.
+    """
+    state = state_of(read_events(run_dir))
+    folders = companion_folders(run_dir, "events.jsonl")
+    companions = {folder.name: state_of(read_events(folder)) for folder in folders}
+    own = summarize(state)
+    summary = read_json(run_dir / "summary.json") or own
+    others = [summarize(companion) | {"name": name} for name, companion in companions.items()]
+    runs = [own | {"name": summary["name"]}, *others]
     config = run_dir / "config.yaml"
     return {
         "name": summary["name"] or run_dir.name,
         "summary": summary,
-        "show": show,
-        "rounds_planned": start.get("rounds"),
-        "finished": bool(series.of_kind(events, "run_finished")),
-        "data": start.get("data") or {},
-        "runs": (runs := _run_rows(events, beside, summary)),
+        "show": as_metric(state.metric),
+        "rounds_planned": state.start.get("rounds"),
+        "finished": state.finished,
+        "data": state.data,
+        "runs": runs,
         "other_model": privacy_words.model_sentence(run["model"] for run in runs),
-        "pooled": not start.get("initial"),
-        "accuracy": accuracy_figure(events, beside, show),
-        "over_time": over_time_figure(events, show),
-        "virtual_time": timeline.is_virtual(events),
-        "epsilon": epsilon_figure(events, start.get("privacy")),
-        "epsilon_rows": [(line.name, line.points[-1][1]) for line in series.epsilon_lines(events)],
-        "clients": clients,
-        "personal": series.personal_scores(events),
-        "clients_figure": clients_figure(clients, show, series.metric_name(events)),
-        "traffic": traffic_figure(events),
-        "sizes": sizes_figure(series.last_artifacts(events)),
-        "artifacts": series.last_artifacts(events),
-        "published": series.published_artifacts(events),
-        "widths": series.widths(events),
-        "mishaps": series.mishaps(events),
-        "resumed": len(series.of_kind(events, "run_resumed")),
-        "privacy": privacy_words.describe(
-            start.get("privacy"),
-            start.get("data") or {},
-            series.epsilon_max(events),
-            whole_clients=bool(start.get("user_privacy")),
-            named_seeds=series.named_seeds(events),
-        ),
-        "user_privacy": privacy_words.describe_user(start.get("user_privacy"), series.user_epsilon(events)),
+        "pooled": not state.start.get("initial"),
+        "personal": series.personal_scores(state),
+        "artifacts": series.last_artifacts(state),
+        "published": state.artifacts,
+        "widths": series.widths(state),
+        "mishaps": state.mishaps,
+        "resumed": state.resumed,
         "simulation_only": privacy_words.SIMULATION_ONLY,
         "config": config.read_text(encoding="utf-8") if config.is_file() else "",
+        **_figures(state, companions),
+        **_privacy(state),
     }
 
 
-def accuracy_figure(events: Sequence[Event], beside: Mapping[str, Sequence[Event]], show: Format) -> Mapping[str, Any]:
-    """Accuracy per round, with the artefact (or the float model) of every run beside it; {} where nothing is known."""
-    lines = [(line, ACCURACY_STYLES[line.name]) for line in series.accuracy_lines(events)]
-    for number, (name, others) in enumerate(beside.items()):
-        other_lines = series.accuracy_lines(others)
-        if other_lines:
-            line = other_lines[-1]
-            named = series.Line(f"{name} (beside, {line.name})", line.points)
+def _figures(state: RunState, companions: Mapping[str, RunState]) -> dict[str, Any]:
+    """The drawings, with the rows that stand below some of them."""
+    show = as_metric(state.metric)
+    clients = series.client_accuracies(state)
+    epsilons = series.epsilon_lines(state)
+    return {
+        "accuracy": accuracy_figure(state, companions, show),
+        "over_time": over_time_figure(state, show),
+        "virtual_time": timeline.is_virtual(state),
+        "epsilon": epsilon_figure(epsilons, state.privacy),
+        "epsilon_rows": [(line.name, line.points[-1][1]) for line in epsilons],
+        "clients": clients,
+        "clients_figure": clients_figure(clients, show, state.metric),
+        "traffic": traffic_figure(state),
+        "sizes": sizes_figure(series.last_artifacts(state)),
+    }
+
+
+def _privacy(state: RunState) -> dict[str, Any]:
+    """The words on the devices' privacy and on that of whole clients."""
+    user = state.start.get("user_privacy")
+    return {
+        "privacy": privacy_words.describe(
+            state.privacy,
+            state.data,
+            state.epsilon_max,
+            whole_clients=bool(user),
+            named_seeds=state.named_seeds,
+        ),
+        "user_privacy": privacy_words.describe_user(user, state.user_epsilon),
+    }
+
+
+def accuracy_figure(state: RunState, companions: Mapping[str, RunState], show: Format) -> Mapping[str, Any]:
+    """Accuracy per round, with the artefact (or the float model) of every companion; {} where nothing is known."""
+    lines = [(line, ACCURACY_STYLES[line.name]) for line in series.accuracy_lines(state)]
+    for number, (name, companion) in enumerate(companions.items()):
+        others = series.accuracy_lines(companion)
+        if others:
+            named = series.Line(f"{name} (beside, {others[-1].name})", others[-1].points)
             lines.append((named, Style(f"s{4 + number % 2}", "circle", 1.5, dashed=True)))
     if not lines:
         return {}
-    metric = series.metric_name(events)
-    top = 1.0 if metric == "accuracy" else None
-    return _figure(line_chart(f"{metric.capitalize()} per round", lines, show, top=top), lines)
+    top = 1.0 if state.metric == "accuracy" else None
+    return _figure(line_chart(f"{state.metric.capitalize()} per round", lines, show, top=top), lines)
 
 
-def over_time_figure(events: Sequence[Event], show: Format) -> Mapping[str, Any]:
+def over_time_figure(state: RunState, show: Format) -> Mapping[str, Any]:
     """Accuracy over virtual or wall time; {} before the first round has ended, or where nothing is known."""
-    lines = [(line, ACCURACY_STYLES[line.name]) for line in timeline.accuracy_over_time(events)]
+    lines = [(line, ACCURACY_STYLES[line.name]) for line in timeline.accuracy_over_time(state)]
     last_s = max((line.points[-1][0] for line, _ in lines), default=0.0)
     if last_s == 0:
         return {}
-    metric = series.metric_name(events)
-    axis = time_axis("virtual" if timeline.is_virtual(events) else "wall", last_s)
-    top = 1.0 if metric == "accuracy" else None
-    return _figure(line_chart(f"{metric.capitalize()} over time", lines, show, top=top, axis=axis), lines)
+    axis = time_axis("virtual" if timeline.is_virtual(state) else "wall", last_s)
+    top = 1.0 if state.metric == "accuracy" else None
+    return _figure(line_chart(f"{state.metric.capitalize()} over time", lines, show, top=top, axis=axis), lines)
 
 
-def epsilon_figure(events: Sequence[Event], privacy: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def epsilon_figure(epsilons: Sequence[series.Line], privacy: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Cumulative epsilon per client; a crowd is drawn thin with the largest on top; {} without DP."""
-    lines = series.merge_alike(series.epsilon_lines(events))
+    lines = series.merge_alike(epsilons)
     if not lines:
         return {}
     title = "Cumulative epsilon per client"
@@ -152,7 +178,7 @@ def epsilon_figure(events: Sequence[Event], privacy: Mapping[str, Any] | None) -
     return _figure(line_chart(title, drawn, as_plain, zero=True), legend)
 
 
-def clients_figure(clients: Sequence[series.ClientAccuracy], show: Format, metric: str) -> Markup | None:
+def clients_figure(clients: Sequence[ClientAccuracy], show: Format, metric: str) -> Markup | None:
     """Accuracy of every client on its own held-out examples, worst first and named; None where nobody measured."""
     if not clients:
         return None
@@ -168,13 +194,13 @@ def clients_figure(clients: Sequence[series.ClientAccuracy], show: Format, metri
     return bar_chart(title, bars, show, top) if as_bars else column_chart(title, bars, show, top)
 
 
-def traffic_figure(events: Sequence[Event]) -> Mapping[str, Any]:
+def traffic_figure(state: RunState) -> Mapping[str, Any]:
     """Bytes up and down of every round; {} before the first."""
-    lines = list(zip(series.traffic_lines(events), TRAFFIC_STYLES, strict=False))
+    lines = list(zip(series.traffic_lines(state), TRAFFIC_STYLES, strict=False))
     return _figure(line_chart("Bytes per round, all clients", lines, as_bytes, zero=True), lines) if lines else {}
 
 
-def sizes_figure(artifacts: Sequence[series.PublishedArtifact]) -> Markup | None:
+def sizes_figure(artifacts: Sequence[PublishedArtifact]) -> Markup | None:
     """Bytes of the newest artefacts, int8 below float32; None before the first."""
     bars = []
     for artifact in artifacts:
@@ -182,7 +208,7 @@ def sizes_figure(artifacts: Sequence[series.PublishedArtifact]) -> Markup | None
         share = (
             f"{times:.1f} times smaller" if times >= 1.05 else ""
         )  # of a tiny net the format itself is the larger part
-        name = series.named(f"{artifact.format} int8", artifact.weight_bits)
+        name = artifact_name(f"{artifact.format} int8", artifact.weight_bits)
         bars += [Bar(f"{artifact.format} float32", artifact.bytes_float, "s1"),
                  Bar(name, artifact.bytes, "s3", share)]  # fmt: skip
     return bar_chart("Artefact sizes", bars, as_bytes) if bars else None
@@ -190,11 +216,3 @@ def sizes_figure(artifacts: Sequence[series.PublishedArtifact]) -> Markup | None
 
 def _figure(chart: Markup, lines: Sequence[tuple[series.Line, Style]]) -> Mapping[str, Any]:
     return {"chart": chart, "legend": [(line.name, style) for line, style in lines]}
-
-
-def _run_rows(
-    events: Sequence[Event], beside: Mapping[str, Sequence[Event]], summary: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
-    """This run and every run beside it, for the table that compares them."""
-    others = [summarize(others, series.seconds(others), 0.0) | {"name": name} for name, others in beside.items()]
-    return [summarize(events, summary["seconds"], 0.0) | {"name": summary["name"]}, *others]

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fl_server.watch.words import NOT_PRIVATE
+
 NO_DP_PROMISE = (
     "This run has no differential privacy: what a client sends, and the models made of it, may reveal single training "
     "examples. The raw data stays with the client, which is no guarantee by itself."
@@ -19,8 +21,6 @@ SIMULATED_NOISE = (
     "Simulated noise: it is drawn from named seeds, which anyone can repeat, so this run protects nobody. It shows "
     "what the same run costs in accuracy where clients keep their noise secret."
 )
-NOT_PRIVATE = "not private: named seeds"
-"""What stands in place of an epsilon where a board draws its noise from named seeds."""
 NAMED_SEEDS = (
     "At least one device of this run draws its noise from named seeds, which anyone can repeat: its device.yaml says "
     "simulated: true. What it sends, and every model made of it, may reveal single training examples; no epsilon "

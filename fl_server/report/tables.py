@@ -1,4 +1,4 @@
-"""The closing table of a run and of those beside it, which the commands print; what epsilon means stands below."""
+"""The closing table of a run and of its companions, which the commands print; what epsilon means stands below."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from typing import Any
 
 from rich.table import Table
 
-from fl_server.report.privacy_words import (
-    NOT_PRIVATE,
-    model_sentence,
-    noise_sentence,
-    unit_sentence,
-    user_sentence,
-)
-from fl_server.report.show import ABSENT, as_bytes, as_metric, as_seconds, as_share
+from fl_server.report.privacy_words import model_sentence, noise_sentence, unit_sentence, user_sentence
+from fl_server.watch.accuracy import ACCURACIES
+from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_metric, as_seconds, as_share
 
 Summary = Mapping[str, Any]
 
 
 def closing_table(summaries: Sequence[Summary]) -> Table:
-    """The figures of a run and of those beside it, one column a run; what epsilon means stands below."""
+    """The figures of a run and of its companions, one column a run; what epsilon means stands below."""
     notes = [*privacy_lines(summaries), model_sentence(summary["model"] for summary in summaries)]
     table = Table(
         caption="\n".join(note for note in notes if note) or None, caption_justify="left", title_justify="left"
@@ -54,9 +49,7 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
         ("model", lambda s: str(s["model"] or ABSENT)),
         ("rounds", lambda s: str(s["rounds_done"])),
         (f"{metric} before training", lambda s: show(s["initial_accuracy"])),
-        (f"{metric}, float", lambda s: show(s["accuracy_float"])),
-        (f"{metric}, fake-quant", lambda s: show(s["accuracy_fake_quant"])),
-        (f"{metric}, int8 in its runtime", lambda s: show(s["accuracy_int8"])),
+        *((f"{metric}, {name}", _figure(form, show)) for form, name in ACCURACIES.items()),
         *((f"  {group}", _group(group, show)) for group in groups),
         *((f"  at {bits}-bit weights, int8", _width(bits, show)) for bits in widths),
         ("clients' own held-out, mean", lambda s: show(s["clients_accuracy_mean"])),
@@ -70,6 +63,10 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
         ("bytes up / down", lambda s: f"{as_bytes(s['bytes_up'])} / {as_bytes(s['bytes_down'])}"),
         ("time", lambda s: as_seconds(s["seconds"])),
     ]
+
+
+def _figure(field: str, show: Callable[[float | None], str]) -> Callable[[Summary], str]:
+    return lambda summary: show(summary[field])
 
 
 def _group(group: str, show: Callable[[float | None], str]) -> Callable[[Summary], str]:

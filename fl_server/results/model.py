@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from fl_core.models.weights import load_tensors
-from fl_core.quant.fake_quant import EmaRange
 from fl_core.quant.forward import FrozenCache
-from fl_core.quant.graph import QatModel, activation_names
 from fl_core.quant.lower import lower
 from fl_core.quant.lowered import Lowered
-from fl_core.quant.ranges import calibrate
+from fl_core.quant.ranges import calibrate, measured_activations, running_activations
 from fl_core.quant.trace import TRACING
 from fl_core.spec import TrainingSpec
 from fl_core.types import FloatArray, Tensors
@@ -87,8 +85,7 @@ class Nets:
         trainable = [(name, param) for name, param in whole.named_parameters() if param.requires_grad]
         self.parameters: Tensors = {name: param.detach().numpy().copy() for name, param in trainable}
         """The trainable tensors with their initial values, in the order of the layers."""
-        grids = whole.grids
-        self.running = tuple(name for name in activation_names(whole) if isinstance(grids[name], EmaRange))
+        self.running = tuple(running_activations(whole))
         """Activations whose ranges clients measure as they train."""
 
     def outputs(
@@ -119,12 +116,12 @@ class Nets:
         """Activation ranges of a model's float forward on public examples [N, *input_shape], where it measures any."""
         with self._holding(model, model.weight_bits) as net:
             found = calibrate(net.cache.whole, torch.from_numpy(x))
-            return {name: found[name] for name in _measured(net.cache.whole) if name in found}
+            return {name: found[name] for name in measured_activations(net.cache.whole) if name in found}
 
     def measured(self, model: Model) -> list[str]:
         """Activations whose range is measured: neither the input, whose range is public, nor the output."""
         with self._holding(model, model.weight_bits) as net:
-            return _measured(net.cache.whole)
+            return measured_activations(net.cache.whole)
 
     @contextmanager
     def _holding(self, model: Model, bits: int) -> Iterator[_Net]:
@@ -142,8 +139,3 @@ class Nets:
     def _build(self, bits: int, moving: Moving) -> _Net:
         spec = replace(self._spec.at_width(bits), ranges=moving.ranges)
         return _Net(FrozenCache(spec.quantize(self._traced)), moving)
-
-
-def _measured(net: QatModel) -> list[str]:
-    ends = {id(net.grids[net.input_name]), id(net.grids[net.output_name])}
-    return [name for name in activation_names(net) if id(net.grids[name]) not in ends]

@@ -15,11 +15,14 @@ from fl_server.results.model import Model, Nets
 
 @dataclass(frozen=True)
 class Published:
-    """A good artefact of a round, loaded in its runtime; ``test_output`` is None without a server test set."""
+    """A good artefact of a round, loaded in its runtime where that is here.
+
+    ``test_output`` is None without a server test set, and where ``runner`` is.
+    """
 
     weight_bits: int
     artifact: Artifact
-    runner: Runner
+    runner: Runner | None
     test_output: FloatArray | None
 
 

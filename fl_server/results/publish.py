@@ -18,8 +18,7 @@ from fl_core.config import Config
 from fl_core.data.federation import Examples
 from fl_core.errors import ExportError, ModelError
 from fl_core.export.artifact import Origin
-from fl_core.export.make import synthetic_inputs
-from fl_core.export.parity import ParityLimits
+from fl_core.export.make import ExportRequest, make_artifact, synthetic_inputs
 from fl_core.export.registry import build_exporter
 from fl_core.quant.lowered import Lowered
 from fl_core.rng import generator
@@ -27,7 +26,6 @@ from fl_core.runlog import EventBatch, RunLog
 from fl_core.types import FloatArray
 from fl_server.plan.setup import Setup
 from fl_server.results.evaluate import TEST, evaluate_widths, mean_score
-from fl_server.results.making import ExportRequest, make_artifact
 from fl_server.results.model import Model, Nets
 from fl_server.results.observer import Observer, Published, RoundView
 
@@ -133,7 +131,7 @@ def _request(publication: Publication, nets: Nets, bits: int) -> ExportRequest:
         lowered=lowered,
         inputs_BX=x_BX,
         reference_BK=nets.outputs(model, name, x_BX, fake_quant=True, bits=bits),
-        limits=ParityLimits.for_model(lowered, classes=bool(setup.data.labels)),
+        classes=bool(setup.data.labels),
         origin=origin,
         golden_BX=None if public is None else public.x,
     )
@@ -163,6 +161,6 @@ def _say_published(published: Published, setup: Setup, events: EventBatch) -> No
         path=(folder_of(setup, Path(), round, artifact.format, bits) / artifact.path).as_posix(),
         bytes=artifact.bytes,
         bytes_float=artifact.bytes_float,
-        parity=asdict(artifact.parity),
-        kernels=asdict(artifact.kernels),
+        parity=None if artifact.parity is None else asdict(artifact.parity),
+        kernels=None if artifact.kernels is None else asdict(artifact.kernels),
     )

@@ -12,10 +12,9 @@ import numpy as np
 
 from fl_core.config.schema import RoundSection
 from fl_core.errors import UpdateRejectedError
-from fl_core.quant.ranges import BIN_EDGES
+from fl_core.parts import HISTOGRAM_PART, RANGES_PART, expected_tensors, origin_of
 from fl_core.tree import norm
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
-from strategies.base import HISTOGRAM_PART, RANGES_PART
 
 MAX_RANGE = 1e6
 """A range that reaches further is no activation's."""
@@ -26,39 +25,35 @@ def check_update(
     plan: RoundPlan,
     parts: Mapping[str, Tensors],
     limits: RoundSection,
-    ranges: Sequence[str] = (),
+    activations: Sequence[str] = (),
 ) -> None:
     """Return when the update may be summed.
 
-    ``parts`` has tensors of the names and shapes that each part must have, ``ranges`` the activations whose running
-    ranges it must bring beside them.
+    Args:
+        update: what came.
+        plan: what it answers; its ``asks`` are parts that must come beside those of the strategy.
+        parts: the strategy's parts, with tensors of the names and shapes that each must have.
+        limits: of norms and weights.
+        activations: those whose running ranges it must bring, where the plan asks for ranges.
 
     Raises:
         UpdateRejectedError: it may not; the message names the client, what was expected and what came.
     """
     who = f"update from client {plan.client_id}"
     _check_answer(who, update, plan)
-    expected = sorted([*parts, RANGES_PART] if ranges else parts)
-    if sorted(update.parts) != expected:
-        raise UpdateRejectedError(f"{who}: expected parts {expected}, got {sorted(update.parts)}")
+    expected = {**parts, **{name: expected_tensors(name, activations) for name in plan.asks}}
+    if sorted(update.parts) != sorted(expected):
+        raise UpdateRejectedError(f"{who}: expected parts {sorted(expected)}, got {sorted(update.parts)}")
     _check_weight(who, update, plan, limits)
-    origin = "none" if plan.dp is None else "dpsgd"
-    for name, shapes in parts.items():
-        part = update.parts[name]
+    for name, shapes in expected.items():
+        part, origin = update.parts[name], origin_of(name, plan.dp is not None)
         if part.dp_origin != origin:
             raise UpdateRejectedError(f"{who}: expected {name} of DP origin {origin!r}, got {part.dp_origin!r}")
         _check_tensors(who, part.tensors, shapes)
-        size = norm(part.tensors)
-        if not size <= limits.max_update_norm:
-            raise UpdateRejectedError(
-                f"{who}: expected a norm of {name} of at most {limits.max_update_norm:g}, got {size:g}"
-            )
-    if ranges:
-        bounds = update.parts[RANGES_PART].tensors
-        _check_tensors(who, bounds, {name: np.zeros(2, np.float32) for name in ranges})
-        for name, (low, high) in bounds.items():
-            if not -MAX_RANGE <= low <= high <= MAX_RANGE:
-                raise UpdateRejectedError(f"{who}: expected a range within {MAX_RANGE:g}, got {name} [{low}, {high}]")
+        if name == RANGES_PART:
+            _check_ranges(who, part.tensors)
+        else:
+            _check_norm(who, name, part.tensors, limits.max_update_norm)
 
 
 def check_figures(update: ClientUpdate, plan: RoundPlan, names: Sequence[str]) -> Tensors:
@@ -69,11 +64,24 @@ def check_figures(update: ClientUpdate, plan: RoundPlan, names: Sequence[str]) -
     """
     who = f"ranges from client {plan.client_id}"
     _check_answer(who, update, plan)
-    if update.parts.keys() != {HISTOGRAM_PART} or update.parts[HISTOGRAM_PART].dp_origin != "gaussian":
+    origin = origin_of(HISTOGRAM_PART, private=True)
+    if update.parts.keys() != {HISTOGRAM_PART} or update.parts[HISTOGRAM_PART].dp_origin != origin:
         raise UpdateRejectedError(f"{who}: expected the noisy part {HISTOGRAM_PART!r}, got {sorted(update.parts)}")
     counts = update.parts[HISTOGRAM_PART].tensors
-    _check_tensors(who, counts, {name: np.zeros(len(BIN_EDGES), np.float32) for name in names})
+    _check_tensors(who, counts, expected_tensors(HISTOGRAM_PART, names))
     return counts
+
+
+def _check_norm(who: str, name: str, tensors: Tensors, most: float) -> None:
+    size = norm(tensors)
+    if not size <= most:
+        raise UpdateRejectedError(f"{who}: expected a norm of {name} of at most {most:g}, got {size:g}")
+
+
+def _check_ranges(who: str, bounds: Tensors) -> None:
+    for name, (low, high) in bounds.items():
+        if not -MAX_RANGE <= low <= high <= MAX_RANGE:
+            raise UpdateRejectedError(f"{who}: expected a range within {MAX_RANGE:g}, got {name} [{low}, {high}]")
 
 
 def _check_answer(who: str, update: ClientUpdate, plan: RoundPlan) -> None:

@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fl_core import wire
+from fl_core.questions import TRAIN
 from fl_core.rng import generator
 from fl_core.tree import count_bytes, digest
 from fl_core.types import DpTerms, RoundPlan, Tensors
-from fl_server.nodes.mailbox import Content, Mailbox, Reply
+from fl_server.nodes.mailbox import Mailbox, Reply
 from fl_server.nodes.members import Members, Nodes, enough
 from fl_server.plan.tasks import plan_of
 from fl_server.rounds.close import RoundOutcome, close_round
@@ -66,7 +67,7 @@ class _UnderWay:
     """Clients that were asked to train the newest version."""
     draws: int = 0
 
-    def content(self, node_id: int) -> Content:
+    def content(self, node_id: int) -> wire.Content:
         """The task of a node, word for word as it was sent first."""
         plan = self.tasks[node_id].plan
         return wire.pack_task(plan, wire.pack_tensors(self.models.load(plan.base_version)))
@@ -168,7 +169,7 @@ def _hand_out(under_way: _UnderWay, intake: Intake, progress: Progress, nodes: N
         contents[free[name]] = wire.pack_task(plan, model)
     intake.tally.asked += len(contents)
     intake.tally.downlink_bytes += len(contents) * count_bytes(offer.sent)
-    under_way.mail.send("train", contents, str(offer.version), setup.config.round.deadline_s, under_way.content)
+    under_way.mail.send(TRAIN, contents, str(offer.version), setup.config.round.deadline_s, under_way.content)
 
 
 def _ask_again(under_way: _UnderWay, members: Members, progress: Progress) -> None:
@@ -181,4 +182,4 @@ def _ask_again(under_way: _UnderWay, members: Members, progress: Progress) -> No
         under_way.tasks[node_id] = task
         content, deadline_s = {node_id: under_way.content(node_id)}, progress.setup.config.round.deadline_s
         with under_way.mail.clock.again(task.sent_s):
-            under_way.mail.send("train", content, str(task.plan.round), deadline_s, under_way.content)
+            under_way.mail.send(TRAIN, content, str(task.plan.round), deadline_s, under_way.content)

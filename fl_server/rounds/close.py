@@ -17,6 +17,7 @@ from typing import Any
 
 from fl_core import wire
 from fl_core.errors import WireError
+from fl_core.questions import EVALUATE
 from fl_core.runlog import EventBatch
 from fl_server.nodes.mailbox import ask
 from fl_server.nodes.members import Nodes
@@ -116,7 +117,7 @@ def _ask_clients(context: RunContext, after: Progress, outcome: RoundOutcome) ->
     contents = {node_id: wire.pack_task(plan, packed) for node_id, plan in plans.items()}
     figures: dict[int, list[tuple[int, float, float]]] = {bits: [] for bits in setup.spec.quant.widths}
     deadline_s = setup.config.round.deadline_s
-    for reply in ask(context.exchange, "evaluate", contents, str(outcome.round), deadline_s):
+    for reply in ask(context.exchange, EVALUATE, contents, str(outcome.round), deadline_s):
         client = plans[reply.node_id].client_id
         with suppress(WireError):
             if reply.content is not None:

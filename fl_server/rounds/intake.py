@@ -7,21 +7,23 @@ however many nodes answer in its name.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fl_core import wire
 from fl_core.errors import UpdateRejectedError, WireError
+from fl_core.part_transforms import PART_TRANSFORMS, PartTransform, restored
+from fl_core.parts import RMS_LOSS_PART, kind_of
 from fl_core.process.structured_log import logged_with
 from fl_core.runlog import RunLog
-from fl_core.types import ClientUpdate, RoundPlan
+from fl_core.types import ClientUpdate, Part, RoundPlan
 from fl_core.update import decode_update
 from fl_server.nodes.mailbox import Reply
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import ExpectedUpdate
 from fl_server.rounds.admission import check_update
 from fl_server.selection.base import Seen
-from strategies.base import LOSS_PART, StrategyState
+from strategies.base import StrategyState
 
 
 @dataclass
@@ -52,6 +54,8 @@ class Intake:
     accepted: Mapping[str, str]
     tally: Tally
     seen: dict[str, Seen]
+    transforms: Sequence[PartTransform] = PART_TRANSFORMS
+    """What clients did to their parts, in their order; undone before anything is checked."""
 
     def take(self, reply: Reply, plan: RoundPlan, state: StrategyState) -> StrategyState:
         """The state with one reply admitted, or as it was, with an event that says why."""
@@ -72,20 +76,21 @@ class Intake:
         try:
             encoded = wire.unpack_update(reply.content, f"client {client}")
             update = decode_update(encoded, f"client {client}")
+            update = replace(update, parts=restored(update.parts, self.transforms))
             self._check(update, plan)
-            loss, update = _without_loss(update)
+            apart, update = split_off_unsummed(update)
             version = state.version
             state = self.setup.strategy.accumulate(state, update)
         except (UpdateRejectedError, WireError) as error:
             self.tally.rejected += 1
             self._say("client_rejected", client, str(error))
             return state
-        self.seen[client] = before.was_summed(self.round, reply.seconds, loss)
+        self.seen[client] = before.was_summed(self.round, reply.seconds, _loss_of(apart))
         self._count(update, plan, len(encoded), version - update.base_version)
         return state
 
     def _check(self, update: ClientUpdate, plan: RoundPlan) -> None:
-        check_update(update, plan, self.expected.parts, self.setup.config.round, self.expected.ranges)
+        check_update(update, plan, self.expected.parts, self.setup.config.round, self.expected.activations)
         if plan.client_id in self.tally.summed:
             raise UpdateRejectedError(f"update from client {plan.client_id}: expected one a round, got a second")
         if self.accepted.get(plan.client_id) == plan.task_id:
@@ -118,9 +123,15 @@ class Intake:
         self.log.append(kind, self.round, client_id=client, reason=reason)
 
 
-def _without_loss(update: ClientUpdate) -> tuple[float | None, ClientUpdate]:
-    """The loss that a rule of selection asked for, and the update without it: it is of no use to a sum."""
-    if LOSS_PART not in update.parts:
-        return None, update
-    loss = float(update.parts[LOSS_PART].tensors["rms"][0])
-    return loss, replace(update, parts={name: part for name, part in update.parts.items() if name != LOSS_PART})
+def split_off_unsummed(update: ClientUpdate) -> tuple[Mapping[str, Part], ClientUpdate]:
+    """The parts that are of no use to a sum, and the update without them."""
+    apart = {name: part for name, part in update.parts.items() if kind_of(name).summed == "never"}
+    return apart, replace(update, parts={name: part for name, part in update.parts.items() if name not in apart})
+
+
+def _loss_of(apart: Mapping[str, Part]) -> float | None:
+    """The loss that a rule of selection asked for; None where it asked for none."""
+    if RMS_LOSS_PART not in apart:
+        return None
+    (loss,) = apart[RMS_LOSS_PART].tensors.values()
+    return float(loss[0])

@@ -14,11 +14,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from flwr.serverapp import Grid
-
 from fl_core.errors import RunFolderError
 from fl_core.process.structured_log import logged_with
 from fl_core.runlog import RunLog, read_events
+from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.members import Enrolled, Members, Nodes
 from fl_server.plan.checks import check_clients
 from fl_server.plan.describe import describe_data, describe_privacy
@@ -30,9 +29,9 @@ from fl_server.results.model import Model, Moving, Nets
 from fl_server.results.observer import Observer
 from fl_server.results.publish import exports, publish_round
 from fl_server.results.publisher import Publisher
-from fl_server.results.ranges import histogram_ranges
 from fl_server.rounds.asynchronous import run_asynchronous
 from fl_server.rounds.checkpoint import Checkpoint, checkpoint_of, load_checkpoint
+from fl_server.rounds.histograms import histogram_ranges
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.synchronous import run_round
 
@@ -42,7 +41,7 @@ PUBLISHED = frozenset({"round_published", "artifact_published", "artifact_vetoed
 
 
 def run_rounds(
-    grid: Grid,
+    exchange: Exchange,
     setup: Setup,
     run_dir: Path,
     log: RunLog,
@@ -62,7 +61,7 @@ def run_rounds(
     nets = Nets(setup.spec, setup.config.run.seed)
     expected = expected_update(setup, nets.parameters, nets.running)
     with Publisher(partial(publish_round, nets=nets, log=log, observe=observe)) as publisher:
-        _run(RunContext(grid, run_dir, log, observe, nets, expected, publisher), setup, enrolled)
+        _run(RunContext(exchange, run_dir, log, observe, nets, expected, publisher), setup, enrolled)
     rounds = setup.config.run.rounds
     log.append("run_finished", rounds, rounds_done=rounds, seconds=time.monotonic() - started)
     log.sync()

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flwr.serverapp import Grid
-
 from fl_core.runlog import RunLog
-from fl_server.nodes.clock import Clock, clock_of
+from fl_server.nodes.clock import Clock
+from fl_server.nodes.exchange import Exchange
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import ExpectedUpdate
 from fl_server.results.model import Model, Moving, Nets
@@ -27,7 +26,7 @@ from strategies.base import StrategyState
 class RunContext:
     """Where a run happens, and what serves all of its rounds."""
 
-    exchange: Grid
+    exchange: Exchange
     run_dir: Path
     log: RunLog
     observe: Observer | None
@@ -38,7 +37,7 @@ class RunContext:
     @property
     def clock(self) -> Clock:
         """What the deadlines go by."""
-        return clock_of(self.exchange)
+        return self.exchange.clock
 
     @property
     def checkpoints(self) -> Path:

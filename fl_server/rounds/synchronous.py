@@ -13,10 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from fl_core import wire
+from fl_core.questions import TRAIN
 from fl_core.rng import generator
 from fl_core.tree import count_bytes, digest
 from fl_core.types import ClientInfo, RoundPlan
-from fl_server.nodes.mailbox import Content, Reply, ask
+from fl_server.nodes.mailbox import Reply, ask
 from fl_server.nodes.members import Members, Nodes
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
@@ -37,7 +38,7 @@ class _Cohort:
     """The tasks of a round, by node id, and when enough of them were answered."""
 
     plans: Mapping[int, RoundPlan]
-    contents: Mapping[int, Content]
+    contents: Mapping[int, wire.Content]
     wanted: int
     """With so many accepted updates nobody is waited for any more."""
     quorum: int
@@ -88,7 +89,7 @@ def _collect(
     while left:
         working, left_s = left, ends_s - context.clock.now_s()
         tasks = {node_id: content for node_id, content in cohort.contents.items() if node_id in left}
-        with closing(ask(context.exchange, "train", tasks, str(intake.round), left_s)) as replies:
+        with closing(ask(context.exchange, TRAIN, tasks, str(intake.round), left_s)) as replies:
             for reply in replies:
                 working.remove(reply.node_id)
                 if reply.away:
@@ -109,7 +110,7 @@ def _back(context: RunContext, away: Mapping[int, Reply], ends_s: float) -> set[
     """The first of these nodes to be connected again; none where that does not come in time."""
     while away and context.clock.now_s() < ends_s:
         context.clock.pause(_LOOK_S, ends_s)
-        if back := away.keys() & set(context.exchange.get_node_ids()):
+        if back := away.keys() & context.exchange.nodes():
             return set(back)
     return set()
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fl_core.parts import RMS_LOSS_PART
 from fl_core.types import ClientInfo
 
 
@@ -28,7 +29,7 @@ class Seen:
     seconds: float | None = None
     """From asked to answered: each answer counts as much as all before it together. None before the first."""
     loss: float | None = None
-    """Root mean square loss of its examples, as its last update says; only where the rule ``uses_losses``."""
+    """Root mean square loss of its examples, as its last update says; only where the rule asks for it."""
 
     def was_asked(self) -> Seen:
         """One more task was sent."""
@@ -77,6 +78,11 @@ class Selection(ABC):
     """True where clients must send their losses, which is refused under DP."""
     uses_device: ClassVar[bool] = False
     """True where clients are asked anew before each round how warm they are and what their battery holds."""
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Parts of ``fl_core.parts`` that every update must bring for this rule; the server sums none of them."""
+        return (RMS_LOSS_PART,) if self.uses_losses else ()
 
     @abstractmethod
     def choose(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from fl_core.config.schema import SelectionSection
 from fl_core.errors import ConfigError
+from fl_core.parts import ASKED_PARTS, kind_of
 from fl_core.registry import load_callable, look_up
 from fl_server.selection.availability import ByAvailability
 from fl_server.selection.base import Selection
@@ -27,7 +28,8 @@ def build_selection(section: SelectionSection, private: bool) -> Selection:
     """The rule that a config names.
 
     Raises:
-        ConfigError: there is none of that name, it refuses its args, or it needs losses in a run under DP.
+        ConfigError: there is none of that name, it refuses its args, or it asks clients for parts that they
+            cannot send at all, or not under DP.
     """
     field = "clients.selection"
     if section.name is not None:
@@ -40,9 +42,17 @@ def build_selection(section: SelectionSection, private: bool) -> Selection:
         raise ConfigError(f"{field}.args: {error}") from None
     if not isinstance(rule, Selection):
         raise ConfigError(f"{field}: expected a Selection, got {type(rule).__name__}")
-    if rule.uses_losses and private:
-        raise ConfigError(
-            f"{field}: {type(rule).__name__} chooses by losses of private examples, which would leave the device "
-            "without noise; under privacy expected uniform, availability, speed or energy"
-        )
+    for part in rule.asks:
+        _check_asked(f"{field}: {type(rule).__name__}", part, private)
     return rule
+
+
+def _check_asked(who: str, part: str, private: bool) -> None:
+    if part not in ASKED_PARTS:
+        raise ConfigError(f"{who} asks clients for the part {part!r}, expected one of {', '.join(ASKED_PARTS)}")
+    refusal = kind_of(part).refusal_under_dp
+    if private and refusal:
+        raise ConfigError(
+            f"{who} chooses by {kind_of(part).holds}: {refusal}; under privacy expected uniform, availability, speed "
+            "or energy"
+        )

@@ -1,6 +1,6 @@
-"""Follows the events of a run that another process writes, through restarts and truncations of the file.
+"""The tail of a run's events: what another process has written since, through restarts and truncations of the file.
 
-A resumed run cuts off what came after its checkpoint. Whoever follows then reads the file from its start again, so
+A resumed run cuts off what came after its checkpoint. The tail then reads the file from its start again, so
 that nothing of a round that did not count is counted.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from fl_core.runlog import Event
 
 
-class Follower:
+class EventTail:
     """Reads the events of ``run_dir`` as they come."""
 
     def __init__(self, run_dir: Path) -> None:

@@ -8,69 +8,17 @@ the round that they attack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-import numpy as np
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+from flwr.app import Message
 
 from fl_core import wire
-from fl_core.errors import UpdateRejectedError
-from fl_core.rng import generator
-from fl_core.tree import norm
+from fl_core.questions import TRAIN
 from fl_core.types import ClientUpdate
 from fl_core.update import decode_update, encode_update
-from simulation.attacks.base import Attack, Scene
-from simulation.engines.grid import InProcessGrid
-from simulation.fleet.clock import TRAIN, VirtualClock
-from strategies.base import Strategy, StrategyState
-from strategies.robust.rule import Matrix, row_of, tensors_of
-
-
-@dataclass(frozen=True)
-class Crew:
-    """The attackers, what they do, and what they know of the server."""
-
-    attack: Attack
-    members: frozenset[str]
-    """Their client_ids."""
-    strategy: Strategy
-    state: Callable[[], StrategyState]
-    """The server's state before the round that is open."""
-    max_norm: float
-    """Of a part of an update that will be admitted."""
-    seed: int
-
-    def forge(self, honest: Sequence[ClientUpdate], own: Sequence[ClientUpdate]) -> list[ClientUpdate]:
-        """What the attackers send in place of ``own``; both are sorted by client_id and have at least one update."""
-        state = self.state()
-        straight_D = self._move(state, honest)
-
-        def damage(forged_AD: Matrix) -> float:
-            forged = [with_row(update, row_D) for update, row_D in zip(own, forged_AD, strict=True)]
-            if any(norm(part.tensors) > self.max_norm for update in forged for part in update.parts.values()):
-                return -np.inf
-            try:
-                return float(np.linalg.norm(self._move(state, [*honest, *forged]) - straight_D))
-            except UpdateRejectedError:
-                return -np.inf
-
-        scene = Scene(
-            honest_ND=np.stack([whole_row(update) for update in honest]),
-            own_AD=np.stack([whole_row(update) for update in own]),
-            damage=damage,
-            draw=generator("attack", self.seed, state.version),
-        )
-        return [with_row(update, row_D) for update, row_D in zip(own, self.attack.forge(scene), strict=True)]
-
-    def _move(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Matrix:
-        """[D]: what the server would add to its model."""
-        opened = state
-        for update in updates:
-            opened = self.strategy.accumulate(opened, update)
-        return row_of(self.strategy.finish(opened).model) - row_of(state.model)
+from simulation.attacks.colluders import Colluders
+from simulation.fleet.grid import VirtualGrid
 
 
 @dataclass
@@ -83,34 +31,16 @@ class _Request:
     """Updates of attackers' own training, and the replies that hold them, by message."""
 
 
-class AttackedGrid(Grid):
-    """``grid`` with a crew among its nodes; ``clients`` has the client_id of each node."""
+class AttackedGrid(VirtualGrid):
+    """``grid`` with colluders among its nodes; ``clients`` has the client_id of each node."""
 
-    def __init__(self, grid: InProcessGrid, crew: Crew, clients: Mapping[int, str]) -> None:
+    def __init__(self, grid: VirtualGrid, colluders: Colluders, clients: Mapping[int, str]) -> None:
+        super().__init__(grid.clock)
         self._grid = grid
-        self._crew = crew
+        self._colluders = colluders
         self._clients = clients
         self._requests: dict[str, _Request] = {}
         self._asked: dict[str, tuple[str, str]] = {}
-
-    @property
-    def clock(self) -> VirtualClock:
-        """The time of the grid."""
-        return self._grid.clock
-
-    def set_run(self, run: Run) -> None:
-        """There is one run."""
-
-    @property
-    def run(self) -> Run:
-        """The one run."""
-        return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """A message to one node."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
     def get_node_ids(self) -> Iterable[int]:
         """All nodes."""
@@ -121,7 +51,7 @@ class AttackedGrid(Grid):
         messages = list(messages)
         ids = list(self._grid.push_messages(messages))
         for message_id, message in zip(ids, messages, strict=True):
-            if message.metadata.message_type.partition(".")[0] == TRAIN:
+            if message.metadata.message_type.partition(".")[0] == TRAIN.message_type:
                 request = message.metadata.group_id
                 self._asked[message_id] = (request, self._clients[message.metadata.dst_node_id])
                 self._requests.setdefault(request, _Request()).open.add(message_id)
@@ -158,7 +88,7 @@ class AttackedGrid(Grid):
         request = self._requests[name]
         request.open.discard(key)
         update = update_of(reply, client)
-        if update is not None and client in self._crew.members:
+        if update is not None and client in self._colluders.members:
             request.held[key] = (update, reply)
             return self._release(name)
         if update is not None:
@@ -174,9 +104,9 @@ class AttackedGrid(Grid):
         held = sorted(request.held.values(), key=lambda pair: pair[0].client_id)
         honest = sorted(request.honest, key=lambda update: update.client_id)
         if held and honest:
-            forged = self._crew.forge(honest, [own for own, _ in held])
+            forged = self._colluders.forge(honest, [own for own, _ in held])
             for (_, reply), update in zip(held, forged, strict=True):
-                reply.content = wire.pack_update(encode_update(update))
+                reply.content = wire.pack_reply(TRAIN, encode_update(update))
         return [reply for _, reply in held]
 
 
@@ -184,21 +114,4 @@ def update_of(reply: Message, client: str) -> ClientUpdate | None:
     """The update in a reply; None where it holds none."""
     if reply.has_error() or wire.refusal_of(reply.content):
         return None
-    return decode_update(wire.unpack_update(reply.content, client), client)
-
-
-def whole_row(update: ClientUpdate) -> Matrix:
-    """[D]: all parts of an update, in the order of their names."""
-    return np.concatenate([row_of(update.parts[name].tensors) for name in sorted(update.parts)])
-
-
-def with_row(update: ClientUpdate, row_D: Matrix) -> ClientUpdate:
-    """The update with its values replaced; what float32 cannot hold becomes its largest value."""
-    limit = float(np.finfo(np.float32).max)
-    parts, at = {}, 0
-    for name in sorted(update.parts):
-        part = update.parts[name]
-        size = sum(t.size for t in part.tensors.values())
-        parts[name] = replace(part, tensors=tensors_of(np.clip(row_D[at : at + size], -limit, limit), part.tensors))
-        at += size
-    return replace(update, parts=parts)
+    return decode_update(wire.unpack_reply(TRAIN, reply.content, client), client)

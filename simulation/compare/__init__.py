@@ -1,1 +1,1 @@
-"""Runs of several strategies side by side."""
+"""Several strategies on the same config: their runs, what these came to, and how it is shown."""

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from fl_core.errors import ExportError
 from fl_core.files import write_atomic, write_json
-from simulation.compare.run import Curve, Row
+from simulation.compare.figures import Curve, Row
 
 COLOURS = ("#14508c", "#d98a1f", "#1b7f5c", "#7a3d9a", "#b3331f", "#5b616b", "#0f8a9d", "#8a6d00")
 MARKERS = "osD^vPX*"

@@ -1,8 +1,8 @@
-"""Strategies beside each other: the same config with each of them and several seeds, a few runs at a time.
+"""Runs the strategies of a comparison: the same config with each of them and several seeds, a few runs at a time.
 
 A comparison is a folder: one run folder a strategy and seed, and ``compare.csv``, ``compare.md``, ``compare.json`` and
 ``compare.png`` made of their events. Called again it goes on where it stopped: finished runs are used as they are,
-interrupted ones resumed. A figure over seeds is their mean; where a seed never reached the target there is none.
+interrupted ones resumed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import yaml
@@ -22,15 +21,11 @@ from fl_core.config import Config, load_config, to_plain
 from fl_core.config.load import from_plain
 from fl_core.errors import ConfigError, RunFolderError
 from fl_core.registry import look_up
-from fl_core.runlog import Event, is_finished, read_events
-from fl_server.report import series
+from fl_core.runlog import is_finished
 from simulation.attacks.registry import ATTACKS
 from simulation.preflight import preflight
 from simulation.run import CONFIG_FILE, resume, run
 
-TARGET_SHARE = 0.95
-"""The target where none is named: this share of the best strategy's final accuracy."""
-ACCURACIES = ("accuracy_int8", "accuracy_fake_quant", "accuracy_float")
 _SPLIT = re.compile(r",(?![^(]*\))")  # a comma outside parentheses
 _NAMED = re.compile(r"(?P<name>[\w.:-]+)(?:\((?P<args>.*)\))?")
 
@@ -43,33 +38,6 @@ class Cell:
     seed: int
     config: Config
     folder: Path
-
-
-@dataclass(frozen=True)
-class Row:
-    """The figures of one strategy, over its seeds; None where a figure does not exist."""
-
-    strategy: str
-    seeds: int
-    accuracy: float | None
-    """At the end: of the artefact, else with fake quantisation, else float."""
-    accuracy_spread: float | None
-    """Sample standard deviation over the seeds."""
-    rounds_to_target: float | None
-    bytes_to_target: float | None
-    """Up and down, over all clients."""
-    worst_client: float | None
-    """Lowest final accuracy of any client on its own held-out examples, averaged over the seeds."""
-    personal: float | None
-    """Mean over the clients of the last score of their own models, for a strategy that gives them some."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Accuracy by round, of every seed of a strategy."""
-
-    strategy: str
-    seeds: tuple[tuple[tuple[int, float], ...], ...]
 
 
 def plan(config: Config, strategies: str, seeds: int, out: Path, overrides: Mapping[str, Any]) -> list[Cell]:
@@ -93,7 +61,7 @@ def plan(config: Config, strategies: str, seeds: int, out: Path, overrides: Mapp
                 plain["strategy"] = section
                 plain = _merge(plain, overrides)
                 name = f"{re.sub(r'[^A-Za-z0-9.]+', '-', text).strip('-.')}-seed{config.run.seed + number}"
-                plain["run"] |= {"name": name, "seed": config.run.seed + number, "out": str(out), "beside": None}
+                plain["run"] |= {"name": name, "seed": config.run.seed + number, "out": str(out), "companion": None}
                 cells.append(Cell(text, config.run.seed + number, from_plain(plain), out / name))
             preflight(cells[-1].config)
         except ConfigError as error:
@@ -210,88 +178,3 @@ def _check_same(cell: Cell) -> None:
 def _decisive(config: Config) -> dict[str, Any]:
     """The config without where its results go."""
     return to_plain(replace(config, run=replace(config.run, out="")))
-
-
-def tabulate(cells: Sequence[Cell], target: float | None = None) -> tuple[list[Row], float]:
-    """The figures of finished runs, best accuracy first, and the target that they are measured against."""
-    events = {cell.folder: list(read_events(cell.folder)) for cell in cells}
-    names = list(dict.fromkeys(cell.strategy for cell in cells))
-    runs = {name: [events[cell.folder] for cell in cells if cell.strategy == name] for name in names}
-    finals = {name: [_last(accuracies(each)) for each in found] for name, found in runs.items()}
-    means = {name: _mean(values) for name, values in finals.items()}
-    if target is None:
-        target = TARGET_SHARE * max((mean for mean in means.values() if mean is not None), default=0.0)
-    rows = [
-        Row(
-            strategy=name,
-            seeds=len(found),
-            accuracy=means[name],
-            accuracy_spread=_spread(finals[name]),
-            rounds_to_target=_mean([rounds_to(each, target) for each in found]),
-            bytes_to_target=_mean([bytes_to(each, target) for each in found]),
-            worst_client=_mean([_worst(each) for each in found]),
-            personal=_mean([_personal(each) for each in found]),
-        )
-        for name, found in runs.items()
-    ]
-    return sorted(rows, key=lambda row: -1.0 if row.accuracy is None else row.accuracy, reverse=True), target
-
-
-def curves(cells: Sequence[Cell]) -> list[Curve]:
-    """Accuracy by round, in the order of the strategies."""
-    found: dict[str, list[tuple[tuple[int, float], ...]]] = {}
-    for cell in cells:
-        found.setdefault(cell.strategy, []).append(tuple(accuracies(list(read_events(cell.folder)))))
-    return [Curve(name, tuple(seeds)) for name, seeds in found.items()]
-
-
-def accuracies(events: Sequence[Event]) -> list[tuple[int, float]]:
-    """(round, accuracy) after each round, the untrained model first; of the best form that the whole run has."""
-    records = list(series.evaluations(events))
-    for key in ACCURACIES:
-        points = [(number, float(record[key])) for number, record in records if record.get(key) is not None]
-        if points and points[-1][0] == series.rounds_done(events):
-            return points
-    return []
-
-
-def rounds_to(events: Sequence[Event], target: float) -> float | None:
-    """Rounds until the accuracy was first at least ``target``; None when it never was."""
-    return next((float(number) for number, accuracy in accuracies(events) if accuracy >= target), None)
-
-
-def bytes_to(events: Sequence[Event], target: float) -> float | None:
-    """Bytes up and down until then."""
-    rounds = rounds_to(events, target)
-    if rounds is None:
-        return None
-    finished = [event for event in series.of_kind(events, "round_finished") if event["round"] <= rounds]
-    return float(sum(event["uplink_bytes"] + event["downlink_bytes"] for event in finished))
-
-
-def _worst(events: Sequence[Event]) -> float | None:
-    rows = series.client_accuracies(events)
-    return rows[0].accuracy if rows else None
-
-
-def _personal(events: Sequence[Event]) -> float | None:
-    last = {
-        event["client_id"]: event["personal_score"]
-        for event in series.of_kind(events, "client_trained")
-        if event["personal_score"] is not None
-    }
-    return fmean(last.values()) if last else None
-
-
-def _last(points: Sequence[tuple[int, float]]) -> float | None:
-    return points[-1][1] if points else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known and len(known) == len(values) else None
-
-
-def _spread(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return stdev(known) if len(known) > 1 else None

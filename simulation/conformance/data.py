@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fl_core.data.federation import ClientData, Examples, Federation
+from fl_core.parts import parts_of
 from fl_core.rng import generator
 from fl_core.types import ClientUpdate, FloatArray, Tensors
-from strategies.base import Strategy, StrategyState, parts_of
+from strategies.base import Strategy, StrategyState
 from strategies.client import LocalOutcome
 
 if TYPE_CHECKING:

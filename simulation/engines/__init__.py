@@ -1,1 +1,1 @@
-"""Where simulated clients compute: in this process or in a pool of processes."""
+"""Where simulated clients compute: one file an engine, and the table that names them."""

@@ -13,10 +13,8 @@ from typing import Any
 
 from fl_core.config import Config
 from fl_core.errors import ConfigError
+from fl_core.questions import TRAIN
 from fl_core.rng import derive_seed
-
-TRAIN = "train"
-"""The type of a message that is a task."""
 
 
 class VirtualClock:
@@ -66,7 +64,7 @@ class VirtualClock:
     def start(self, message_id: str, message_type: str, group_id: str, client_id: str) -> None:
         """A message reaches its client now."""
         due_s = max(self._now_s, self._busy_until_s.get(client_id, 0.0))
-        if message_type.partition(".")[0] == TRAIN and not self._again:
+        if message_type.partition(".")[0] == TRAIN.message_type and not self._again:
             due_s += self._clients.get(client_id, self._seconds)
             self._busy_until_s[client_id] = due_s
         # Replies of the same moment come in an order that favours no name.

@@ -31,6 +31,7 @@ from flwr.supercore.run import Run
 
 from fl_core.errors import ConfigError, RoundError
 from fl_core.flower_private import borrowed_identity
+from fl_core.parts import LOSS_PART, expected_tensors
 from fl_core.registry import load_callable
 from fl_core.rng import derive_seed
 from fl_core.tree import digest, subtract, zeros_like
@@ -38,7 +39,7 @@ from fl_core.types import ClientUpdate, FloatArray, Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState, Trait
 from strategies.client import ClientContext, LocalOutcome
 from strategies.flower.snapshot import restore, snapshot
-from strategies.losses import LOSS_PART, loss_of, loss_part
+from strategies.losses import loss_of, loss_part
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ class FlowerStrategy(Strategy):
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
         """The change of the weights, and the loss where the strategy asks for one."""
-        loss = {LOSS_PART: {LOSS_PART: np.zeros(1, np.float32)}} if "uses_losses" in self.traits else {}
+        loss = {LOSS_PART: expected_tensors(LOSS_PART)} if "uses_losses" in self.traits else {}
         return {MODEL_PART: model, **loss}
 
     def init(self, model: Tensors) -> StrategyState:

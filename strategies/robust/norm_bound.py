@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from fl_core.parts import MODEL_PART, kind_of
 from fl_core.tree import norm
 from fl_core.types import ClientUpdate, FloatArray, Tensors
-from strategies.base import RANGES_PART, StrategyState, Trait
+from strategies.base import StrategyState, Trait
 from strategies.wrapped import SummedInside
 
 
@@ -38,8 +39,9 @@ class NormBound(SummedInside):
 
 
 def bounded(update: ClientUpdate, max_norm: float) -> ClientUpdate:
-    """The update with its parts scaled jointly to at most ``max_norm``, and weight 1; ranges are no direction."""
-    parts = {name: part for name, part in update.parts.items() if name != RANGES_PART}
+    """The update with the parts of the model's clip group scaled jointly to at most ``max_norm``, and weight 1."""
+    jointly = kind_of(MODEL_PART).clip_group
+    parts = {name: part for name, part in update.parts.items() if kind_of(name).clip_group == jointly}
     size = norm({f"{name}/{tensor}": t for name, part in parts.items() for tensor, t in part.tensors.items()})
     if size <= max_norm:
         return replace(update, weight=1)

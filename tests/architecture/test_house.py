@@ -103,8 +103,8 @@ def test_every_public_name_that_a_package_lists_exists(package: str) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_every_config_loads(path: Path) -> None:
     config = load_config(path)
-    beside = config.run.beside
-    assert beside is None or load_config(ROOT / beside if (ROOT / beside).is_file() else path.parent / beside)
+    other = config.run.companion
+    assert other is None or load_config(ROOT / other if (ROOT / other).is_file() else path.parent / other)
 
 
 def test_imports_go_down_only() -> None:

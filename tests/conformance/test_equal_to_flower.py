@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from flwr.serverapp import strategy as flower
 
+from fl_core.parts import LOSS_PART
 from fl_core.tree import zeros_like
 from fl_core.types import ClientUpdate, Part
 from strategies.adaptive import SECOND_MOMENT
 from strategies.base import Strategy, StrategyState
 from strategies.flower.adapter import FlowerStrategy
-from strategies.losses import LOSS_PART
 from strategies.registry import STRATEGIES, build_strategy
 
 MODEL = {"b": np.array([1.0, -1.0], np.float32), "w": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)}

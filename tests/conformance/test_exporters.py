@@ -7,7 +7,7 @@ tampered with or fails the gate can be loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,10 @@ from lowered_zoo import ZOO, Sketch, examples, image_net, imu_net, look_up_net, 
 
 from fl_core.errors import ConfigError, ExportError, ParityError
 from fl_core.export.artifact import Artifact, Origin, load_artifact, replay
-from fl_core.export.base import Exporter, weighted_layers
-from fl_core.export.make import make_artifact
-from fl_core.export.parity import ParityLimits
+from fl_core.export.base import Exporter, KernelProof
+from fl_core.export.make import ExportRequest, make_artifact
 from fl_core.export.registry import EXPORTERS, build_exporter
-from fl_core.quant.lowered import Lowered, Node
+from fl_core.quant.lowered import Lowered, Node, weighted_layers
 
 ORIGIN = Origin(run="conformance", round=3, epsilon=2.5, labels=("a", "b"), preprocessing={"window": 128})
 GRIDS_AND_BITS = (("asymmetric", 8), ("symmetric", 8), ("asymmetric", 2), ("symmetric", 4))
@@ -33,21 +32,31 @@ CASES = [
 every_model = pytest.mark.parametrize("lowered", CASES)
 
 
-@pytest.fixture(params=list(EXPORTERS.values()), ids=list(EXPORTERS))
+@pytest.fixture(params=list(EXPORTERS))
 def exporter(request: pytest.FixtureRequest) -> Exporter:
-    return request.param  # type: ignore[no-any-return]
+    return build_exporter(request.param)
 
 
 def publish(lowered: Lowered, exporter: Exporter, out: Path) -> Artifact:
     """Makes an artefact with the evaluator's outputs as the reference."""
     x = examples(lowered)
-    return make_artifact(lowered, exporter, out, x, reference(lowered, x), ParityLimits(0.99, 1), ORIGIN)
+    return make_artifact(ExportRequest(lowered, x, reference(lowered, x), True, ORIGIN), exporter, out).artifact
+
+
+def entry(lowered: Lowered, exporter: Exporter, out: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Exports without a proof and gives the file that the runtime takes."""
+    return exporter.export(lowered, out, metadata or {})[0]
+
+
+def kernels_of(exporter: Exporter, path: Path) -> KernelProof:
+    """What the runtime makes of a file."""
+    return exporter.inspect(path)[1]
 
 
 @every_model
 def test_artefact_equals_the_integer_evaluator(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
     x = examples(lowered, 200)
-    runner = exporter.load(exporter.export(lowered, tmp_path, {}))
+    runner = exporter.load(entry(lowered, exporter, tmp_path))
     assert runner.output_scale == np.float32(lowered.tensors[lowered.output].scale)
     expected = np.rint(reference(lowered, x) / np.float32(runner.output_scale))
     got = runner.integers(x)
@@ -59,7 +68,7 @@ def test_artefact_equals_the_integer_evaluator(lowered: Lowered, exporter: Expor
 
 @every_model
 def test_every_layer_runs_on_integers(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
-    proof = exporter.integer_kernels(exporter.export(lowered, tmp_path, {}))
+    proof = kernels_of(exporter, entry(lowered, exporter, tmp_path))
     proof.check(weighted_layers(lowered))
     assert proof.float_elementwise == {}
 
@@ -90,23 +99,23 @@ def test_ties_of_average_pooling_are_exact(
     lowered = Lowered(tuple(net.nodes), net.tensors, "input", output, shape)
     x = examples(lowered, 100)
     expected = np.rint(reference(lowered, x) / np.float32(net.tensors[output].scale))
-    path = exporter.export(lowered, tmp_path, {})
+    path = entry(lowered, exporter, tmp_path)
     assert np.array_equal(exporter.load(path).integers(x), expected)
-    proof = exporter.integer_kernels(path)
+    proof = kernels_of(exporter, path)
     assert proof.float_kernels == proof.float_elementwise == {}
 
 
 @every_model
 def test_same_model_gives_same_bytes(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
-    first, again = (exporter.export(lowered, tmp_path / name, {"run": "r"}).read_bytes() for name in "ab")
+    first, again = (entry(lowered, exporter, tmp_path / name, {"run": "r"}).read_bytes() for name in "ab")
     assert first == again
-    assert first != exporter.export(lowered, tmp_path / "c", {"run": "s"}).read_bytes()
+    assert first != entry(lowered, exporter, tmp_path / "c", {"run": "s"}).read_bytes()
 
 
 @every_model
 def test_batch_size_does_not_change_an_answer(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
     x = examples(lowered, 300)
-    runner = exporter.load(exporter.export(lowered, tmp_path, {}))
+    runner = exporter.load(entry(lowered, exporter, tmp_path))
     whole = runner.run(x)
     assert np.array_equal(whole[:3], np.concatenate([runner.run(x[index : index + 1]) for index in range(3)]))
     assert np.array_equal(whole[250:], runner.run(x[250:]))
@@ -127,7 +136,7 @@ def test_weights_cost_a_quarter_of_float(exporter: Exporter, tmp_path: Path) -> 
     base = residual_net("asymmetric")
     wide = replace(base, nodes=(*base.nodes[:-1], _widened(base.nodes[-1])))
     small, large = (
-        (exporter.export(model, tmp_path, {}).stat().st_size, exporter.export_float(model, tmp_path).stat().st_size)
+        (entry(model, exporter, tmp_path).stat().st_size, exporter.export_float(model, tmp_path)[0].stat().st_size)
         for model in (base, wide)
     )
     assert (large[0] - small[0]) / (large[1] - small[1]) < 0.6  # scales and biases of 2000 outputs are not int8
@@ -148,7 +157,7 @@ def _widened(node: Node) -> Node:
 def test_float_kernels_are_found(exporter: Exporter, tmp_path: Path) -> None:
     """The proof itself must be able to fail: it is given a model that really runs in float."""
     lowered = image_net("asymmetric")
-    proof = exporter.integer_kernels(exporter.export_float(lowered, tmp_path))
+    proof = kernels_of(exporter, exporter.export_float(lowered, tmp_path)[0])
     assert sum(proof.float_kernels.values()) == len(weighted_layers(lowered))
     assert proof.integer_kernels == {}
     assert proof.integer_nodes == ()
@@ -158,7 +167,7 @@ def test_float_kernels_are_found(exporter: Exporter, tmp_path: Path) -> None:
 
 @every_model
 def test_the_kernel_of_every_layer_is_known_by_name(lowered: Lowered, exporter: Exporter, tmp_path: Path) -> None:
-    proof = exporter.integer_kernels(exporter.export(lowered, tmp_path, {}))
+    proof = kernels_of(exporter, entry(lowered, exporter, tmp_path))
     assert set(weighted_layers(lowered)) <= set(proof.integer_nodes) <= {node.name for node in lowered.nodes}
     assert len(set(proof.integer_nodes)) == len(proof.integer_nodes) == sum(proof.integer_kernels.values())
 
@@ -166,7 +175,7 @@ def test_the_kernel_of_every_layer_is_known_by_name(lowered: Lowered, exporter: 
 def test_a_pooling_cannot_stand_in_for_a_missing_layer(exporter: Exporter, tmp_path: Path) -> None:
     lowered = image_net("asymmetric")
     layers = weighted_layers(lowered)
-    proof = exporter.integer_kernels(exporter.export(lowered, tmp_path, {}))
+    proof = kernels_of(exporter, entry(lowered, exporter, tmp_path))
     others = tuple(name for name in proof.integer_nodes if name != layers[1])
     pooled = replace(proof, integer_nodes=(*others, "another pooling", "and another"))
     with pytest.raises(ExportError, match=rf"an integer kernel for every layer, got none for \['{layers[1]}'\]"):
@@ -191,8 +200,8 @@ def test_wrong_reference_is_vetoed_and_the_last_good_stays(exporter: Exporter, t
     x = examples(lowered)
     wrong = reference(lowered, x) + np.float32(2 * lowered.tensors[lowered.output].scale)
     with pytest.raises(ParityError, match="expected at most 1 LSB, got 2"):
-        make_artifact(lowered, exporter, out, x, wrong, ParityLimits(0.99, 1), ORIGIN)
-    assert load_artifact(out)[0].sha256 == good.sha256
+        make_artifact(ExportRequest(lowered, x, wrong, True, ORIGIN), exporter, out)
+    assert load_artifact(out)[0].files == good.files
     with pytest.raises(ExportError, match="vetoed: parity"):
         load_artifact(tmp_path / "out.vetoed")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.vetoed"]
@@ -202,7 +211,7 @@ def test_wrong_reference_is_vetoed_and_the_last_good_stays(exporter: Exporter, t
 
 def test_wrong_examples_are_refused(exporter: Exporter, tmp_path: Path) -> None:
     lowered = imu_net("asymmetric")
-    runner = exporter.load(exporter.export(lowered, tmp_path, {}))
+    runner = exporter.load(entry(lowered, exporter, tmp_path))
     shapes: Sequence[tuple[int, ...]] = ((2, 6, 31), (6, 32), (0, 6, 32))
     for shape in shapes:
         with pytest.raises(ExportError, match="expected examples of shape"):
@@ -210,7 +219,7 @@ def test_wrong_examples_are_refused(exporter: Exporter, tmp_path: Path) -> None:
 
 
 def test_damaged_file_is_an_export_error(exporter: Exporter, tmp_path: Path) -> None:
-    path = exporter.export(imu_net("asymmetric"), tmp_path, {})
+    path = entry(imu_net("asymmetric"), exporter, tmp_path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ExportError, match="refuses"):
         exporter.load(path)
@@ -220,8 +229,8 @@ def test_what_cannot_be_exported_is_refused_by_name(exporter: Exporter, tmp_path
     lowered = look_up_net("asymmetric")
     unknown = replace(lowered.nodes[1], attrs={"function": "gelu"})
     broken = replace(lowered, nodes=(lowered.nodes[0], unknown, *lowered.nodes[2:]))
-    assert exporter.capabilities(lowered) == []
-    assert exporter.capabilities(broken) == ["node n1: expected one of hard_swish, sigmoid, got gelu"]
+    assert exporter.unsupported(lowered) == []
+    assert exporter.unsupported(broken) == ["node n1: expected one of hard_swish, sigmoid, got gelu"]
     with pytest.raises(ExportError, match="node n1"):
         exporter.export(broken, tmp_path, {})
 

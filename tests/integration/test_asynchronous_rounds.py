@@ -14,12 +14,13 @@ from run_kills import survive_kills
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.results.observer import RoundView
 from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.rounds.loop import run_rounds
-from simulation.engines.grid import InProcessGrid, nodes_of, run_app
-from simulation.engines.world import build_trainer, client_app
+from simulation.engines.clients import build_trainer, client_app
+from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 from simulation.fleet.clock import virtual_clock
 from simulation.run import run
 
@@ -47,7 +48,7 @@ def federate(out: Path, observe=None, silent: Silence | None = None, **sections:
     log = RunLog(out, config.run.name)
     grid = InProcessGrid(nodes_of(federation.clients), answer, clock=virtual_clock(config, federation.clients))
     try:
-        run_rounds(grid, Setup.of(config, federation), out, log, observe)
+        run_rounds(FlowerExchange(grid), Setup.of(config, federation), out, log, observe)
     finally:
         log.close()
     return out

@@ -17,16 +17,18 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fl_core import __version__, wire
 from fl_core.privacy.ledger import Ledger
+from fl_core.questions import TRAIN
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
 from fl_core.types import ClientInfo, ClientUpdate, Part
 from fl_core.update import decode_update, encode_update
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
 from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.rounds.loop import run_rounds
-from simulation.engines.grid import InProcessGrid, nodes_of, run_app
-from simulation.engines.world import build_trainer, client_app, simulated_policy
+from simulation.engines.clients import build_trainer, client_app, simulated_policy
+from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 
 BAD = "client-1"
 Fault = Callable[[Message, Message], "Message | None"]
@@ -46,7 +48,7 @@ def federate(out: Path, fault: Fault | None = None, without: str = "", **section
         return fault(message, reply)
 
     log = RunLog(out, config.run.name)
-    run_rounds(InProcessGrid(nodes_of(everyone), answer), Setup.of(config, federation), out, log)
+    run_rounds(FlowerExchange(InProcessGrid(nodes_of(everyone), answer)), Setup.of(config, federation), out, log)
     log.close()
     return out
 
@@ -61,8 +63,8 @@ def changed(change: Callable[[ClientUpdate], ClientUpdate]) -> Fault:
     """A fault that sends another update than the honest one."""
 
     def fault(message: Message, reply: Message) -> Message:
-        honest = decode_update(wire.unpack_update(reply.content, BAD), BAD)
-        return Message(wire.pack_update(encode_update(change(honest))), reply_to=message)
+        honest = decode_update(wire.unpack_reply(TRAIN, reply.content, BAD), BAD)
+        return Message(wire.pack_reply(TRAIN, encode_update(change(honest))), reply_to=message)
 
     return fault
 

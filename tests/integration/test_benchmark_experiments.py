@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from experiments import LAST_ROUND_ONLY, Experiment, Outcome, read_outcome, run_one
-from joined import OWN, UNSEEN, joined_smartwatch
+from shared.experiments import LAST_ROUND_ONLY, Experiment, Outcome, read_outcome, run_one
+from shared.joined import OWN, UNSEEN, joined_smartwatch
 from weight_bits import lowered_accuracy
 
 from fl_core.config import load_config

@@ -12,9 +12,10 @@ from flwr.app import Context, Message
 from fl_client.app import app
 from fl_core.privacy.ledger import Ledger
 from fl_core.runlog import RunLog, read_events
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.rounds.loop import run_rounds
-from simulation.engines.grid import InProcessGrid, nodes_of
+from simulation.engines.in_process import InProcessGrid, nodes_of
 from support.boards import CLIENT, make_home, trainer_process
 
 
@@ -29,7 +30,7 @@ def run(tmp_path: Path, socket: Path) -> list[dict[str, object]]:
     log = RunLog(run_dir, config.run.name)
     try:
         grid = InProcessGrid(nodes_of([CLIENT]), partial(answer, socket))
-        run_rounds(grid, Setup.of(config, toy.data()), run_dir, log)
+        run_rounds(FlowerExchange(grid), Setup.of(config, toy.data()), run_dir, log)
     finally:
         log.close()
     return [dict(event) for event in read_events(run_dir)]

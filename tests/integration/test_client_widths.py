@@ -11,7 +11,7 @@ import pytest
 import toy
 from onnx import numpy_helper
 
-from fl_client.trainer.task import Task
+from fl_client.trainer.task import ClientTask
 from fl_core.config.federation import federation_of
 from fl_core.errors import ConfigError
 from fl_core.export.artifact import load_artifact, replay
@@ -22,7 +22,7 @@ from fl_core.update import decode_update
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
 from fl_server.rounds.checkpoint import load_checkpoint
-from simulation.engines.world import build_trainer
+from simulation.engines.clients import build_trainer
 from simulation.preflight import preflight
 from simulation.run import resume, run
 
@@ -77,7 +77,7 @@ def updates(out: Path, own: dict[str, int]) -> tuple[list[RoundPlan], list[Clien
     trainer = build_trainer(plain, federation, out)
     start = setup.initial_state().model
     plans = [plan_of(setup, trainer.info(name), 1, 0) for name in sorted(federation.clients)]
-    results = trainer.train_many([Task(plan, start) for plan in plans])
+    results = trainer.train_many([ClientTask(plan, start) for plan in plans])
     return plans, [decode_update(result.encoded or b"", result.client_id) for result in results], start
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(run_dir, tmp_path):
     other = resume(tmp_path / "toy")
     assert digest(model_of(other)) == digest(model_of(run_dir))
     for name in FOLDERS.values():
-        files = [load_artifact(folder / "rounds" / "0003" / name)[0].sha256 for folder in (run_dir, other)]
+        files = [load_artifact(folder / "rounds" / "0003" / name)[0].files for folder in (run_dir, other)]
         assert files[0] == files[1]
 
 

@@ -15,11 +15,12 @@ from fl_core.errors import ConfigError, RoundError
 from fl_core.export.artifact import read_artifact
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.rounds.loop import run_rounds
-from simulation.engines.grid import InProcessGrid, nodes_of, run_app
-from simulation.engines.world import build_trainer, client_app
+from simulation.engines.clients import build_trainer, client_app
+from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 from simulation.fleet.clock import virtual_clock
 from simulation.run import run
 
@@ -56,7 +57,7 @@ def federate(out: Path, nodes: dict[int, str], online, silent: str = "", **secti
         grid.online = online(view.round)
 
     with closing(log):
-        run_rounds(grid, Setup.of(config, toy.data()), out, log, observe)
+        run_rounds(FlowerExchange(grid), Setup.of(config, toy.data()), out, log, observe)
     return list(read_events(out))
 
 

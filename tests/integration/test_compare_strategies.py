@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from fl_core.config import load_config
 from fl_core.errors import ConfigError, RunFolderError
+from fl_server.watch.state import RunState
 from simulation.cli import app
+from simulation.compare import figures
 from simulation.compare import run as compare
 
 CONFIG = """
@@ -103,5 +105,5 @@ def test_an_attack_reaches_the_runs(config_file: Path, tmp_path: Path) -> None:
     (cell,) = compare.plan(load_config(config_file), "median", 1, tmp_path, overrides)
     assert cell.config.simulation.attack is not None
     list(compare.run_cells([cell], 1))
-    assert compare.accuracies([]) == []
+    assert figures.accuracies(RunState()) == []
     assert "sign_flip" in (cell.folder / "config.yaml").read_text()

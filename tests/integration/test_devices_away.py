@@ -11,10 +11,11 @@ import toy
 from flwr.app import Error, Message
 
 from fl_core.runlog import RunLog, read_events
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.rounds.loop import run_rounds
-from simulation.engines.grid import InProcessGrid, nodes_of, run_app
-from simulation.engines.world import build_trainer, client_app
+from simulation.engines.clients import build_trainer, client_app
+from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 
 NODE_UNAVAILABLE = 5
 DEADLINE_S = 5.0
@@ -69,7 +70,7 @@ def rounds_with(tmp_path: Path, gone: int, looks: int, quorum: float) -> tuple[A
     app = client_app(build_trainer(config, toy.data(), tmp_path))
     grid = AwayGrid(InProcessGrid(nodes_of(toy.data().clients), partial(run_app, app)), gone, looks)
     with closing(RunLog(tmp_path, config.run.name)) as log:
-        run_rounds(grid, Setup.of(config, toy.data()), tmp_path, log)  # type: ignore[arg-type]
+        run_rounds(FlowerExchange(grid), Setup.of(config, toy.data()), tmp_path, log)  # type: ignore[arg-type]
     return grid, [dict(event) for event in read_events(tmp_path)]
 
 

@@ -10,12 +10,14 @@ import pytest
 import toy
 
 from fl_core.errors import ConfigError, RoundError
+from fl_core.questions import TRAIN
 from fl_core.runlog import Event, RunLog, read_events
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.rounds.loop import run_rounds
-from simulation.engines.grid import InProcessGrid, nodes_of, run_app
-from simulation.engines.world import build_trainer, client_app
-from simulation.fleet.clock import TRAIN, VirtualClock
+from simulation.engines.clients import build_trainer, client_app
+from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
+from simulation.fleet.clock import VirtualClock
 from simulation.run import run
 
 ASYNCHRONOUS = {"strategy": {"name": "fedbuff", "args": {"buffer_size": 2}}}
@@ -56,7 +58,7 @@ def test_rounds_without_anybody_are_not_counted_as_done(tmp_path: Path, sections
     with closing(RunLog(tmp_path, config.run.name)) as log:
         log.listen(leave)
         with pytest.raises(RoundError, match="expected at least 1 clients within"):
-            run_rounds(grid, Setup.of(config, toy.data()), tmp_path, log)
+            run_rounds(FlowerExchange(grid), Setup.of(config, toy.data()), tmp_path, log)
     accepted = [event["accepted"] for event in read_events(tmp_path) if event["kind"] == "round_finished"]
     assert 0 < len(accepted) < 3
     assert all(accepted)
@@ -66,7 +68,7 @@ class SlowToAnswer(VirtualClock):
     """Saying who one is takes as long as training does."""
 
     def start(self, message_id: str, message_type: str, group_id: str, client_id: str) -> None:
-        super().start(message_id, TRAIN, group_id, client_id)
+        super().start(message_id, TRAIN.message_type, group_id, client_id)
 
 
 def test_a_start_waits_for_the_clients_that_it_needs_and_has_asked(tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_a_start_waits_for_the_clients_that_it_needs_and_has_asked(tmp_path: Pat
     app = client_app(build_trainer(config, toy.data(), tmp_path))
     grid = InProcessGrid(nodes_of(toy.data().clients), partial(run_app, app), clock=SlowToAnswer(100.0))
     with closing(RunLog(tmp_path, config.run.name)) as log:
-        run_rounds(grid, Setup.of(config, toy.data()), tmp_path, log)
+        run_rounds(FlowerExchange(grid), Setup.of(config, toy.data()), tmp_path, log)
     ended = [event for event in read_events(tmp_path) if event["kind"] == "round_finished"]
     assert [event["accepted"] for event in ended] == [4]
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fl_core.export.artifact import Origin, replay
-from fl_core.export.make import make_artifact
+from fl_core.export.make import ExportRequest, make_artifact
 from fl_core.export.onnx.exporter import OnnxExporter
-from fl_core.export.parity import ParityLimits
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.spec import GridKind, QuantSpec
@@ -77,9 +76,8 @@ def test_artefact_computes_what_was_trained(name: str, grid: GridKind, bits: int
         model = prepare_qat(net, spec, shape, (-2.0, 2.0), {head: (-bound, bound)})
         expected = model(x).numpy()
     assert np.unique(expected).size > 20
-    lowered = lower(model)
-    limits = ParityLimits.for_model(lowered, classes=True)
-    made = make_artifact(lowered, OnnxExporter(), tmp_path / "out", x.numpy(), expected, limits, Origin("qat", 0))
+    request = ExportRequest(lower(model), x.numpy(), expected, True, Origin("qat", 0))
+    made = make_artifact(request, OnnxExporter(), tmp_path / "out").artifact
     assert made.parity.max_lsb <= 1
     assert made.parity.exact_fraction > 0.99
     replay(tmp_path / "out")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_outcomes import Losses, read_outcomes
+from shared.fault_outcomes import Losses, read_outcomes
 
 from support.gateway import needs_nginx
 

@@ -9,11 +9,12 @@ import toy
 
 from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.rounds.loop import run_rounds
-from simulation.engines.grid import InProcessGrid, nodes_of, run_app
-from simulation.engines.world import build_trainer, client_app
+from simulation.engines.clients import build_trainer, client_app
+from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 
 THIEF, VICTIM = 9, "client-1"
 
@@ -25,7 +26,7 @@ def federate(out: Path, nodes: dict[int, str], enrolled: dict[int, str], **secti
     app = client_app(build_trainer(config, federation, out))
     log = RunLog(out, config.run.name)
     grid = InProcessGrid(nodes, partial(run_app, app))
-    run_rounds(grid, Setup.of(config, federation), out, log, enrolled=lambda: enrolled)
+    run_rounds(FlowerExchange(grid), Setup.of(config, federation), out, log, enrolled=lambda: enrolled)
     log.close()
     checkpoint = load_checkpoint(out / "checkpoint")
     assert checkpoint is not None

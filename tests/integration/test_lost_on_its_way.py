@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from harm import Watch
-from protocol_node import ROW, ProtocolNode, home_of
-from server_scene import python_path, scene, wait_for
+from inject.harm import Watch
+from shared.protocol_node import ROW, ProtocolNode, home_of
+from shared.server_scene import python_path, scene, wait_for
 
 from fl_client.node.identity import enrol
 from fl_core.config import load_config

@@ -12,13 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fl_core.export.artifact import Artifact, Origin, replay
-from fl_core.export.base import weighted_layers
-from fl_core.export.make import make_artifact
+from fl_core.export.make import ExportRequest, make_artifact
 from fl_core.export.onnx.exporter import OnnxExporter
-from fl_core.export.parity import ParityLimits
 from fl_core.models import MODELS, build_model
 from fl_core.privacy.dpsgd import PrivateStep
 from fl_core.quant.lower import lower
+from fl_core.quant.lowered import weighted_layers
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.ranges import calibrate
 from fl_core.quant.spec import GridKind, QuantSpec, Ranges
@@ -70,8 +69,8 @@ def published(
         expected = qat(x).numpy()
     assert np.unique(expected).size > 10  # the outputs use their grid, so that agreement means something
     lowered = lower(qat)
-    limits = ParityLimits.for_model(lowered, classes)
-    artifact = make_artifact(lowered, OnnxExporter(), out, x.numpy(), expected, limits, Origin("models", 0))
+    request = ExportRequest(lowered, x.numpy(), expected, classes, Origin("models", 0))
+    artifact = make_artifact(request, OnnxExporter(), out).artifact
     assert set(weighted_layers(lowered)) <= set(artifact.kernels.integer_nodes)
     assert artifact.kernels.float_elementwise == {}
     replay(out)

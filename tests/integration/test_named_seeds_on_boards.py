@@ -17,14 +17,15 @@ from fl_client.app import app
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.runlog import RunLog, read_events
 from fl_server.deploy.show import status_tables
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.report import build_report, write_summary
 from fl_server.report.privacy_words import NOT_PRIVATE
 from fl_server.report.tables import closing_table
 from fl_server.rounds.loop import run_rounds
 from fl_server.watch.live import RunProgress
-from fl_server.watch.state import status_of
-from simulation.engines.grid import InProcessGrid, nodes_of
+from fl_server.watch.status import status_of
+from simulation.engines.in_process import InProcessGrid, nodes_of
 from support.boards import CLIENT, make_home, trainer_process
 
 
@@ -46,7 +47,8 @@ def run(folder: Path, homes: list[Path]) -> Path:
     nodes = nodes_of([home.name for home in homes])
     sockets = {node_id: home / "run" / "trainer.sock" for node_id, home in zip(nodes, homes, strict=True)}
     try:
-        run_rounds(InProcessGrid(nodes, partial(answer, sockets)), Setup.of(config, toy.data()), run_dir, log)
+        exchange = FlowerExchange(InProcessGrid(nodes, partial(answer, sockets)))
+        run_rounds(exchange, Setup.of(config, toy.data()), run_dir, log)
     finally:
         log.close()
     write_summary(run_dir, peak_rss_mb=1.0)

@@ -23,7 +23,7 @@ UNSEEN_FLOOR = 0.74
 
 @pytest.mark.slow
 def test_the_quickstart_reaches_its_floors_with_a_verified_artefact(tmp_path: Path) -> None:
-    run_dir = run(load_config(QUICKSTART, ["run.beside=null"]), out=tmp_path)
+    run_dir = run(load_config(QUICKSTART, ["run.companion=null"]), out=tmp_path)
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     published = [event for event in read_events(run_dir) if event["kind"] == "artifact_published"]
     assert summary["rounds_done"] >= 15

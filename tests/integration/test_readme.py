@@ -1,13 +1,15 @@
-"""What README says is so: its own lines run, its commands, configs, keys and exit codes exist, and its links lead on.
+"""What README and its pages of docs say is so: their own lines run, their commands, configs, keys and exit codes exist,
+and their links lead on.
 
-The fenced blocks of "Bring your own" name their file in the first line. They are written to an empty folder as they
-stand and run from there, as a reader would.
+The fenced blocks of one's own data, model, strategy and task name their file in the first line. They are written to an
+empty folder as they stand and run from there, as a reader would.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import runpy
 import sys
@@ -29,19 +31,24 @@ from simulation.cli import app
 from strategies.registry import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[2]
-WHOLE = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in (
+    "commands", "config", "bring-your-own", "privacy", "quantization", "figures", "reliability", "run-folder",
+)))  # fmt: skip
+"""README first, for a block of a later page may stand for one of its own of the same name."""
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
+WHOLE = "\n".join(TEXTS.values())
 FIGURES = re.compile(r"(<!-- figures:begin (\w+) -->\n<!-- made by: .+ -->\n).*?(<!-- figures:end \2 -->)", re.DOTALL)
 README = FIGURES.sub(r"\1\3", WHOLE)
-"""Without the figures, which a command printed."""
+"""All pages, without the figures, which a command printed."""
 MOST_LINES = 24  # of code for one thing of one's own, with its line in the config
 OWN = ("my_data.py", "my_model.py", "my_strategy.py", "my_task.py")
 BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks() -> dict[str, str]:
+def blocks(text: str = README) -> dict[str, str]:
     """Fenced blocks by the file name in their first line."""
     found = {}
-    for block in BLOCK.finditer(README):
+    for block in BLOCK.finditer(text):
         name = re.match(r"# (\S+\.(?:py|yaml))\n", block["text"])
         if name:
             found[name[1]] = block["text"]
@@ -94,6 +101,23 @@ def test_readmes_own_files_run_from_the_working_directory_to_an_int8_artefact(
     capsys.readouterr()
     runpy.run_path(str(own_folder / "use_artifact.py"), run_name="__main__")
     assert len(re.findall(r"-?\d+\.?\d*", capsys.readouterr().out)) == 2  # one number a class
+
+
+def test_a_stranger_reads_readme_in_five_minutes() -> None:
+    assert len(TEXTS["README.md"].splitlines()) <= 170
+
+
+def test_readmes_own_data_and_model_run_without_the_other_pages(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = blocks(TEXTS["README.md"])
+    assert set(own) == {"my_data.py", "my_model.py", "my_run.yaml"}
+    (own_folder / "my_run.yaml").write_text(own["my_run.yaml"], encoding="utf-8")
+    for name in ("my_strategy.py", "my_task.py"):
+        (own_folder / name).unlink()
+    result = CliRunner().invoke(app, ["run", "my_run.yaml", "run.rounds=1", "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert (own_folder / "runs" / "rooms" / "rounds" / "0001" / "onnx" / "model.onnx").is_file()
 
 
 def test_every_make_target_of_readme_exists() -> None:
@@ -162,7 +186,11 @@ def test_the_names_in_the_table_of_keys_are_those_of_the_registries() -> None:
 
 
 def test_every_file_that_readme_names_exists_and_places_for_figures_are_closed() -> None:
-    paths = re.findall(r"\]\(([\w./-]+)\)", README)
+    paths = [
+        os.path.normpath(Path(page).parent / link)
+        for page, text in TEXTS.items()
+        for link in re.findall(r"\]\(([\w./-]+)\)", text)
+    ]
     paths += re.findall(r"\b((?:fl_core|fl_server|fl_client|strategies|benchmarks|docs)/[\w/-]+(?:\.\w+)?)", README)
     assert sorted(path for path in set(paths) if not (ROOT / path).exists()) == []
     begun = re.findall(r"<!-- figures:begin (\w+) -->", WHOLE)

@@ -19,17 +19,18 @@ import toy
 from fl_client.home import open_home
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_client.trainer.daemon import held, open_trainer
-from fl_client.trainer.in_process import LocalTrainer
+from fl_client.trainer.in_process import InProcessTrainer, LocalTrainer
 from fl_client.trainer.task import Trainer
 from fl_core.errors import ConfigError, LedgerError, PolicyError, TrainerError, WireError
 from fl_core.privacy.ledger import Ledger
 from fl_core.process.structured_log import FORMAT_VARIABLE
+from fl_core.questions import EVALUATE, RANGES, TRAIN
 from fl_core.types import RoundPlan, Tensors
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
-from simulation.engines.world import seeded_noise, simulated_policy
+from simulation.engines.clients import seeded_noise, simulated_policy
 from support import boards
-from support.boards import CLIENT, make_home, trainer_process
+from support.boards import CLIENT, asked, info_of, make_home, trainer_process
 
 Ask = Callable[..., tuple[RoundPlan, Tensors]]
 
@@ -74,32 +75,32 @@ def test_a_task_over_the_socket_gives_the_bytes_of_a_trainer_in_this_process(tmp
     ledger = Ledger(tmp_path / "ledger.sqlite", simulated=True)
     policy, named = simulated_policy(config), {"simulated": True, "tells_epsilon": False}
     own = Trainer(toy.data().clients, ledger, policy, seeded_noise, tmp_path, **named)
-    here = LocalTrainer(own, CLIENT)
+    here = InProcessTrainer(LocalTrainer(own, CLIENT))
     home = make_home(tmp_path / "b", simulated=True)
     with trainer_process(home):
         there = reach(home)
-        assert there.info() == here.info()
-        assert there.info().simulated
+        assert info_of(there) == info_of(here)
+        assert info_of(there).simulated
         plan, model = ask(steps=3)
-        assert there.train(plan, model) == here.train(plan, model)
+        assert asked(there, TRAIN, plan, model) == asked(here, TRAIN, plan, model)
         assert there.status()["privacy"]["simulated"] is True
 
 
 def test_a_home_in_a_folder_deeper_than_a_socket_may_be_is_reached_all_the_same(tmp_path):
     home = make_home(tmp_path / ("deep" * 40))
     with trainer_process(home):
-        assert reach(home).info().client_id == CLIENT
+        assert info_of(reach(home)).client_id == CLIENT
 
 
 def test_two_deliveries_of_a_running_task_spend_once_and_get_the_same_bytes(running, ask):
     trainer = reach(running)
-    trainer.info()
+    info_of(trainer)
     before = spends(running)
     plan, model = ask(round=2, steps=40)
     with ThreadPoolExecutor(4) as pool:
-        results = {future.result() for future in [pool.submit(trainer.train, plan, model) for _ in range(4)]}
+        results = {future.result() for future in [pool.submit(asked, trainer, TRAIN, plan, model) for _ in range(4)]}
     assert len(results) == 1
-    assert trainer.train(plan, model) in results  # once it is over, too
+    assert asked(trainer, TRAIN, plan, model) in results  # once it is over, too
     assert spends(running) == before + 1
 
 
@@ -110,33 +111,33 @@ def test_a_factory_that_the_device_does_not_allow_is_refused_before_it_is_import
     for section, value in (("model", {"factory": "evil:net", "name": None, "args": {}}),
                            ("strategy", {"name": "fedavg", "factory": None, "args": {"inner": "evil:net"}}),
                            ("task", {"name": None, "factory": "evil:net"})):  # fmt: skip
-        asked = replace(plan, training={**plan.training, section: value}, task_id=section)
+        changed = replace(plan, training={**plan.training, section: value}, task_id=section)
         with pytest.raises(PolicyError, match="'evil:net' is not among the factories"):
-            reach(running).train(asked, model)
+            asked(reach(running), TRAIN, changed, model)
         with pytest.raises(PolicyError, match="'evil:net'"):
-            reach(running).evaluate(asked, model)
+            asked(reach(running), EVALUATE, changed, model)
         with pytest.raises(PolicyError, match="'evil:net'"):
-            reach(running).ranges(asked, model)
+            asked(reach(running), RANGES, changed, model)
     assert not made.exists()
 
 
 def test_a_plan_of_another_version_is_refused_by_name(running, ask):
     plan, model = ask(code_version="9.9.9")
     with pytest.raises(WireError, match=r"code 9\.9\.9"):
-        reach(running).train(plan, model)
+        asked(reach(running), TRAIN, plan, model)
     plan, model = ask(schema_version=99)
     with pytest.raises(WireError, match="got schema 99"):
-        reach(running).train(plan, model)
+        asked(reach(running), TRAIN, plan, model)
 
 
 def test_an_unexpected_error_keeps_its_text_on_the_device(running, ask):
     plan, model = ask(task_id="broken")
     secret = "quoted by the error"
     with pytest.raises(TrainerError, match="failed with ValidationError") as caught:
-        reach(running).train(replace(plan, training={**plan.training, "clients": secret}), model)
+        asked(reach(running), TRAIN, replace(plan, training={**plan.training, "clients": secret}), model)
     assert secret not in str(caught.value)
     assert secret in (running / "trainer.log").read_text()
-    assert reach(running).info().client_id == CLIENT  # and the trainer lives on
+    assert info_of(reach(running)).client_id == CLIENT  # and the trainer lives on
 
 
 def test_every_line_of_a_trainer_that_logs_json_is_an_object_with_the_round_and_client_it_is_of(
@@ -147,12 +148,17 @@ def test_every_line_of_a_trainer_that_logs_json_is_an_object_with_the_round_and_
     plan, model = ask(round=2)
     with trainer_process(home):
         trainer = reach(home)
-        trainer.info()
-        assert trainer.train(plan, model)
+        info_of(trainer)
+        assert asked(trainer, TRAIN, plan, model)
         with pytest.raises(PolicyError):
-            trainer.train(replace(plan, round=3, task_id="code", training={"strategy": {"factory": "evil:net"}}), model)
+            asked(
+                trainer,
+                TRAIN,
+                replace(plan, round=3, task_id="code", training={"strategy": {"factory": "evil:net"}}),
+                model,
+            )
         with pytest.raises(TrainerError):
-            trainer.train(replace(plan, round=4, task_id="broken", training={"clients": "secret"}), model)
+            asked(trainer, TRAIN, replace(plan, round=4, task_id="broken", training={"clients": "secret"}), model)
     lines = [json.loads(line) for line in (home / "trainer.log").read_text().splitlines()]
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
     told = [(line["level"], line["run"], line["round"], line["client_id"]) for line in lines if "round" in line]
@@ -193,12 +199,12 @@ def test_a_trainer_that_is_killed_ends_the_call_at_once_and_its_spend_stays(tmp_
     home = make_home(tmp_path / "b")
     plan, model = ask(steps=5000)
     with trainer_process(home) as process:
-        reach(home).info()
+        info_of(reach(home))
         failed: list[float] = []
 
         def train() -> None:
             with pytest.raises(TrainerError, match="died"):
-                reach(home).train(plan, model)
+                asked(reach(home), TRAIN, plan, model)
             failed.append(time.monotonic())
 
         shell = threading.Thread(target=train)
@@ -214,7 +220,7 @@ def test_a_trainer_that_is_killed_ends_the_call_at_once_and_its_spend_stays(tmp_
     assert spends(home) == 1  # what was begun counts, though nothing came of it
     with trainer_process(home):
         again, model = ask(round=2)
-        assert reach(home).train(again, model)
+        assert asked(reach(home), TRAIN, again, model)
         assert reach(home).status()["starts"] == 2
     assert spends(home) == 2
 
@@ -227,7 +233,7 @@ def test_a_device_without_a_policy_trains_nothing(tmp_path):
 def test_seeds_and_secret_noise_never_share_a_ledger(tmp_path):
     home = make_home(tmp_path / "b")
     opened = open_trainer(open_home(home))
-    assert not opened.answers.info().simulated
+    assert not info_of(InProcessTrainer(opened.trainer)).simulated
     opened.ledger.close()
     with pytest.raises(LedgerError, match="simulat"):
         open_trainer(open_home(make_home(home, simulated=True)))
@@ -235,4 +241,4 @@ def test_seeds_and_secret_noise_never_share_a_ledger(tmp_path):
 
 def test_no_trainer_is_said_in_plain_words(tmp_path):
     with pytest.raises(TrainerError, match="is it running"):
-        SocketTrainer(tmp_path / "none.sock", patience_s=0.3).info()
+        info_of(SocketTrainer(tmp_path / "none.sock", patience_s=0.3))

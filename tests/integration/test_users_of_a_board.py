@@ -132,7 +132,9 @@ ASKS = """
 import sys
 from pathlib import Path
 from fl_client.shell.socket_trainer import SocketTrainer
-print(SocketTrainer(Path(sys.argv[1]), patience_s=3).info().client_id)
+from fl_core.questions import INFO
+from fl_core.records import decode_info
+print(decode_info(SocketTrainer(Path(sys.argv[1]), patience_s=3).ask(INFO, ()), "trainer").client_id)
 """
 
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fl_core.quant.compare import layer_lsb
 from fl_core.quant.fake_quant import set_fake_quant
-from fl_core.quant.integer import dequantize, evaluate
+from fl_core.quant.integer import dequantize, integer_forward
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.ranges import calibrate
 from fl_core.quant.spec import QuantSpec
+from support.layer_lsb import layer_lsb
 
 CHANNELS, SIDE = 4, 9
 KINDS = ("plain", "depthwise", "norm", "residual", "concat", "hardswish", "sigmoid", "hardtanh", "max", "avg")
@@ -105,7 +105,7 @@ def test_every_layer_is_at_most_one_step_from_its_integer_form(case: tuple[list[
     worst = layer_lsb(qat, lowered, x.numpy())
     assert max(worst.values()) <= 1
     assert all(worst[node.name] == 0 for node in lowered.nodes if node.op in ("avg_pool", "max_pool", "flatten"))
-    for name, q in evaluate(lowered, x.numpy()).items():
+    for name, q in integer_forward(lowered, x.numpy()).items():
         assert q.min() >= lowered.tensors[name].qmin
         assert q.max() <= lowered.tensors[name].qmax
 
@@ -134,7 +134,7 @@ def test_the_whole_net_stays_close_to_its_integer_form(case: tuple[list[str], in
     qat, _, x = prepared(case, spec)
     lowered = lower(qat)
     target = lowered.tensors[lowered.output]
-    found = dequantize(evaluate(lowered, x.numpy())[lowered.output], target)
+    found = dequantize(integer_forward(lowered, x.numpy())[lowered.output], target)
     steps = np.abs(found - qat(x).detach().numpy()) / target.scale
     assert steps.mean() <= 1.0
 

@@ -13,8 +13,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from fl_client.shell.trainer_api import TrainerApi
 from fl_core.errors import TrainerError
 from fl_core.privacy.policy import DevicePolicy
+from fl_core.questions import INFO, Question
+from fl_core.records import decode_info, encode_plan
+from fl_core.tensorfile import encode_tensors
+from fl_core.types import ClientInfo, RoundPlan, Tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = "client-2"
@@ -37,6 +42,16 @@ def make_home(folder: Path, policy: DevicePolicy | None = POLICY, **fields: obje
     if policy is not None:
         policy.save(folder / "policy.json")
     return folder
+
+
+def info_of(trainer: TrainerApi) -> ClientInfo:
+    """What a trainer says of its client."""
+    return decode_info(trainer.ask(INFO, ()), "trainer")
+
+
+def asked(trainer: TrainerApi, question: Question, plan: RoundPlan, model: Tensors) -> bytes:
+    """A trainer's reply to a question about a plan and the model that it starts from."""
+    return trainer.ask(question, (encode_plan(plan), encode_tensors(model)))
 
 
 @contextmanager

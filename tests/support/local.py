@@ -16,7 +16,9 @@ import torch.nn.functional as F
 import toy
 from torch import nn
 
-from fl_client.trainer.phases import LocalTraining, train_phases
+from fl_client.trainer.job import Outcome, TrainJob
+from fl_client.trainer.phases import train_phases
+from fl_core.quant.forward import FrozenCache
 from fl_core.rng import NoiseSource, SeededNoise
 from fl_core.types import ClientInfo, DpTerms, Tensors
 from fl_server.plan.setup import Setup
@@ -57,15 +59,19 @@ class Client:
         round: int = 1,
         dp: DpTerms | None = None,
         noise: NoiseSource | None = None,
-    ) -> LocalTraining:
+    ) -> Outcome:
         """What local training gives from ``received``."""
         info = ClientInfo(CLIENT, 48, "", True)
         plan = replace(plan_of(self.setup, info, round, round - 1), dp=dp)
         x, y = examples()
         spec = self.setup.spec
+        net = FrozenCache(spec.build_model(7))
+        inputs = net.features(CLIENT, x.numpy(), fake_quant=spec.quant.enabled)
         got = train_phases(
-            spec.build_model(7), x.numpy(), y.numpy(), plan, spec, spec.build_task(), self.setup.strategy,
-            noise or SeededNoise(7, "toy", round, CLIENT), received, broadcast or {}, self.memory,
+            TrainJob(
+                plan, spec, spec.build_task(), self.setup.strategy, net, inputs, y.numpy(),
+                noise or SeededNoise(7, "toy", round, CLIENT), received, broadcast or {}, self.memory,
+            )
         )  # fmt: skip
         self.memory = got.memory
         return got

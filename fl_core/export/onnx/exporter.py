@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from fl_core.errors import ExportError
-from fl_core.export.base import IntArray, KernelProof
-from fl_core.export.limits import reasons_against
-from fl_core.export.onnx.forms import INPUT, LOOK_UPS
+from fl_core.export.base import IntArray, KernelProof, Proof
+from fl_core.export.onnx.forms import INPUT
 from fl_core.export.onnx.graph import EMITTERS, build_model
+from fl_core.export.parity import ParityLimits
+from fl_core.export.tables import FUNCTIONS
+from fl_core.export.unsupported import reasons_against
 from fl_core.quant.lowered import Lowered
 from fl_core.types import FloatArray
 
@@ -32,45 +34,61 @@ class OnnxExporter:
     """Writes ``model.onnx`` and runs it in ONNX Runtime."""
 
     name = "onnx"
+    proof: Proof = "here"
 
-    def capabilities(self, lowered: Lowered) -> list[str]:
-        return reasons_against(lowered, ops=frozenset(EMITTERS), look_ups=frozenset(LOOK_UPS), spatial_ranks=(1, 2))
+    def unsupported(self, lowered: Lowered) -> list[str]:
+        return reasons_against(lowered, ops=frozenset(EMITTERS), look_ups=frozenset(FUNCTIONS), spatial_ranks=(1, 2))
 
-    def export(self, lowered: Lowered, out: Path, metadata: Mapping[str, str]) -> Path:
-        reasons = self.capabilities(lowered)
+    def limits(self, lowered: Lowered, classes: bool) -> ParityLimits:
+        return ParityLimits.for_model(lowered, classes)
+
+    def export(self, lowered: Lowered, out: Path, metadata: Mapping[str, str]) -> tuple[Path, ...]:
+        reasons = self.unsupported(lowered)
         if reasons:
             raise ExportError("onnx: " + "; ".join(reasons))
         scale = repr(float(np.float32(lowered.tensors[lowered.output].scale)))
-        return _write(lowered, out / "model.onnx", integer=True, metadata={**metadata, _OUTPUT_SCALE: scale})
+        return (_write(lowered, out / "model.onnx", integer=True, metadata={**metadata, _OUTPUT_SCALE: scale}),)
 
-    def export_float(self, lowered: Lowered, out: Path) -> Path:
-        return _write(lowered, out / "float.onnx", integer=False, metadata={})
+    def export_float(self, lowered: Lowered, out: Path) -> tuple[Path, ...]:
+        return (_write(lowered, out / "float.onnx", integer=False, metadata={}),)
 
     def load(self, path: Path) -> OnnxRunner:
-        session = open_session(path)
-        metadata = session.get_modelmeta().custom_metadata_map
-        if _OUTPUT_SCALE not in metadata:
-            raise ExportError(f"onnx: expected {path.name} to carry its {_OUTPUT_SCALE}, got {sorted(metadata)}")
-        return OnnxRunner(session, float(metadata[_OUTPUT_SCALE]))
+        return OnnxRunner(open_session(path), path.name)
 
-    def integer_kernels(self, path: Path) -> KernelProof:
+    def inspect(self, path: Path) -> tuple[OnnxRunner, KernelProof]:
+        """One session answers and is counted: ONNX Runtime writes the optimised graph while it loads the file."""
         import onnx
         import onnxruntime
 
         with tempfile.TemporaryDirectory() as folder:
             optimised = Path(folder) / "optimised.onnx"
-            open_session(path, optimised)
+            runner = OnnxRunner(open_session(path, optimised), path.name)
             graph = onnx.load(optimised).graph
-        return _count_kernels(graph, f"onnxruntime {onnxruntime.__version__}")
+        return runner, _count_kernels(graph, f"onnxruntime {onnxruntime.__version__}")
 
 
 class OnnxRunner:
-    """An ONNX Runtime session that answers in real units or in integer steps of the output."""
+    """An ONNX Runtime session that answers in real units or in integer steps of the output.
 
-    def __init__(self, session: Any, output_scale: float) -> None:
-        self.output_scale = output_scale
+    A float twin answers in real units alone.
+    """
+
+    def __init__(self, session: Any, file_name: str) -> None:
         self._session = session
+        self._file_name = file_name
         self._example_shape = tuple(session.get_inputs()[0].shape[1:])
+
+    @property
+    def output_scale(self) -> float:
+        """Size of one LSB of the output, from the file's own metadata.
+
+        Raises:
+            ExportError: the file carries none, as a float twin does.
+        """
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if _OUTPUT_SCALE not in metadata:
+            raise ExportError(f"onnx: expected {self._file_name} to carry its {_OUTPUT_SCALE}, got {sorted(metadata)}")
+        return float(metadata[_OUTPUT_SCALE])
 
     def run(self, x_BX: FloatArray) -> FloatArray:
         if x_BX.shape[1:] != self._example_shape or len(x_BX) == 0:

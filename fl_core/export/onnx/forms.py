@@ -1,11 +1,10 @@
 """The two forms in which one graph is written to ONNX: quantized for runtimes, and its float32 twin.
 
-Both answer the same few questions (``Form``), so that ``onnx_graph`` describes every operation once. In the quantized
+Both answer the same few questions (``Form``), so that ``graph`` describes every operation once. In the quantized
 form each activation is uint8: the file stores q - qmin, which is exact for both grids, lets saturation at 0 be the
 lower bound (so a ReLU needs no node) and keeps ONNX Runtime on its integer kernels, which int8 activations would leave
 on residual adds. A range narrower than 255 steps (the symmetric grid) gets a Clip on the integers for its upper bound.
-Look-ups and changes of the grid become tables of at most 256 entries, filled with the float32 arithmetic of the
-fake-quant forward: equal to it even where a value falls on a rounding tie, and integer in every runtime.
+Look-ups and changes of the grid become the tables of ``fl_core.export.tables``.
 """
 
 from __future__ import annotations
@@ -17,18 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.export.tables import look_up_table
 from fl_core.quant.lowered import Lowered, Node, QParams
-from fl_core.types import FloatArray
 
 INPUT = "input"
 OUTPUT = "output"
 AnyArray = npt.NDArray[Any]
-Function = Callable[[FloatArray], FloatArray]
-
-LOOK_UPS: Mapping[str, Function] = {
-    "hard_swish": lambda x: x * np.clip(x + np.float32(3), 0, 6) / np.float32(6),
-    "sigmoid": lambda x: np.float32(1) / (np.float32(1) + np.exp(-x)),
-}
 
 
 class Sheet:
@@ -39,14 +32,14 @@ class Sheet:
         self.constants: dict[str, Any] = {}
 
     def emit(self, op: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
-        """Appends one node and returns the name of its value."""
+        """Appends one node and gives the name of its value."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(op, list(inputs), [output], **attrs))
         return output
 
     def constant(self, name: str, values: npt.ArrayLike) -> str:
-        """Adds a constant and returns its name."""
+        """Adds a constant and gives its name."""
         from onnx import numpy_helper
 
         if name not in self.constants:
@@ -126,15 +119,23 @@ class FloatForm:
 
     def look_up(self, node: Node, function: str | None) -> None:
         value = self.real(node.inputs[0])
-        if function == "sigmoid":
-            value = self.sheet.emit("Sigmoid", [value], f"{node.name}:out")
-        elif function == "hard_swish":
-            gate = self.sheet.emit("HardSigmoid", [value], f"{node.name}:gate", alpha=1.0 / 6.0, beta=0.5)
-            value = self.sheet.emit("Mul", [value, gate], f"{node.name}:out")
-        self.store(node.output, value)
+        self.store(node.output, value if function is None else FLOAT_FUNCTIONS[function](self.sheet, value, node.name))
 
     def finish(self, tensor: str) -> None:
         self.sheet.emit("Identity", [self.real(tensor)], OUTPUT)
+
+
+def _hard_swish(sheet: Sheet, value: str, name: str) -> str:
+    gate = sheet.emit("HardSigmoid", [value], f"{name}:gate", alpha=1.0 / 6.0, beta=0.5)
+    return sheet.emit("Mul", [value, gate], f"{name}:out")
+
+
+def _sigmoid(sheet: Sheet, value: str, name: str) -> str:
+    return sheet.emit("Sigmoid", [value], f"{name}:out")
+
+
+FLOAT_FUNCTIONS: Mapping[str, Callable[[Sheet, str, str], str]] = {"hard_swish": _hard_swish, "sigmoid": _sigmoid}
+"""The functions of ``lut`` nodes as nodes of the float twin."""
 
 
 class QuantizedForm:
@@ -207,8 +208,9 @@ class QuantizedForm:
 
     def _through_table(self, source: str, target: str, function: str | None) -> str:
         name = f"{source}:to:{target}"
-        values = look_up_table(self._lowered.tensors[source], self._lowered.tensors[target], function)
-        table = self.sheet.constant(f"{name}:table", values)
+        grid = self._lowered.tensors[target]
+        values = look_up_table(self._lowered.tensors[source], grid, function)
+        table = self.sheet.constant(f"{name}:table", (values - grid.qmin).astype(np.uint8))
         index = self.sheet.emit("Cast", [self._stored[source]], f"{name}:index", to=_INT32)
         return self.sheet.emit("Gather", [table, index], name, axis=0)
 
@@ -232,17 +234,6 @@ class QuantizedForm:
 
 _INT32 = 6
 """``onnx.TensorProto.INT32``, without importing onnx for it."""
-
-
-def look_up_table(source: QParams, target: QParams, function: str | None) -> npt.NDArray[np.uint8]:
-    """Stored integer of the target for each stored integer 0.. of the source, rounded half to even."""
-    steps = np.arange(source.qmin, source.qmax + 1) - source.zero_point
-    real = steps.astype(np.float32) * np.float32(source.scale)
-    if function is not None:
-        real = LOOK_UPS[function](real)
-    moved = np.rint(real * (np.float32(1) / np.float32(target.scale))).astype(np.int64) + target.zero_point
-    stored: npt.NDArray[np.uint8] = (np.clip(moved, target.qmin, target.qmax) - target.qmin).astype(np.uint8)
-    return stored
 
 
 def _steps(params: QParams) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from paired import difference, spread
 from scipy import stats
+from shared.paired import difference, spread
 
 INT8 = (0.951, 0.948, 0.957, 0.950, 0.944)
 FLOAT = (0.953, 0.947, 0.958, 0.953, 0.944)

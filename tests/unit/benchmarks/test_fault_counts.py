@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fault_outcomes import RESULTS, Losses, read_outcomes
 from faults import KILLS, OTHERS, PEOPLE, Run, left_of, plan_of, write_config
-from kill_phases import ASKED, CLOSING, OTHERS_WORK, PHASES, REPLY, TRAINING, WITH_SHELL, phase_of
+from shared.fault_outcomes import RESULTS, Losses, read_outcomes
+from shared.kill_phases import ASKED, CLOSING, OTHERS_WORK, PHASES, REPLY, TRAINING, WITH_SHELL, phase_of
 
 from fl_core.errors import ConfigError
 from fl_core.privacy.ledger import Ledger

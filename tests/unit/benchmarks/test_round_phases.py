@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from round_phases import PHASES, read_stamps, table_of, ways
+from shared.round_phases import PHASES, read_stamps, table_of, ways
 
 EVENTS = [
     {"kind": "round_started", "round": 1, "time": 100.0},

@@ -11,13 +11,21 @@ from hypothesis import strategies as st
 
 from fl_core import wire
 from fl_core.errors import WireError
+from fl_core.questions import MODEL as MODEL_ITEM
+from fl_core.questions import TRAIN, Question
+from fl_core.records import decode_model
 
+MODEL_BACK = Question("echo", "query.echo", (), MODEL_ITEM, "open")
 MODEL = {f"layer{n}.weight": np.full((3, 5), n, np.float32) for n in range(20)}
+
+
+def model_in(content: RecordDict, sender: str) -> dict[str, np.ndarray]:
+    return decode_model(wire.unpack_reply(MODEL_BACK, content, sender), sender)
 
 
 def test_a_model_comes_out_bit_for_bit_and_in_any_order_of_names_as_the_same_bytes():
     packed = wire.pack_tensors(MODEL)
-    found = wire.unpack_tensors(RecordDict(dict(packed)), "server")
+    found = model_in(RecordDict(dict(packed)), "server")
     assert sorted(found) == sorted(MODEL)
     for name, tensor in MODEL.items():
         assert found[name].dtype == tensor.dtype
@@ -27,7 +35,7 @@ def test_a_model_comes_out_bit_for_bit_and_in_any_order_of_names_as_the_same_byt
 
 def test_a_tensor_that_lies_crosswise_in_memory_comes_out_as_it_reads():
     crosswise = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    found = wire.unpack_tensors(RecordDict(dict(wire.pack_tensors({"w": crosswise}))), "server")
+    found = model_in(RecordDict(dict(wire.pack_tensors({"w": crosswise}))), "server")
     np.testing.assert_array_equal(found["w"], crosswise)
 
 
@@ -39,9 +47,9 @@ def test_a_model_of_many_tensors_is_one_object():
 def test_an_update_comes_out_of_any_number_of_pieces(data, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "PIECE_BYTES", size)
-        content = wire.pack_update(data)
+        content = wire.pack_reply(TRAIN, data)
     assert len(content) == max(1, -(-len(data) // size))
-    assert wire.unpack_update(content, "board") == data
+    assert wire.unpack_reply(TRAIN, content, "board") == data
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,7 @@ def test_an_update_comes_out_of_any_number_of_pieces(data, size):
 )
 def test_what_holds_no_model_is_refused_with_its_sender(content):
     with pytest.raises(WireError, match=r"message from board-7: expected a record 'model\.0' with bytes"):
-        wire.unpack_tensors(content, "board-7")
+        wire.unpack_reply(MODEL_BACK, content, "board-7")
 
 
 def test_a_model_that_lacks_its_last_piece_is_refused(monkeypatch):
@@ -63,4 +71,4 @@ def test_a_model_that_lacks_its_last_piece_is_refused(monkeypatch):
     pieces = dict(wire.pack_tensors(MODEL))
     pieces.popitem()
     with pytest.raises(WireError, match="message from server: tensors cannot be read"):
-        wire.unpack_tensors(RecordDict(pieces), "server")
+        model_in(RecordDict(pieces), "server")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fl_core.errors import ConfigError, UpdateRejectedError
+from fl_core.parts import LOSS_PART
 from fl_core.tree import digest
 from fl_core.types import ClientUpdate, Part
 from strategies.afl import AFL, onto_simplex
 from strategies.base import Strategy, StrategyState
 from strategies.client import LocalOutcome
-from strategies.losses import LOSS_PART
 from strategies.qfedavg import QFedAvg
 from strategies.registry import build_strategy
 

@@ -12,7 +12,7 @@ import pytest
 import toy
 
 from fl_client.trainer.memory import decode_memory
-from fl_client.trainer.task import Task, Trainer
+from fl_client.trainer.task import ClientTask, Trainer
 from fl_core.errors import ConfigError, PolicyError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
@@ -56,7 +56,7 @@ class Board:
             slot: {name: tensor + np.float32(by) for name, tensor in group.items()}
             for slot, group in self.setup.strategy.broadcast(state).items()
         }
-        (answer,) = self.trainer.train_many([Task(self.plan(round, accepted), join_tensors(moved, beside))])
+        (answer,) = self.trainer.train_many([ClientTask(self.plan(round, accepted), join_tensors(moved, beside))])
         if answer.error is not None:
             raise answer.error
         assert answer.encoded is not None
@@ -123,7 +123,7 @@ def test_what_cannot_be_had_privately_is_refused_by_the_server_and_by_the_device
     with board(tmp_path / "device", "fedavg") as client:
         asked = client.plan(1)
         forged = replace(asked, training={**asked.training, "strategy": {"name": strategy, "args": args}})
-        (answer,) = client.trainer.train_many([Task(forged, client.setup.initial_state().model)])
+        (answer,) = client.trainer.train_many([ClientTask(forged, client.setup.initial_state().model)])
         assert isinstance(answer.error, PolicyError)
         assert says in str(answer.error)
         assert client.ledger.spent(CLIENT, 1e-5) == 0.0

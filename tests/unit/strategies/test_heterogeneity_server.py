@@ -205,7 +205,7 @@ def test_the_count_of_a_round_is_closed_with_it():
 
 
 def test_the_example_of_the_documentation_runs():
-    text = (Path(__file__).parents[3] / "docs" / "strategies-client.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "strategies.md").read_text(encoding="utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = dict(vars(strategies.base)) | {"add_scaled": add_scaled}
     exec(code, names)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fl_client.home import open_home
-from fl_client.shell.protocol import decode_info, encode_info
 from fl_client.trainer.daemon import open_trainer
 from fl_client.trainer.guard import GuardedTrainer
-from support.boards import make_home
+from fl_client.trainer.in_process import InProcessTrainer
+from support.boards import info_of, make_home
 
 ON_BATTERY = {"battery_share": 0.4, "charging": 0.0, "temperature_c": 61.0}
 
@@ -18,8 +18,8 @@ def told(folder: Path, **fields: object) -> dict[str, float]:
     home = open_home(make_home(folder, **fields))
     opened = open_trainer(home)
     try:
-        info = GuardedTrainer(opened.answers, home.device, lambda: ON_BATTERY).info()
-        return dict(decode_info(encode_info(info)).device)
+        guarded = GuardedTrainer(opened.trainer, home.device, lambda: ON_BATTERY)
+        return dict(info_of(InProcessTrainer(guarded)).device)
     finally:
         opened.ledger.close()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy
 
-from fl_client.trainer.task import Task, Trainer, size_class
+from fl_client.trainer.task import ClientTask, Trainer, size_class
 from fl_core.errors import BudgetSpentError, PolicyError, WireError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
@@ -42,11 +42,11 @@ def board(folder: Path, **policy: float) -> Trainer:
     )
 
 
-def task(setup: Setup, trainer: Trainer, round: int = 1) -> Task:
-    return Task(plan_of(setup, trainer.info(CLIENT), round, round - 1), setup.initial_state().model)
+def task(setup: Setup, trainer: Trainer, round: int = 1) -> ClientTask:
+    return ClientTask(plan_of(setup, trainer.info(CLIENT), round, round - 1), setup.initial_state().model)
 
 
-def result(trainer: Trainer, asked: Task) -> bytes:
+def result(trainer: Trainer, asked: ClientTask) -> bytes:
     (answer,) = trainer.train_many([asked])
     if answer.error is not None:
         raise answer.error
@@ -106,7 +106,7 @@ def test_what_leaves_a_board_depends_on_the_size_class_alone(setup, tmp_path):
         own = {CLIENT: replace(client, train=client.train.take(np.arange(count)))}
         (tmp_path / str(count)).mkdir()
         trainer = board(tmp_path / str(count))
-        trainer._clients = own
+        trainer = replace(trainer, clients=own)
         plans.append(plan_of(setup, trainer.info(CLIENT), 1, 0))
     assert plans[0] == plans[1]
 
@@ -114,7 +114,7 @@ def test_what_leaves_a_board_depends_on_the_size_class_alone(setup, tmp_path):
 def test_whatever_a_server_sends_a_device_with_a_policy_trains_under_dp_only(setup, tmp_path):
     trainer = board(tmp_path)
     asked = task(setup, trainer)
-    bare = Task(replace(asked.plan, dp=None, task_id="bare"), asked.model)
+    bare = ClientTask(replace(asked.plan, dp=None, task_id="bare"), asked.model)
     with pytest.raises(PolicyError, match="expected a plan with DP"):
         result(trainer, bare)
     with pytest.raises(PolicyError, match="do not leave a device"):
@@ -126,7 +126,7 @@ def test_a_server_cannot_ask_for_running_ranges_under_dp(setup, tmp_path):
     asked = task(setup, trainer)
     training = {**asked.plan.training, "quant": {**asked.plan.training["quant"], "ranges": "ema"}}
     with pytest.raises(PolicyError, match="running ranges"):
-        result(trainer, Task(replace(asked.plan, training=training), asked.model))
+        result(trainer, ClientTask(replace(asked.plan, training=training), asked.model))
     assert Ledger(tmp_path / "ledger.sqlite").spent(CLIENT, 1e-5) == 0.0
 
 
@@ -141,7 +141,7 @@ def test_a_task_for_somebody_else_is_refused(setup, tmp_path):
     asked = task(setup, trainer)
     other: RoundPlan = replace(asked.plan, client_id="client-9", task_id="other")
     with pytest.raises(WireError, match="client-9"):
-        result(trainer, Task(other, asked.model))
+        result(trainer, ClientTask(other, asked.model))
 
 
 @pytest.mark.parametrize("examples", [1, 2, 3, 50, 136, 270, 400, 100_000])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fl_core.config import load_config, to_yaml
+from fl_core.config import load_config, to_plain, to_yaml
 from fl_core.errors import ConfigError
+from fl_core.export.registry import FormatSection
 
 GOOD = "run: {name: q}\ndata: {name: smartwatch}\nmodel: {name: imu_cnn}\n"
 
@@ -83,3 +84,25 @@ def test_yaml_of_a_config_reads_back_as_the_same_config(tmp_path):
     overrides = ["privacy.epsilon=8", "quant.per_layer.head=3", "data.args.held_out=[1,2]"]
     config = load_config(write(tmp_path, GOOD), overrides)
     assert load_config(write(tmp_path, to_yaml(config), "again.yaml")) == config
+
+
+def test_a_format_is_a_name_or_a_name_with_args_and_is_written_as_it_was_stated(tmp_path):
+    config = load_config(write(tmp_path, GOOD + "export: {formats: [onnx, {name: other, args: {bits: 4}}]}\n"))
+    assert config.export.formats == ("onnx", FormatSection("other", {"bits": 4}))
+    assert to_plain(config.export)["formats"] == ["onnx", {"name": "other", "args": {"bits": 4}}]
+    assert load_config(write(tmp_path, to_yaml(config), "again.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("formats", "says"),
+    [
+        ("[{name: onnx, arg: {}}]", "export.formats.0.arg: unknown key; did you mean export.formats.0.args?"),
+        ("[onnx, {args: {}}]", "export.formats.1.name: expected a value, got none"),
+        ("[3]", "export.formats.0: expected a valid string, got 3"),
+        ("[onnx, {name: onnx}]", "export.formats: expected no format twice"),
+    ],
+)
+def test_a_format_of_another_form_is_named(tmp_path, formats, says):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, f"{GOOD}export: {{formats: {formats}}}\n"))
+    assert says in str(caught.value)

@@ -14,17 +14,17 @@ from lowered_zoo import examples, imu_net, reference
 
 from fl_core.errors import ExportError, ParityError
 from fl_core.export.artifact import Artifact, Origin, load_artifact, read_artifact, replay
-from fl_core.export.make import GOLDEN_EXAMPLES, input_range, make_artifact, synthetic_inputs
+from fl_core.export.make import GOLDEN_EXAMPLES, ExportRequest, input_range, make_artifact, synthetic_inputs
 from fl_core.export.onnx.exporter import OnnxExporter
-from fl_core.export.parity import ParityLimits
 
 LOWERED = imu_net("asymmetric")
 X = examples(LOWERED)
 ORIGIN = Origin("r", 1)
 
 
-def make(out: Path, **more: Any) -> Artifact:
-    return make_artifact(LOWERED, OnnxExporter(), out, X, reference(LOWERED, X), ParityLimits(0.99, 1), ORIGIN, **more)
+def make(out: Path, golden_BX: Any = None, score: Any = None) -> Artifact:
+    request = ExportRequest(LOWERED, X, reference(LOWERED, X), True, ORIGIN, golden_BX)
+    return make_artifact(request, OnnxExporter(), out, score).artifact
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -94,7 +94,7 @@ def test_link_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     "change",
     [
         lambda record: record.pop("golden"),
-        lambda record: record.pop("sha256"),
+        lambda record: record["files"]["model.onnx"].pop("sha256"),
         lambda record: record.update(surprise=1),
         lambda record: record["parity"].pop("max_lsb"),
         lambda record: record["golden"]["inputs"].update(base64="AAAA"),

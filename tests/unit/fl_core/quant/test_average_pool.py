@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fl_core.quant.fake_quant import set_fake_quant
 from fl_core.quant.graph import QatModel
-from fl_core.quant.integer import evaluate, quantize
+from fl_core.quant.integer import integer_forward, quantize
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.spec import QuantSpec
@@ -48,7 +48,7 @@ def test_forward_and_evaluator_agree_on_every_value(pooling: nn.Module, grid: st
     lowered = lower(qat)
     x = torch.rand(BATCH, *shape, generator=torch.Generator().manual_seed(seed)) * (high + 1) - 1
     target = lowered.tensors[lowered.output]
-    expected = evaluate(lowered, x.numpy())
+    expected = integer_forward(lowered, x.numpy())
     assert np.array_equal(quantize(qat(x).numpy(), target), expected[lowered.output])
     steps = torch.from_numpy(expected[lowered.input] - lowered.tensors[lowered.input].zero_point).double()
     exact = plain(pooling, steps).numpy() + target.zero_point

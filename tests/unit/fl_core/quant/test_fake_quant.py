@@ -22,7 +22,6 @@ from fl_core.quant.fake_quant import (
     set_fake_quant,
     weight_scale,
 )
-from fl_core.quant.graph import freeze_ranges
 from fl_core.quant.spec import GridKind
 
 RELU = (0.0, math.inf)
@@ -213,6 +212,6 @@ def test_a_running_range_follows_training_batches_until_it_is_frozen() -> None:
         quantizer(x)
     assert float(quantizer.low) == pytest.approx(-1.0, abs=1e-3)
     assert float(quantizer.high) == pytest.approx(2.0, abs=1e-3)
-    freeze_ranges(quantizer)
+    quantizer.eval()
     quantizer(x * 10)
     assert float(quantizer.high) == pytest.approx(2.0, abs=1e-3)

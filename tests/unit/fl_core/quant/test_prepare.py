@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fl_core.errors import ModelError, UnsupportedLayerError
-from fl_core.quant.compare import layer_lsb
 from fl_core.quant.fake_quant import set_fake_quant
 from fl_core.quant.graph import QatModel, activation_names
 from fl_core.quant.lower import lower
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.spec import QuantSpec
+from support.layer_lsb import layer_lsb
 
 SHAPE = (2, 8, 8)
 RANGE = (-3.0, 3.0)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from fl_core.parts import BIN_EDGES
 from fl_core.quant.fake_quant import FakeQuantized
 from fl_core.quant.graph import QatModel
 from fl_core.quant.prepare import prepare_qat
-from fl_core.quant.ranges import BIN_EDGES, calibrate, range_histograms, ranges_from_histogram
+from fl_core.quant.ranges import calibrate, range_histograms, ranges_from_histogram
 from fl_core.quant.spec import QuantSpec
 
 

@@ -10,10 +10,12 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from fl_core.flower_private import identify_process, set_message_id
-from fl_server.nodes import mailbox as exchange
+from fl_core.questions import TRAIN
+from fl_server.nodes import mailbox
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.nodes.liveness import LONGER, SLOWER
 from fl_server.nodes.mailbox import Mailbox, Reply, ask
-from simulation.engines.grid import InProcessGrid
+from simulation.engines.in_process import InProcessGrid
 
 DEADLINE_S = 2.0
 
@@ -83,12 +85,12 @@ class LossyGrid:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(exchange, "SILENT_S", 0.1)
+    monkeypatch.setattr(mailbox, "SILENT_S", 0.1)
 
 
 def asked(grid: LossyGrid, *nodes: int) -> dict[int, Reply]:
     contents = {node: RecordDict({"task": ConfigRecord({"of": node})}) for node in nodes}
-    replies = list(ask(grid, "train", contents, "1", DEADLINE_S))
+    replies = list(ask(FlowerExchange(grid), TRAIN, contents, "1", DEADLINE_S))
     assert Counter(reply.node_id for reply in replies) == Counter(nodes), "one reply a node"
     return {reply.node_id: reply for reply in replies}
 
@@ -115,11 +117,11 @@ def test_who_is_at_work_for_long_is_not_sent_its_task_again():
 
 def test_who_is_not_much_slower_than_others_were_is_not_disturbed():
     grid = LossyGrid(works={7: 8, 8: 7})
-    mail = Mailbox(grid)
+    mail = Mailbox(FlowerExchange(grid))
     took: list[float] = []
     for node in (7, 8):
         grid.pushed.clear()
-        mail.send("train", {node: RecordDict()}, "1", DEADLINE_S)
+        mail.send(TRAIN, {node: RecordDict()}, "1", DEADLINE_S)
         while not (replies := mail.collect()):
             mail.wait(float("inf"))
         took += [reply.seconds for reply in replies]
@@ -139,10 +141,10 @@ class Unavailable(LossyGrid):
 
 def test_how_long_an_error_took_says_nothing_of_how_long_an_answer_takes():
     grid = Unavailable(tasks_lost={7: 1}, works={8: 7})
-    mail = Mailbox(grid)
+    mail = Mailbox(FlowerExchange(grid))
     took: list[float] = []
     for node in (8, 7):
-        mail.send("train", {node: RecordDict()}, "1", DEADLINE_S)
+        mail.send(TRAIN, {node: RecordDict()}, "1", DEADLINE_S)
         while not (replies := mail.collect()):
             mail.wait(float("inf"))
         took += [reply.seconds for reply in replies]
@@ -168,8 +170,8 @@ def test_a_deadline_is_no_later_for_a_task_that_is_sent_again():
 
 def test_in_the_end_nobody_waits_for_any_message():
     grid = LossyGrid(tasks_lost={7: 1}, replies_lost={8: 1}, works={9: 10})
-    mail = Mailbox(grid)
-    mail.send("train", dict.fromkeys((7, 8, 9), RecordDict()), "1", DEADLINE_S)
+    mail = Mailbox(FlowerExchange(grid))
+    mail.send(TRAIN, dict.fromkeys((7, 8, 9), RecordDict()), "1", DEADLINE_S)
     answered: set[int] = set()
     while len(answered) < 2:
         answered |= {reply.node_id for reply in mail.collect()}
@@ -182,21 +184,22 @@ def test_in_the_end_nobody_waits_for_any_message():
 
 def test_a_task_is_sent_again_as_it_was_though_its_sender_keeps_it_no_more():
     grid = LossyGrid(tasks_lost={7: 1})
-    mail = Mailbox(grid)
+    mail = Mailbox(FlowerExchange(grid))
     first = RecordDict({"task": ConfigRecord({"from": "memory"})})
-    mail.send("train", {7: first}, "1", DEADLINE_S, lambda node: RecordDict({"task": ConfigRecord({"from": "disk"})}))
+    mail.send(TRAIN, {7: first}, "1", DEADLINE_S, lambda node: RecordDict({"task": ConfigRecord({"from": "disk"})}))
     while not (replies := mail.collect()):
         mail.wait(float("inf"))
     assert replies[0].content == RecordDict({"task": ConfigRecord({"from": "disk"})})
 
 
 def test_a_simulator_loses_nothing_and_its_nodes_are_asked_nothing_more(monkeypatch):
-    monkeypatch.setattr(exchange, "SILENT_S", 0.0)
+    monkeypatch.setattr(mailbox, "SILENT_S", 0.0)
     seen: list[str] = []
 
     def answer(message, context):
         seen.append(message.metadata.message_type)
         return None if context.node_id == 8 else Message(RecordDict(), reply_to=message)
 
-    list(ask(InProcessGrid({7: "a", 8: "b"}, answer), "train", {7: RecordDict(), 8: RecordDict()}, "1", 0.3))
+    exchange = FlowerExchange(InProcessGrid({7: "a", 8: "b"}, answer))
+    list(ask(exchange, TRAIN, {7: RecordDict(), 8: RecordDict()}, "1", 0.3))
     assert set(seen) == {"train"}

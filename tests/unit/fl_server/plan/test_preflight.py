@@ -12,6 +12,7 @@ import pytest
 import toy
 
 from fl_core.errors import ConfigError
+from fl_core.parts import RANGES_PART
 from fl_core.tree import FixedPointSum
 from fl_core.types import ClientUpdate, Part
 from fl_server.plan.checks import check_deployed, check_run, problems_of
@@ -19,7 +20,7 @@ from fl_server.plan.forbidden import FORBIDDEN, PARTS
 from fl_server.plan.setup import Setup
 from fl_server.results.ranges import mean_ranges
 from simulation.preflight import preflight
-from strategies.base import RANGES_PART, Strategy, StrategyState
+from strategies.base import Strategy, StrategyState
 from strategies.fedavg import FedAvg
 from strategies.registry import build_strategy
 

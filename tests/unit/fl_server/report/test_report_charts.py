@@ -23,7 +23,7 @@ from fl_server.report.charts import (
     time_axis,
 )
 from fl_server.report.series import Line
-from fl_server.report.show import ABSENT, as_bytes, as_metric, as_percent, as_plain, as_seconds
+from fl_server.watch.words import ABSENT, as_bytes, as_metric, as_percent, as_plain, as_seconds
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -63,7 +63,7 @@ SHAPES: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_run_of_any_shape_gives_a_whole_page_that_fetches_nothing(tmp_path: Path, shape: dict[str, object]) -> None:
-    text = text_of(write_run(tmp_path, **shape))  # type: ignore[arg-type]
+    text = text_of(write_run(tmp_path, **shape))
     page = Page(text)
     assert page.open == []
     assert page.fetches == []

@@ -10,12 +10,13 @@ import pytest
 from fl_core.runlog import Event, read_events
 from fl_server.report import build_report, series
 from fl_server.report.timeline import accuracy_over_time, elapsed_s, is_virtual
+from fl_server.watch.state import state_of
 from support.synthetic_run import accuracy_after, write_run
 
 
 def walled_run(folder: Path, **shape: object) -> Path:
     """A run whose rounds took 10 s each; its start took 100 s before them."""
-    run_dir = write_run(folder, **shape)  # type: ignore[arg-type]
+    run_dir = write_run(folder, **shape)
     events = []
     for event in read_events(run_dir):
         ended = event["kind"] == "round_finished"
@@ -32,24 +33,24 @@ def walled(folder: Path) -> list[Event]:
 
 def timed(events: list[Event]) -> list[Event]:
     """The same with a virtual clock, on which a round takes a minute."""
-    rounds = series.of_kind(events, "round_finished")
+    rounds = [event for event in events if event["kind"] == "round_finished"]
     return [*events, *({**e, "kind": "round_timed", "virtual_s": 60.0 * e["round"]} for e in rounds)]
 
 
 def test_wall_time_starts_with_the_first_round(tmp_path: Path) -> None:
-    assert elapsed_s(walled(tmp_path)) == {0: 0.0, 1: 10.0, 2: 20.0, 3: 30.0}
-    assert not is_virtual(walled(tmp_path / "again"))
+    assert elapsed_s(state_of(walled(tmp_path))) == {0: 0.0, 1: 10.0, 2: 20.0, 3: 30.0}
+    assert not is_virtual(state_of(walled(tmp_path / "again")))
 
 
 def test_the_virtual_clock_goes_before_the_walls(tmp_path: Path) -> None:
-    events = timed(walled(tmp_path))
-    assert is_virtual(events)
-    assert elapsed_s(events) == {0: 0.0, 1: 60.0, 2: 120.0, 3: 180.0}
+    state = state_of(timed(walled(tmp_path)))
+    assert is_virtual(state)
+    assert elapsed_s(state) == {0: 0.0, 1: 60.0, 2: 120.0, 3: 180.0}
 
 
 def test_accuracies_are_those_per_round_at_other_places(tmp_path: Path) -> None:
-    events = timed(walled(tmp_path))
-    over_time, per_round = accuracy_over_time(events), series.accuracy_lines(events)
+    state = state_of(timed(walled(tmp_path)))
+    over_time, per_round = accuracy_over_time(state), series.accuracy_lines(state)
     assert [line.name for line in over_time] == [line.name for line in per_round]
     assert [value for line in over_time for _, value in line.points] == [
         value for line in per_round for _, value in line.points
@@ -59,7 +60,7 @@ def test_accuracies_are_those_per_round_at_other_places(tmp_path: Path) -> None:
 
 def test_rounds_before_any_took_virtual_time_are_at_its_start(tmp_path: Path) -> None:
     events = [e for e in timed(walled(tmp_path)) if (e["kind"], e["round"]) != ("round_timed", 1)]
-    assert [at_s for at_s, _ in accuracy_over_time(events)[0].points] == [0.0, 0.0, 120.0, 180.0]
+    assert [at_s for at_s, _ in accuracy_over_time(state_of(events))[0].points] == [0.0, 0.0, 120.0, 180.0]
 
 
 @pytest.mark.parametrize(

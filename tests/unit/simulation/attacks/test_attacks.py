@@ -14,8 +14,8 @@ from fl_core.runlog import read_events
 from fl_core.types import ClientUpdate, Part
 from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.attacks.base import Scene, most_harmful
+from simulation.attacks.colluders import Colluders
 from simulation.attacks.forgeries import MinMax
-from simulation.attacks.grid import Crew
 from simulation.attacks.registry import ATTACKS, attackers
 from simulation.run import run
 from strategies.registry import build_strategy
@@ -32,10 +32,10 @@ def update(client: int, row) -> ClientUpdate:
     return ClientUpdate(f"t{client}", f"c{client}", 0, {"delta": Part({"w": np.asarray(row, np.float32)})}, 10, 1)
 
 
-def crew(attack: str, strategy: dict, max_norm: float = 1e3) -> Crew:
+def crew(attack: str, strategy: dict, max_norm: float = 1e3) -> Colluders:
     defence = build_strategy(strategy["name"], None, strategy.get("args", {}))
     state = defence.init({"w": np.zeros(5, np.float32)})
-    return Crew(ATTACKS[attack](), frozenset({"c8", "c9"}), defence, lambda: state, max_norm, 1)
+    return Colluders(ATTACKS[attack](), frozenset({"c8", "c9"}), defence, lambda: state, max_norm, 1)
 
 
 def forged(attack: str, strategy: dict, max_norm: float = 1e3) -> np.ndarray:
@@ -108,7 +108,7 @@ def load_section():
 def config(name: str, overrides: list[str]):
     tiny = ["data.args.test_examples=4500", "data.partition={kind: iid, clients: 3}", "model={name: image_cnn}",
             "model.args.width=4", "run.rounds=2", "export.every=9", "clients.batch_size=80", "privacy=null",
-            "clients.sample_rate=null", "clients.optimizer.learning_rate=0.05", "run.beside=null"]  # fmt: skip
+            "clients.sample_rate=null", "clients.optimizer.learning_rate=0.05", "run.companion=null"]  # fmt: skip
     return load_config(CONFIGS / "mnist.yaml", [f"run.name={name}", *tiny, *overrides])
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from fl_core.questions import TRAIN
+from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.nodes.mailbox import ask
-from simulation.engines.grid import InProcessGrid, nodes_of
+from simulation.engines.in_process import InProcessGrid, nodes_of
 
 NODES = nodes_of(["ann", "bob", "cid"])
 
@@ -22,13 +24,17 @@ def echo(message: Message, context: Context) -> Message | None:
     return Message(RecordDict({"got": ConfigRecord({"name": name, "value": record["value"]})}), reply_to=message)
 
 
+def exchange() -> FlowerExchange:
+    return FlowerExchange(InProcessGrid(NODES, echo))
+
+
 def contents() -> dict[int, RecordDict]:
     return {node: RecordDict({"plan": ConfigRecord({"value": node})}) for node in NODES}
 
 
 def test_every_node_is_accounted_for_once():
     sent = contents()
-    replies = {NODES[reply.node_id]: reply for reply in ask(InProcessGrid(NODES, echo), "train", sent, "1", 0.3)}
+    replies = {NODES[reply.node_id]: reply for reply in ask(exchange(), TRAIN, sent, "1", 0.3)}
     assert replies.keys() == {"ann", "bob", "cid"}
     assert replies["ann"].content is not None
     assert replies["ann"].content["got"]["name"] == "ann"
@@ -40,12 +46,12 @@ def test_every_node_is_accounted_for_once():
 
 def test_sides_share_no_memory():
     sent = contents()
-    list(ask(InProcessGrid(NODES, echo), "train", sent, "1", 0.2))
+    list(ask(exchange(), TRAIN, sent, "1", 0.2))
     assert all("seen" not in content["plan"] for content in sent.values())
 
 
 def test_nobody_to_ask_is_no_wait():
-    assert list(ask(InProcessGrid(NODES, echo), "train", {}, "1", 60.0)) == []
+    assert list(ask(exchange(), TRAIN, {}, "1", 60.0)) == []
 
 
 def test_send_and_receive_gives_what_came_in_time():

@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as flower
 
 from fl_core.errors import ConfigError
-from simulation.engines.grid import InProcessGrid, nodes_of, run_app
+from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 from strategies.flower.as_flower import as_flower
 from strategies.registry import STRATEGIES, build_strategy
 

@@ -13,11 +13,11 @@ from flwr.serverapp import strategy as flower
 
 from fl_core.errors import ConfigError, RoundError
 from fl_core.flower_private import borrowed_identity
+from fl_core.parts import LOSS_PART
 from fl_core.tree import digest
 from fl_core.types import ClientUpdate, Part, Tensors
 from strategies.base import Strategy, StrategyState
 from strategies.flower import adapter as adapter
-from strategies.losses import LOSS_PART
 from strategies.registry import build_strategy
 
 MODEL = {"b": np.array([1.0, -1.0], np.float32), "w": np.arange(6, dtype=np.float32).reshape(2, 3)}

@@ -1,0 +1,1 @@
+"""Faults, clocks and changed trainers that the benchmarks put into a real federation."""

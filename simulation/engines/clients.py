@@ -1,0 +1,60 @@
+"""The simulated clients: their data, one ledger for all of them, and noise from named seeds.
+
+A simulation protects nobody: whoever has the seed can draw the noise again. Its ledger is the real one all the same,
+so a run spends, refuses and survives a crash as boards do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+
+from fl_client.app import make_client_app
+from fl_client.shell.trainer_api import TrainerApi
+from fl_client.trainer.in_process import InProcessTrainer, LocalTrainer
+from fl_client.trainer.task import Trainer
+from fl_core.config import Config
+from fl_core.data.federation import Federation
+from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.policy import DevicePolicy
+from fl_core.rng import NoiseSource, SeededNoise
+from fl_core.types import RoundPlan
+from simulation.attacks.registry import poisoned
+
+
+def build_trainer(config: Config, federation: Federation, run_dir: Path) -> Trainer:
+    """The trainer of all simulated clients."""
+    folder = run_dir / "clients"
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(folder / "ledger.sqlite", simulated=True)
+    return Trainer(poisoned(config, federation), ledger, simulated_policy(config), seeded_noise, folder, simulated=True)
+
+
+def simulated_policy(config: Config) -> DevicePolicy | None:
+    """A device that allows what the config asks for and not more; none where the config has no privacy."""
+    privacy = config.privacy
+    if privacy is None:
+        return None
+    return DevicePolicy(
+        epsilon_cap=privacy.epsilon,
+        delta=privacy.delta,
+        max_clip_norm=privacy.clip_norm,
+        min_noise_multiplier=1e-3,
+        max_sample_rate=1.0,
+    )
+
+
+def seeded_noise(plan: RoundPlan) -> NoiseSource:
+    """The named noise of one task."""
+    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
+
+
+def client_app(trainer: Trainer) -> ClientApp:
+    """The ClientApp of the boards, over a trainer in this process."""
+
+    def trainer_of(context: Context) -> TrainerApi:
+        return InProcessTrainer(LocalTrainer(trainer, str(context.node_config["client-id"])))
+
+    return make_client_app(trainer_of)

@@ -1,0 +1,49 @@
+"""The engine that computes clients in worker processes, each with a trainer of its own and all with one ledger file."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fl_core.config import load_config
+from fl_core.config.federation import federation_of
+from fl_core.flower_private import identify_process
+from simulation.engines.clients import build_trainer, client_app
+from simulation.engines.fleet import SimulatedFleet
+from simulation.engines.in_process import InProcessGrid
+from simulation.fleet.grid import RUN_ID
+
+_worker_app: ClientApp | None = None
+
+
+@contextmanager
+def open_pool(fleet: SimulatedFleet) -> Iterator[InProcessGrid]:
+    """A Grid whose nodes compute in ``fleet.workers`` processes; the results are those of any other number."""
+    context = multiprocessing.get_context("spawn")
+    start = (str(fleet.run_dir),)
+    with ProcessPoolExecutor(fleet.workers, mp_context=context, initializer=_start_worker, initargs=start) as pool:
+        yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
+
+
+def _start_worker(run_dir: str) -> None:
+    """Build this worker's own app from the run folder; it shares nothing with the others but the ledger file."""
+    global _worker_app
+    torch.set_num_threads(1)
+    identify_process(RUN_ID)
+    folder = Path(run_dir)
+    config = load_config(folder / "config.yaml")
+    _worker_app = client_app(build_trainer(config, federation_of(config), folder))
+
+
+def answer_in_worker(message: Message, context: Context) -> Message:
+    """A message answered by the app of this worker process."""
+    if _worker_app is None:
+        raise RuntimeError("a worker process answers only after it was started")
+    return _worker_app(message, context)
