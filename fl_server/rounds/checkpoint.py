@@ -64,6 +64,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: Collection[int] 
             _set_aside(folder, kept)
         os.replace(latest, folder / _PREVIOUS)
     write_atomic(latest, hashlib.sha256(data).digest() + data)
+    drop_unpublished(folder, kept)
+
+
+def drop_unpublished(folder: Path, kept: Collection[int] = ()) -> None:
+    """Remove what ``unpublished/`` has of all rounds but those ``kept``."""
     for path in (folder / _UNPUBLISHED).glob("*.safetensors"):
         if int(path.stem) not in kept:
             path.unlink()

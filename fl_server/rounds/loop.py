@@ -30,7 +30,7 @@ from fl_server.results.observer import Observer
 from fl_server.results.publish import exports, publish_round
 from fl_server.results.publisher import Publisher
 from fl_server.rounds.asynchronous import run_asynchronous
-from fl_server.rounds.checkpoint import Checkpoint, checkpoint_of, load_checkpoint
+from fl_server.rounds.checkpoint import Checkpoint, checkpoint_of, drop_unpublished, load_checkpoint
 from fl_server.rounds.histograms import histogram_ranges
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.synchronous import run_round
@@ -65,6 +65,7 @@ def run_rounds(
     rounds = setup.config.run.rounds
     log.append("run_finished", rounds, rounds_done=rounds, seconds=time.monotonic() - started)
     log.sync()
+    drop_unpublished(run_dir / "checkpoint")
 
 
 def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
 from fl_core.errors import RunFolderError
 from fl_core.tree import digest
-from fl_server.rounds.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fl_server.rounds.checkpoint import (
+    Checkpoint,
+    checkpoint_of,
+    drop_unpublished,
+    load_checkpoint,
+    save_checkpoint,
+)
 from strategies.base import StrategyState
 
 
@@ -52,3 +61,28 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     latest.write_bytes(bytes(content))
     with pytest.raises(RunFolderError, match="damaged"):
         load_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_that_an_older_version_wrote_is_read(tmp_path):
+    from safetensors.numpy import save
+
+    fields = {"version": 3, "slots": [], "rounds_done": 3, "seq": 30, "config_digest": "abc", "facts": {"ranges": {}}}
+    tensors = {"model/layer.weight": np.ones((2, 3), np.float32)}
+    data = save(tensors, metadata={"checkpoint": json.dumps(fields, sort_keys=True)})
+    (tmp_path / "latest.safetensors").write_bytes(hashlib.sha256(data).digest() + data)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert (loaded.rounds_done, loaded.seq, loaded.state.version, loaded.facts) == (3, 30, 3, {"ranges": {}})
+    assert loaded.state.model["layer.weight"].tolist() == [[1.0] * 3] * 2
+
+
+def test_rounds_without_their_artefacts_keep_their_checkpoints_until_they_have_them(tmp_path):
+    for done, kept in ((1, {1}), (2, {1, 2}), (3, {1, 2, 3}), (4, {2, 3, 4}), (5, {2, 3, 4, 5})):
+        save_checkpoint(tmp_path, checkpoint(done), kept)
+    assert checkpoint_of(tmp_path, 1) is None
+    for done in (2, 3, 4, 5):
+        found = checkpoint_of(tmp_path, done)
+        assert found is not None
+        assert digest(found.state.model) == digest(checkpoint(done).state.model)
+    drop_unpublished(tmp_path)
+    assert [done for done in range(1, 6) if checkpoint_of(tmp_path, done)] == [4, 5]
