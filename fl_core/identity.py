@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ CA_PATH = "/v1/ca"
 ENROL_PATH = "/v1/enrol"
 RENEW_PATH = "/v1/renew"
 STATUS_PATH = "/v1/me"
+FLEET_PATH = "/v1/fleet/"
+"""What Flower's SuperNode asks of a SuperLink begins with this; Flower has chosen it."""
+
+UnixTime = Callable[[], float]
+"""Gives the time in Unix seconds, by which certificates and tokens hold; tests pass another one than the machine's."""
 
 _VERSION = "stonecrop1"
 _SECRET_BYTES = 32

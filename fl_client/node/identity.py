@@ -22,7 +22,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from fl_client.node.gateway_call import (
-    Clock,
     call,
     check_clock,
     check_skew,
@@ -39,6 +38,7 @@ from fl_core.identity import (
     RENEW_PATH,
     STATUS_PATH,
     EnrolmentToken,
+    UnixTime,
     check_client_id,
     node_key_pem,
     sign_node_proof,
@@ -82,7 +82,7 @@ class Identity:
         return FileKeyProvider(self.folder / "tls.key")
 
 
-def enrol(root: Path, url: str, token: str, clock: Clock = time.time) -> tuple[Identity, str]:
+def enrol(root: Path, url: str, token: str, clock: UnixTime = time.time) -> tuple[Identity, str]:
     """Enrol this board at ``url`` (https://HOST:PORT); gives the identity and its status, approved or pending.
 
     The status pending means: the certificate is there, and opens the door as soon as an operator approves.
@@ -139,7 +139,7 @@ def load_identity(root: Path) -> Identity:
         raise IdentityError(f"{path}: expected an identity, got a damaged file ({error}); enrol anew") from None
 
 
-def renew_if_due(root: Path, clock: Clock = time.time) -> bool:
+def renew_if_due(root: Path, clock: UnixTime = time.time) -> bool:
     """Renew the certificate if less than ``RENEW_SHARE`` of its life remains; says whether it did.
 
     Raises:
@@ -162,7 +162,7 @@ def renew_if_due(root: Path, clock: Clock = time.time) -> bool:
     return True
 
 
-def ask_status(root: Path, clock: Clock = time.time) -> str:
+def ask_status(root: Path, clock: UnixTime = time.time) -> str:
     """What the server says of this board: approved or pending.
 
     Raises:
@@ -175,7 +175,7 @@ def ask_status(root: Path, clock: Clock = time.time) -> str:
     )
 
 
-def clock_error_s(host: str, port: int, clock: Clock = time.time) -> float:
+def clock_error_s(host: str, port: int, clock: UnixTime = time.time) -> float:
     """By how many seconds this board's clock is ahead of the server's (below 0: behind), from its Date header.
 
     The header is read without checking the server's certificate, which a wrong clock would fail: it is a hint for a
@@ -187,7 +187,7 @@ def clock_error_s(host: str, port: int, clock: Clock = time.time) -> float:
     return clock() - fetch_open(host, port)[1]
 
 
-def _fetch_ca(host: str, port: int, fingerprint: bytes, clock: Clock) -> bytes:
+def _fetch_ca(host: str, port: int, fingerprint: bytes, clock: UnixTime) -> bytes:
     """The authority's certificate, which is right if its fingerprint is the token's."""
     pem, server_s = fetch_open(host, port)
     try:

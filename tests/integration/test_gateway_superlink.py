@@ -25,8 +25,8 @@ from fl_server.deploy.roster import Roster
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
-from fl_server.gateway.nginx import FLEET_CALLS
 from fl_server.gateway.operate import approved_keys, create_token, retired_keys, revoke_device
+from fl_server.gateway.routes import FLEET_CALLS
 from support.gateway import free_port, needs_nginx, running, running_gateway
 
 pytestmark = [pytest.mark.xdist_group("real processes"), needs_nginx]
