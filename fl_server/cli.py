@@ -80,7 +80,7 @@ def up(folder: ServerDir, as_json: AsJson = False, log_format: LogFormatOption =
     start_logging(log_format)
     with errors_as_lines():
         from fl_server.deploy.home import ServerHome
-        from fl_server.deploy.up import keep_up
+        from fl_server.deploy.keep_up import keep_up
 
         stop = threading.Event()
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -145,7 +145,7 @@ def status(folder: ServerDir, as_json: AsJson = False) -> None:
     """Show processes and devices, and of the newest run its rounds, clients, epsilon, and who was left out and why."""
     with errors_as_lines():
         from fl_server.deploy.home import ServerHome
-        from fl_server.deploy.show import describe_server, status_tables
+        from fl_server.deploy.status import describe_server, status_tables
 
         described = describe_server(ServerHome.open(folder))
         if as_json:

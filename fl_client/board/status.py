@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from fl_client.home import DeviceHome, open_home
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.errors import ConfigError, TrainerError
 from fl_core.process.processes import processes_of, pss_bytes
-from fl_core.process.supervise import parts_running
+from fl_core.process.table import running_processes
 
 _PATIENCE_S = 1.0
 
@@ -41,11 +40,19 @@ def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, An
     except ConfigError:
         if not units:
             raise
-    found = [] if home is None else processes_of(home.folder, parts_running(home.run_folder))
+    found = [] if home is None else processes_of(home.folder, running_processes(home.run_folder))
     known = {process.pid for process in found}
     for unit in units:
         found += [process for process in processes_of_unit(unit) if process.pid not in known]
-    processes = [{**asdict(process), "pss_bytes": pss_bytes([process.pid])} for process in found]
+    processes = [
+        {
+            "pid": process.pid,
+            "part": process.spec_name,
+            "name": process.name,
+            "pss_bytes": pss_bytes([process.pid]),
+        }
+        for process in found
+    ]
     sockets = [*([] if home is None else [home.socket]), *([service_socket] if units else [])]
     return {
         "client_id": None if home is None else home.device.client_id,

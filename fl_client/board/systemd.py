@@ -1,7 +1,7 @@
 """What systemd says of a board's services: their state, how often they were started again, and their processes.
 
-A board that runs as services has no supervisor of ours above its parts, and they belong to three users; systemd knows
-them by their control groups. Where there is no systemd, or it does not answer, there is nothing to say.
+A board that runs as services has no supervisor of ours above its processes, and they belong to three users; systemd
+knows them by their control groups. Where there is no systemd, or it does not answer, there is nothing to say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_client.board.services import UNITS
-from fl_core.process.processes import Found, name_of
+from fl_core.process.processes import RunningProcess, name_of
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = (".", "systemd")
@@ -43,9 +43,9 @@ def installed_units() -> list[Unit]:
     return [unit for block in said.split("\n\n") if (unit := _unit(block)) is not None]
 
 
-def processes_of_unit(unit: Unit) -> list[Found]:
+def processes_of_unit(unit: Unit) -> list[RunningProcess]:
     """The processes of a service, those of its control group and of all below it; whoever they belong to."""
-    found: list[Found] = []
+    found: list[RunningProcess] = []
     if not unit.control_group:
         return found
     groups = (_CGROUPS / each / unit.control_group.lstrip("/") for each in _HIERARCHIES)
@@ -54,7 +54,7 @@ def processes_of_unit(unit: Unit) -> list[Found]:
         with suppress(OSError):
             for pid in map(int, listed.read_text().split()):
                 with suppress(OSError):  # it has ended since
-                    found.append(Found(pid, unit.name.removesuffix(".service"), name_of(pid)))
+                    found.append(RunningProcess(pid, unit.name.removesuffix(".service"), name_of(pid)))
     return found
 
 

@@ -23,7 +23,7 @@ _RENEW_EVERY_S = 600.0
 
 def look_after(root: Path, stop: threading.Event, restart: Callable[[str], None]) -> None:
     """Renew the certificate of the identity under ``root``, and name the parts that must start anew, until ``stop``."""
-    renewal, moves = IdentityRenewal(root), Moves(root)
+    renewal, moves = DeviceCertificateRenewal(root), Moves(root)
     while not stop.is_set():
         renewal.step(time.monotonic())
         for part in moves.look():
@@ -31,7 +31,7 @@ def look_after(root: Path, stop: threading.Event, restart: Callable[[str], None]
         stop.wait(LOOK_EVERY_S)
 
 
-class IdentityRenewal:
+class DeviceCertificateRenewal:
     """Renews the certificate when it is due; what keeps it from that is tried again, for as long as it takes."""
 
     def __init__(self, root: Path) -> None:

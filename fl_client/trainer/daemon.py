@@ -28,7 +28,7 @@ from fl_core.data.federation import ClientData
 from fl_core.errors import ConfigError, DataError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
-from fl_core.process.supervise import health_by_part
+from fl_core.process.table import health_by_process
 from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
 from fl_core.types import RoundPlan
 
@@ -143,7 +143,7 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
         server = listen(service, socket or home.socket, group)
 
         def figures() -> dict[str, object]:
-            return {**service.status(), "processes": health_by_part(home.run_folder)}
+            return {**service.status(), "processes": health_by_process(home.run_folder)}
 
         with serve_metrics(metrics_port, figures):
             logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)

@@ -22,7 +22,7 @@ EVERY = datetime.timedelta(days=1)
 
 
 @dataclass
-class GatewayRenewal:
+class ServerCertificateRenewal:
     """The certificate of the server ``host`` whose folder is ``root``; call ``step`` again and again."""
 
     root: Path

@@ -114,7 +114,7 @@ def service_command(root: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "fl_server.gateway.service", str(root), str(port)]
 
 
-def serve(root: Path, port: int) -> None:
+def run_service(root: Path, port: int) -> None:
     """Run the service of ``root`` on 127.0.0.1:``port`` until it is told to stop."""
     uvicorn.run(
         gateway_app(root), host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False,
@@ -167,4 +167,4 @@ def _fingerprint(request: Request) -> str | None:
 _SPOKEN_TO_BY_ANOTHER = _refused(403, "this service answers the gateway alone")
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    run_service(Path(sys.argv[1]), int(sys.argv[2]))

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from fl_client.node import upkeep
-from fl_client.node.upkeep import IdentityRenewal, Moves
+from fl_client.node.upkeep import DeviceCertificateRenewal, Moves
 from fl_core.errors import ServerAwayError
 
 
@@ -82,7 +82,7 @@ def test_a_renewal_that_a_full_disk_prevents_is_said_once_and_tried_again(tmp_pa
 
     monkeypatch.setattr(upkeep, "renew_if_due", renew)
     caplog.set_level(logging.INFO)
-    renewal = IdentityRenewal(tmp_path)
+    renewal = DeviceCertificateRenewal(tmp_path)
     for hour in range(5):
         renewal.step(3600.0 * hour)
     assert outcomes == []

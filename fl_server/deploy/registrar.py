@@ -23,7 +23,7 @@ LOOK_EVERY_S = 1.0
 
 
 @dataclass
-class Roster:
+class NodeRegistrar:
     """The nodes of one SuperLink."""
 
     home: ServerHome

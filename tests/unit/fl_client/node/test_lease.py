@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from fl_client.node.lease import NodeLease
-from fl_core.flower_private.supernode import _giving_back
+from fl_core.flower_private.supernode import giving_back
 
 HOLDS = """
 import sys
@@ -104,14 +104,14 @@ def refused(status: int) -> httpx.HTTPStatusError:
 def test_a_successor_is_let_in_at_once(tmp_path, holder):
     kill(holder)
     place = NodeLease(tmp_path / "place.json")
-    client = _giving_back(FleetApi, place)()
+    client = giving_back(FleetApi, place)()
     assert client.ActivateNode(None).node_id == NODE_ID
     assert client.calls == [f"deactivate {NODE_ID}", "activate"]
     assert json.loads((tmp_path / "place.json").read_text())["pid"] == os.getpid()
 
 
 def test_a_second_supernode_beside_a_living_one_is_kept_out(tmp_path, holder):
-    client = _giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
+    client = giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
     with pytest.raises(httpx.HTTPStatusError):
         client.ActivateNode(None)
     assert client.calls == ["activate"]
@@ -120,7 +120,7 @@ def test_a_second_supernode_beside_a_living_one_is_kept_out(tmp_path, holder):
 
 def test_a_place_that_the_server_does_not_know_is_asked_for_all_the_same(tmp_path, holder):
     kill(holder)
-    client = _giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
+    client = giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
     client.error, client.held = refused(404), False
     assert client.ActivateNode(None).node_id == NODE_ID
 
@@ -128,7 +128,7 @@ def test_a_place_that_the_server_does_not_know_is_asked_for_all_the_same(tmp_pat
 def test_a_server_that_is_away_takes_no_place_away(tmp_path, holder):
     kill(holder)
     place = NodeLease(tmp_path / "place.json")
-    client = _giving_back(FleetApi, place)()
+    client = giving_back(FleetApi, place)()
     client.error = httpx.ConnectError("no")
     with pytest.raises(httpx.ConnectError):
         client.ActivateNode(None)
