@@ -16,13 +16,13 @@ from typing import Annotated
 import typer
 
 from fl_core.errors import ConfigError
-from fl_core.process.command import EXIT_CODES, errors_as_lines
+from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
 
 app = typer.Typer(
     name="fl-client",
     help="A device of a federation: its data stay here, its privacy budget is kept here, its owner decides here.",
-    epilog=EXIT_CODES,
+    epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -81,6 +79,13 @@ def check_client_id(client_id: str) -> str:
     return client_id
 
 
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as its file holds it: PKCS8 in PEM, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 def node_key_pem(public_key: ec.EllipticCurvePublicKey) -> bytes:
     """A node key as Flower sends it: SubjectPublicKeyInfo in PEM."""
     return public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -108,19 +113,6 @@ def checked_node_key(pem: bytes, proof: bytes, csr: bytes) -> bytes:
     except InvalidSignature:
         raise IdentityError("node public key: the proof was not made with its private key") from None
     return node_key_pem(key)
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` with mode 0600, atomically; a crash leaves the old or the new content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _proof_message(csr: bytes) -> bytes:

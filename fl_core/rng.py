@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.types import RoundPlan
+
 NormalArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -87,6 +89,11 @@ class SeededNoise:
     def poisson_mask(self, step: int, examples: int, sample_rate: float) -> BoolArray:
         _check_rate(sample_rate)
         return generator(*self._names, "poisson", int(step)).random(examples) < sample_rate
+
+
+def seeded_noise(plan: RoundPlan) -> NoiseSource:
+    """The repeatable noise of one client's task, named by the plan that asks for it."""
+    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
 
 
 class SecretNoise:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fl_core.process.command import EXIT_CODES, errors_as_lines
+from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
 from fl_server.gateway.commands import devices_app, token_app
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     name="fl-server",
     help="Run a federation of devices: a server that stays up, a gateway that lets enrolled devices in, and runs that "
     "go on where they were interrupted.",
-    epilog=EXIT_CODES,
+    epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

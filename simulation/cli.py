@@ -16,14 +16,14 @@ import typer
 from rich.console import Console
 
 from fl_core.errors import RunFolderError
-from fl_core.process.command import EXIT_CODES, errors_as_lines
+from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
 from simulation import cli_strategies
 
 app = typer.Typer(
     name="fl-sim",
     help="Simulate a federation on this machine: real clients' data, quantization-aware training, differential "
     "privacy, and a verified int8 artefact after each round.",
-    epilog=EXIT_CODES,
+    epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from fl_client.node.identity import Identity
 from fl_client.node.keys import make_loopback_certificate
-from fl_core.identity import FLEET_PATH, write_secret
+from fl_core.files import write_secret
+from fl_core.identity import FLEET_PATH
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 
 _READ_TIMEOUT_S = 50

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import shutil
 import ssl
 import time
@@ -32,7 +31,7 @@ from fl_client.node.gateway_call import (
 )
 from fl_client.node.keys import FileKeyProvider, KeyProvider, node_key_of
 from fl_core.errors import IdentityError
-from fl_core.files import write_atomic
+from fl_core.files import read_json, write_atomic, write_json
 from fl_core.identity import (
     ENROL_PATH,
     RENEW_PATH,
@@ -115,7 +114,7 @@ def enrol(root: Path, url: str, token: str, clock: UnixTime = time.time) -> tupl
     _store_certificate(identity, answer)
     identity = Identity(check_client_id(str(answer.get("client_id"))), host, port, folder)
     record = {"client_id": identity.client_id, "host": host, "port": port, "folder": folder.name}
-    write_atomic(_record(root), (json.dumps(record, indent=2) + "\n").encode())
+    write_json(_record(root), record)
     for other in folder.parent.iterdir():
         if other.is_dir() and other != folder:
             shutil.rmtree(other)
@@ -129,10 +128,10 @@ def load_identity(root: Path) -> Identity:
         IdentityError: there is none, or its record is damaged.
     """
     path = _record(root)
-    if not path.is_file():
-        raise IdentityError(f"{root}: this board is not enrolled; do it with: fl-client enrol URL TOKEN")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
+        if record is None:
+            raise IdentityError(f"{root}: this board is not enrolled; do it with: fl-client enrol URL TOKEN")
         folder = path.parent / str(record["folder"])
         return Identity(str(record["client_id"]), str(record["host"]), int(record["port"]), folder)
     except (ValueError, KeyError, TypeError) as error:

@@ -9,14 +9,13 @@ holder is alive.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fl_core.files import write_json
+from fl_core.files import read_json, write_json
 from fl_core.process.processes import birth_of
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class NodeLease:
     def left_behind(self) -> int | None:
         """The node id of a SuperNode of this board that was killed; None where it is alive, or nobody knows."""
         with suppress(OSError, ValueError, TypeError):
-            holder = _Holder(**json.loads(self._path.read_text(encoding="utf-8")))
+            holder = _Holder(**(read_json(self._path) or {}))
             return holder.node_id if holder.is_gone() else None
         return None
 

@@ -29,7 +29,7 @@ from fl_core.errors import ConfigError, DataError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.table import health_by_process
-from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
+from fl_core.rng import NoiseSource, SecretNoise, seeded_noise
 from fl_core.types import RoundPlan
 
 logger = logging.getLogger(__name__)
@@ -97,11 +97,6 @@ def open_data(home: DeviceHome) -> ClientData:
 def secret_noise(plan: RoundPlan) -> NoiseSource:
     """Noise that nobody can draw again."""
     return SecretNoise()
-
-
-def seeded_noise(plan: RoundPlan) -> NoiseSource:
-    """The named noise of one task, as a simulation draws it."""
-    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
 
 
 @contextmanager

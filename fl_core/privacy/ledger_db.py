@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fl_core.errors import LedgerError
+from fl_core.files import sync_folder
 from fl_core.privacy.accountant import ORDERS, RdpVector, rdp_of
 from fl_core.privacy.events import PrivacyEvent
 
@@ -267,8 +268,4 @@ def _create(path: Path, simulated: bool) -> None:
             return
     finally:
         staged.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

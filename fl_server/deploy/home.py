@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from fl_core.errors import ConfigError, RunFolderError
+from fl_core.errors import ConfigError, DataError, ExportError, ModelError, PrivacyError, RunFolderError
 from fl_core.files import read_json, write_atomic, write_json
 
 HOME_VARIABLE = "STONECROP_SERVER"
@@ -33,7 +33,9 @@ HOME_VARIABLE = "STONECROP_SERVER"
 
 SETTINGS_FILE = "server.yaml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-FINAL_CODES = frozenset({2, 3, 4, 5, 7, 8})
+FINAL_CODES = frozenset(
+    error.exit_code for error in (ConfigError, DataError, ModelError, PrivacyError, ExportError, RunFolderError)
+)
 """Exit codes of errors that the same run meets again however often it is started."""
 
 

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fl_core.errors import IdentityError
-from fl_core.files import write_atomic
-from fl_core.identity import check_client_id, write_secret
+from fl_core.files import write_atomic, write_secret
+from fl_core.identity import check_client_id, private_pem
 from fl_server.gateway.layout import GatewayFiles
 
 DEVICE_DAYS = 7.0
@@ -183,7 +183,7 @@ def _make_ca(files: GatewayFiles, now: datetime.datetime) -> None:
     )
     files.ca_key.parent.mkdir(parents=True, exist_ok=True)
     files.ca_key.parent.chmod(0o700)
-    write_secret(files.ca_key, _private_pem(key))
+    write_secret(files.ca_key, private_pem(key))
     write_atomic(files.ca_certificate, certificate)
 
 
@@ -193,7 +193,7 @@ def _write_server(files: GatewayFiles, authority: Authority, host_names: Iterabl
         key = serialization.load_pem_private_key(files.server_key.read_bytes(), password=None)
     else:
         key = ec.generate_private_key(ec.SECP256R1())
-        write_secret(files.server_key, _private_pem(key))
+        write_secret(files.server_key, private_pem(key))
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     certificate = authority.sign_server(key.public_key(), host_names, now)
     chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.pem
@@ -234,9 +234,3 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -17,7 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from fl_core.errors import IdentityError
-from fl_core.identity import write_secret
+from fl_core.files import write_secret
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 from fl_server.gateway import service
 from fl_server.gateway.layout import GatewayFiles, checked_root, service_secret

@@ -28,8 +28,7 @@ from fl_core.data.federation import Federation
 from fl_core.flower_private import identify_process
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
-from fl_core.rng import NoiseSource, SeededNoise
-from fl_core.types import RoundPlan
+from fl_core.rng import seeded_noise
 from simulation.attacks.crew import attacked
 from simulation.attacks.registry import poisoned
 from simulation.engines.grid import RUN_ID, InProcessGrid, nodes_of, run_app
@@ -58,11 +57,6 @@ def simulated_policy(config: Config) -> DevicePolicy | None:
         min_noise_multiplier=1e-3,
         max_sample_rate=1.0,
     )
-
-
-def seeded_noise(plan: RoundPlan) -> NoiseSource:
-    """The named noise of one task."""
-    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
 
 
 def client_app(trainer: Trainer) -> ClientApp:

@@ -24,9 +24,10 @@ from fl_client.trainer.task import Trainer
 from fl_core.errors import ConfigError, LedgerError, PolicyError, TrainerError, WireError
 from fl_core.privacy.ledger import Ledger
 from fl_core.process.structured_log import FORMAT_VARIABLE
+from fl_core.rng import seeded_noise
 from fl_core.types import RoundPlan, Tensors
 from fl_server.plan.setup import Setup
-from simulation.engines.world import seeded_noise, simulated_policy
+from simulation.engines.world import simulated_policy
 from support import boards
 from support.boards import CLIENT, make_home, trainer_process
 
