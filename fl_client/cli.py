@@ -16,8 +16,8 @@ from typing import Annotated
 import typer
 
 from fl_core.errors import ConfigError
-from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
-from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
+from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.structured_log import LogFormat, start_logging
 
 app = typer.Typer(
     name="fl-client",
@@ -41,10 +41,6 @@ TrainerPython = Annotated[
 ]
 ForwarderPort = Annotated[int, typer.Option(help="Loopback port of the forwarder.")]
 SupernodePort = Annotated[int, typer.Option(help="Loopback port of the SuperNode.")]
-LogFormatOption = Annotated[
-    LogFormat,
-    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
-]
 DEFAULT_HOME = Path("~/.stonecrop")
 
 

@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole: atomic writes, JSON, and the lock of a folder that one process works in."""
+"""Files that a crash leaves whole: atomic writes, secrets, JSON, and the lock of a folder that one process works in."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """See that a name that was put into a folder is on the disk."""
+    """Wait until names that were put into ``folder``, or taken out of it, are on the disk."""
     directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -76,7 +76,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What ``write_json`` wrote; None where there is no file, or no longer."""
+    """The object in a JSON file; None where there is no file, or no longer.
+
+    Raises:
+        ValueError, TypeError: the file holds something else.
+        OSError: it cannot be read.
+    """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -84,7 +89,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def plain_scalar(value: Any) -> Any:
-    """numpy scalars as Python's own."""
+    """``default`` of ``json.dumps`` that writes a numpy scalar as Python's own.
+
+    Raises:
+        TypeError: ``value`` is no scalar.
+    """
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"expected plain values in an event, got {type(value).__name__}")

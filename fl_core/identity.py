@@ -43,12 +43,12 @@ class EnrolmentToken:
     ca_fingerprint: bytes
 
     def text(self) -> str:
-        """The line to copy."""
+        """The token as one line, which a person copies to the board."""
         return ".".join((_VERSION, _encode(self.secret), _encode(self.ca_fingerprint)))
 
     @staticmethod
     def parse(text: str) -> EnrolmentToken:
-        """Read a copied line.
+        """The token of a line that ``text`` has made and a person has copied.
 
         Raises:
             IdentityError: it is not a whole token.
@@ -69,7 +69,7 @@ class EnrolmentToken:
 
 
 def check_client_id(client_id: str) -> str:
-    """``client_id`` itself, if it can stand in a certificate and in a file name.
+    """Give ``client_id`` back, if it can stand in a certificate and in a file name.
 
     Raises:
         IdentityError: it cannot.

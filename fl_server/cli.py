@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
-from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
-from fl_server.gateway.commands import devices_app, token_app
+from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.structured_log import LogFormat, start_logging
+from fl_server.gateway.commands import ServerDir, devices_app, token_app
 
 if TYPE_CHECKING:
     from fl_server.deploy.home import ServerHome
@@ -39,12 +39,7 @@ logger = logging.getLogger(__name__)
 app.add_typer(devices_app, name="devices")
 app.add_typer(token_app, name="token")
 
-ServerDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the server.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-LogFormatOption = Annotated[
-    LogFormat,
-    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
-]
 
 
 @app.command(epilog="Example:\n\nfl-server init /srv/federation --host fl.example.org")
@@ -119,7 +114,7 @@ def run(
         from fl_server.plan.checks import load_checked
 
         home = ServerHome.open(server or config.parent)
-        _follow(home, want_run(home, load_checked(config, overrides or ()), overwrite), detach, as_json)
+        _show_until_done(home, want_run(home, load_checked(config, overrides or ()), overwrite), detach, as_json)
 
 
 @app.command(epilog="Example:\n\nfl-server resume /srv/federation")
@@ -137,7 +132,7 @@ def resume(
         from fl_server.deploy.operations import want_again
 
         home = ServerHome.open(folder)
-        _follow(home, want_again(home, name), detach, as_json)
+        _show_until_done(home, want_again(home, name), detach, as_json)
 
 
 @app.command(epilog="Example:\n\nfl-server status /srv/federation")
@@ -168,7 +163,7 @@ def stop(folder: ServerDir, as_json: AsJson = False) -> None:
             typer.echo(json.dumps({"stopped": name}))
 
 
-def _follow(home: ServerHome, run_dir: Path, detach: bool, as_json: bool) -> None:
+def _show_until_done(home: ServerHome, run_dir: Path, detach: bool, as_json: bool) -> None:
     """Show a run until it is done, and its closing table."""
     from fl_server.deploy.operations import wait_for_run
     from fl_server.report.tables import closing_table

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fl_client.board.privacy_account import NOT_PRIVATE
+from fl_client.board.privacy_account import NO_EPSILON
 from fl_client.board.services import SOCKET
 from fl_client.board.systemd import installed_units, processes_of_unit
 from fl_client.home import DeviceHome, open_home
@@ -20,7 +20,7 @@ from fl_core.errors import ConfigError, TrainerError
 from fl_core.process.processes import processes_of, pss_bytes
 from fl_core.process.table import running_processes
 
-_PATIENCE_S = 1.0
+_TIMEOUT_S = 1.0
 
 
 def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, Any]:
@@ -80,13 +80,13 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
 def _ask(socket: Path) -> dict[str, Any] | None:
     with suppress(TrainerError, OSError):
         if socket.exists():
-            return dict(SocketTrainer(socket, patience_s=_PATIENCE_S).status())
+            return dict(SocketTrainer(socket, patience_s=_TIMEOUT_S).status())
     return None
 
 
 def _trainer_words(trainer: Mapping[str, Any]) -> str:
     privacy = trainer["privacy"]
-    spent = NOT_PRIVATE.lower()
+    spent = NO_EPSILON.lower()
     if privacy["epsilon"] is not None:
         spent = f"epsilon {privacy['epsilon']:.2f} of {privacy['cap']:g}"
     return (

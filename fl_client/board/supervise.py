@@ -25,10 +25,10 @@ _STEP_S = 0.5
 _LOOK_S = 0.2
 """How long a look at the forwarder's port may hold the loop up."""
 _TRAINER_STOP_S = 35.0
-"""The trainer lets a running task finish."""
+"""How long a trainer may take to stop: it lets a running task finish."""
 _LONGEST_WAIT_S = 60.0
 _SUPEREXEC = "fl_client.board.superexec"
-"""A SuperNode starts it once; without it the node stays online and answers nothing."""
+"""The module of the SuperExec, which a SuperNode starts once; without it the node stays online and answers nothing."""
 _QUIET = {
     "MALLOC_ARENA_MAX": "2",  # each thread's own heap would cost a small board tens of megabytes
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -158,6 +158,6 @@ def keep_up(root: Path, specs: Sequence[ProcessSpec]) -> None:
 
 
 def _last_line(tail: str) -> ExitReason | None:
-    """What a trainer said last."""
+    """The last line of a trainer's log, as the reason why it ended."""
     lines = tail.strip().splitlines()
     return ExitReason(lines[-1]) if lines else None

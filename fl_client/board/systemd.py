@@ -18,7 +18,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = (".", "systemd")
 """Where systemd's control groups are: at the root, or beside those of version 1."""
 _ASK = ("Id", "LoadState", "ActiveState", "SubState", "NRestarts", "ControlGroup")
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Unit:
     """In systemd's words: "active (running)"."""
     restarts: int
     control_group: str
-    """Below the root of the control groups; empty while nothing of it runs."""
+    """Its control group, relative to the root of the control groups; empty while nothing of it runs."""
 
 
 def installed_units() -> list[Unit]:
     """The services of this board that systemd knows; none where there is no systemd or it cannot be asked."""
     command = ["systemctl", "show", "--no-pager", f"--property={','.join(_ASK)}", *UNITS]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True).stdout
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return [unit for block in said.split("\n\n") if (unit := _unit(block)) is not None]

@@ -88,7 +88,7 @@ def _loopback_key(identity: Identity) -> Path:
 
 
 def _owner_line(identity: Identity) -> str:
-    """Started by root, it works as the user who may use the key."""
+    """The line that lets nginx, where root starts it, work as the user who may use the key."""
     if os.geteuid() != 0:
         return ""
     return f"user {pwd.getpwuid(identity.keys.owner_uid).pw_name};"

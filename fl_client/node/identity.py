@@ -164,6 +164,8 @@ def renew_if_due(root: Path, clock: UnixTime = time.time) -> bool:
 def ask_status(root: Path, clock: UnixTime = time.time) -> str:
     """What the server says of this board: approved or pending.
 
+    It is the seam for a status of the board that names what it waits for; no command asks it yet.
+
     Raises:
         IdentityError: revoked or expired, with the server's words, or the clock is wrong.
         ServerAwayError: the server cannot be reached.

@@ -1,10 +1,10 @@
-"""The place that a board's SuperNode holds at the SuperLink, and gives back for one that was killed.
+"""The lease of the node that a board's SuperNode holds at the SuperLink, given back for a SuperNode that was killed.
 
 A SuperLink counts a SuperNode as connected until its heartbeat runs out, for up to a minute, and meanwhile answers 412
 to another one with its key. That keeps a second device with copied files out, and a killed SuperNode's successor, too.
-So each SuperNode writes down its place, and the next one gives it back first where its holder was a process of this
-machine, since its last boot, that is gone. A copy of the files finds no such place: it is on another machine, or its
-holder is alive.
+So each SuperNode writes down its lease, and the next one gives the node back first where its holder was a process of
+this machine, since its last boot, that is gone. A copy of the files finds no such lease: it is on another machine, or
+its holder is alive.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Holder:
 
 
 class NodeLease:
-    """The place as a file; where it cannot be read or written, nothing is given back."""
+    """The lease as a file; where it cannot be read or written, nothing is given back."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,7 +48,7 @@ class NodeLease:
         return None
 
     def take(self, node_id: int) -> None:
-        """This process is the SuperNode with that id from now on."""
+        """Write down that this process is the SuperNode with the id ``node_id`` from now on."""
         try:
             write_json(self._path, asdict(_Holder(node_id, _boot_id(), os.getpid(), birth_of(os.getpid()))))
         except OSError as error:

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 IDLE_POLL_S = 3.0
 """What Flower's SuperNode sleeps when the SuperLink has no message for it."""
 BUSY_POLL_S = 0.5
-"""What it sleeps instead while a run is under way, which its own messages show."""
+"""What a SuperNode sleeps instead while a run is under way, which its own messages show."""
 REPLY_POLL_S = 0.1
-"""What it sleeps between two looks, on its own machine, for the reply to a message."""
+"""What a SuperNode sleeps between two looks, on its own machine, for the reply to a message."""
 BUSY_FOR_S = 60.0
 REST_SHARE, LONGEST_REST_S = 9.0, 10.0
 """After a question a SuperNode sleeps at least so many times as long as the answer took, and never longer for that.
@@ -137,7 +137,7 @@ def giving_back(stock: type[Any], lease: Lease) -> type[Any]:
     import httpx
     from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 
-    class Client(stock):  # type: ignore[misc]
+    class LeasedFleetClient(stock):  # type: ignore[misc]
         def ActivateNode(self, request: Any) -> Any:  # noqa: N802
             node_id = lease.left_behind()
             if node_id is not None:
@@ -147,7 +147,7 @@ def giving_back(stock: type[Any], lease: Lease) -> type[Any]:
             lease.take(activated.node_id)
             return activated
 
-    return Client
+    return LeasedFleetClient
 
 
 def run_supernode(superexec: Sequence[str], lease_in: Callable[[Path], Lease]) -> None:

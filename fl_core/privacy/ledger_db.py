@@ -138,7 +138,7 @@ class LedgerDb:
                 raise
 
     def query(self, sql: str, *values: object) -> list[Any]:
-        """Rows of a reading statement."""
+        """Rows that the reading statement ``sql`` finds."""
         with self._lock, self._named_errors():
             return self._db.execute(sql, values).fetchall()
 

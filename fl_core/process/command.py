@@ -10,18 +10,30 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
+
+import typer
 
 from fl_core.errors import EXIT_CODES, INTERRUPTED, ConfigError, StonecropError
-from fl_core.process.structured_log import say_error
+from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, say_error
 
 EXIT_CODES_HELP = "\n\n".join(("Exit codes:", *(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())))
 """What stands below ``--help``, as paragraphs of typer."""
 
 
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
+]
+"""The option of every command that logs."""
+
+
 @contextmanager
 def errors_as_lines(when_interrupted: str | Callable[[], str] = "interrupted") -> Iterator[None]:
-    """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C or a polite kill into ``when_interrupted``, which
-    may depend on what has been done by then."""
+    """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C or a polite kill into a line and exit code 130.
+
+    ``when_interrupted`` is that line, or makes it of what has been done by then.
+    """
     with terminated_as_interrupted():
         try:
             yield

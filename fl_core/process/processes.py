@@ -40,7 +40,7 @@ class RunningProcess:
 
 
 def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[RunningProcess]:
-    """All processes of that home, ``leaders`` of process groups and the members of these among them.
+    """All processes of the home ``home``, ``leaders`` of process groups and the members of these among them.
 
     ``leaders`` names the spec of each process that a supervisor started. The process that asks is left out.
     """

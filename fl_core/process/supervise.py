@@ -226,7 +226,7 @@ class Supervisor:
         state.wait_s = min(2 * wait_s, self.longest_wait_s)
 
     def _stop(self, states: Sequence[_State]) -> None:
-        """One after the other: a SuperNode says goodbye through a forwarder that is still there."""
+        """Stop processes one after the other: a SuperNode says goodbye through a forwarder that is still there."""
         for state in states:
             if state.process is not None:
                 ask_to_end(self._family(state, state.process))
@@ -248,5 +248,5 @@ class Supervisor:
 
 
 def _die_with_parent() -> None:
-    """In the child: SIGTERM when the supervisor ends, however it ends; prctl(2)."""
+    """Let the kernel send this new process SIGTERM when the supervisor ends, however it ends; prctl(2)."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -42,7 +42,7 @@ class Health:
         return self.ready and self.trouble is None and self.devices_trouble is None
 
     def to_plain(self) -> dict[str, Any]:
-        """As plain values, without what Prometheus gets."""
+        """What ``/healthz`` says, as plain values; the figures of Prometheus are not among them."""
         run = None
         if self.run is not None:
             run = {"name": self.run.name, "rounds_done": self.run.rounds_done, "rounds": self.run.rounds}

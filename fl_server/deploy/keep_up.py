@@ -26,7 +26,7 @@ from fl_server.watch.state import RunStatus, RunWatch
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
-TURN_S = 1.0
+LOCK_WAIT_S = 1.0
 """How long a command may hold the folder's lock that only asks whether somebody else does."""
 
 
@@ -42,7 +42,7 @@ def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None])
         RunFolderError: the server of this folder is up already.
         ConfigError: a port is taken by something else.
     """
-    with run_lock(home.folder, TURN_S, "the server of this folder is up already"):
+    with run_lock(home.folder, LOCK_WAIT_S, "the server of this folder is up already"):
         write_bundle(home.bundle)
         write_connection(home)
         supervisor = Supervisor(home.folder, home.logs, server_processes(home), environment(home))
@@ -103,7 +103,7 @@ class NewestRun:
         self._lock = threading.Lock()  # each request of the endpoint has a thread of its own
 
     def status(self) -> RunStatus | None:
-        """The status now; None where there is no run."""
+        """The status of that run as of this moment; None where there is no run."""
         with self._lock:
             name = self._home.wanted() or self._home.newest()
             if name is None:

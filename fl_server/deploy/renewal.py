@@ -23,7 +23,7 @@ EVERY = datetime.timedelta(days=1)
 
 @dataclass
 class ServerCertificateRenewal:
-    """The certificate of the server ``host`` whose folder is ``root``; call ``step`` again and again."""
+    """Renews the certificate of the server ``host`` whose folder is ``root``; call ``step`` again and again."""
 
     root: Path
     host: str

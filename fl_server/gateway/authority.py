@@ -123,12 +123,9 @@ def init_authority(root: Path, host_names: Iterable[str], now: datetime.datetime
 
 
 def renew_server_certificate(root: Path, host: str, now: datetime.datetime) -> bool:
-    """Issue the server's certificate anew in the last third of its life, or where ``host`` is none of its names.
+    """Issue the server's certificate anew in the last third of its life, or for a new ``host``; says whether it did.
 
     The names that it had stay: boards reach the server by the one that they were enrolled with.
-
-    Returns:
-        Whether it did.
 
     Raises:
         IdentityError: the folder's authority is missing or damaged.

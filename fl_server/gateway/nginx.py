@@ -133,7 +133,7 @@ def _configuration(files: GatewayFiles, settings: GatewaySettings) -> str:
 
 
 def _owner_line() -> str:
-    """Started by root, nginx reads its keys as root and works as an unprivileged user."""
+    """The line that lets nginx, where root starts it, read its keys as root and work as an unprivileged user."""
     if os.geteuid() != 0:
         return ""
     try:
@@ -144,7 +144,7 @@ def _owner_line() -> str:
 
 
 def _temporary_paths(files: GatewayFiles) -> str:
-    """Started by root, nginx has folders of its own that its unprivileged workers reach; else they lie here."""
+    """Lines for the folders of nginx; where root starts it, it has its own, which its unprivileged workers reach."""
     if os.geteuid() == 0:
         return ""
     folder = files.nginx_conf.parent / "bodies"

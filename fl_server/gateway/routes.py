@@ -43,8 +43,9 @@ class RateLimit:
 
 
 CERTIFYING = RateLimit("sign", per_second=10, burst=50)
-"""For what costs the service a signature."""
+"""The limit of what costs the service a signature."""
 LOOKING_UP = RateLimit("ask", per_second=50, burst=100)
+"""The limit of what costs the service a look at its registry."""
 RATE_LIMITS = (CERTIFYING, LOOKING_UP)
 
 

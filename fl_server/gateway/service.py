@@ -123,7 +123,7 @@ def run_service(root: Path, port: int) -> None:
 
 
 def _shown_secret(scope: Scope, secret: bytes) -> bool:
-    """Let nobody but nginx in; the health check is open, and only requests are asked."""
+    """Whether a request comes from nginx, or may come from anybody, as the health check may."""
     if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
         return True
     return hmac.compare_digest(dict(scope["headers"]).get(SECRET_HEADER.encode(), b""), secret)

@@ -16,7 +16,7 @@ from fl_server.deploy.operations import want_run
 
 
 def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
-    monkeypatch.setattr(keep_up, "TURN_S", 0.0)
+    monkeypatch.setattr(keep_up, "LOCK_WAIT_S", 0.0)
     with run_lock(home.folder), pytest.raises(RunFolderError, match="the server of this folder is up") as refused:
         keep_up.keep_up(home, threading.Event(), print)
     assert str(home.folder) in str(refused.value)

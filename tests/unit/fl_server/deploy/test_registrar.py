@@ -119,7 +119,7 @@ def test_a_device_that_is_revoked_while_the_server_is_down_is_let_out_by_the_nex
 
 
 def test_a_registry_that_cannot_be_read_is_said_once_and_tried_again(home, monkeypatch, caplog):
-    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "SYNC_EVERY_S", 0.01)
     looks = []
     approved_keys = module.approved_keys
     monkeypatch.setattr(module, "approved_keys", lambda folder: (looks.append(1), approved_keys(folder))[1])
