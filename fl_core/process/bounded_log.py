@@ -42,7 +42,7 @@ class BoundedLog:
         return file
 
     def bound(self) -> None:
-        """Start the file anew where it holds more than the limit. On a full disk the old lines are lost, and make room."""
+        """Start anew a file that holds more than the limit. On a full disk the old lines are lost, and make room."""
         try:
             if self.path.stat().st_size <= LOG_LIMIT_BYTES:
                 return
