@@ -25,7 +25,7 @@ from fl_core.errors import ConfigError
 from fl_core.files import write_atomic
 
 DEVICE_FILE = "device.yaml"
-_FIRST = """\
+_DEVICE_TEMPLATE = """\
 client_id: {client_id}
 data:
   name: null       # a built-in data set, or
@@ -150,7 +150,7 @@ def start_home(folder: Path, client_id: str) -> bool:
         if known != client_id:
             raise ConfigError(f"{path}: client_id: expected {client_id!r}, as the server says, got {known!r}")
         return False
-    write_atomic(path, _FIRST.format(client_id=json.dumps(client_id)).encode())
+    write_atomic(path, _DEVICE_TEMPLATE.format(client_id=json.dumps(client_id)).encode())
     return True
 
 
