@@ -14,8 +14,8 @@ import numpy as np
 from fl_core.errors import DataError
 from fl_core.types import Array
 
-PartitionKind = Literal["natural", "iid", "dirichlet", "shards"]
-PARTITION_KINDS: tuple[PartitionKind, ...] = ("natural", "iid", "dirichlet", "shards")
+Kind = Literal["natural", "iid", "dirichlet", "shards"]
+PARTITION_KINDS: tuple[Kind, ...] = ("natural", "iid", "dirichlet", "shards")
 
 _MOST_DRAWS = 1000
 
@@ -28,7 +28,7 @@ class PartitionSpec:
         ValueError: a field is out of range; the message names it.
     """
 
-    kind: PartitionKind = "natural"
+    kind: Kind = "natural"
     clients: int | None = None
     """How many clients a pool is dealt to; of no meaning when kind is natural."""
     alpha: float = 0.3

@@ -33,8 +33,7 @@ _NORM_MARGIN = 1e-5
 class Augmentation:
     """Several views of every example, whose gradients are averaged before clipping (arXiv 2204.13650).
 
-    The average is one gradient of one example, so the privacy cost is that of a single view. No config asks for it:
-    it is the seam for a client half that trains on several views.
+    The average is one gradient of one example, so the privacy cost is that of a single view.
     """
 
     views: int
