@@ -1,6 +1,6 @@
 """The contract of a data factory: named clients with their examples, and optionally a test set and public examples.
 
-A factory is any callable that gives a ``Federation``; ``check`` says everything that is wrong with one at once.
+A factory is any callable that returns a ``Federation``; ``check`` says everything that is wrong with one at once.
 """
 
 from __future__ import annotations

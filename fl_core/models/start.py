@@ -12,7 +12,7 @@ OUTPUT_RANGE = (-12.0, 12.0)
 
 
 def he_start(model: nn.Module) -> nn.Module:
-    """Give ``model`` He's normal weights (arXiv 1502.01852), drawn from torch's generator, and zero biases."""
+    """Weights with He's normal initialisation (arXiv 1502.01852) from torch's generator, biases zero; returns it."""
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
