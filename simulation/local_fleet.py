@@ -27,8 +27,8 @@ import yaml
 from fl_core.errors import RoundError, RunFolderError
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.command import errors_as_lines
-from fl_core.process.processes import Found, end, processes_of
-from fl_core.process.supervise import leaders_of
+from fl_core.process.processes import RunningProcess, end, processes_of
+from fl_core.process.table import leaders_of
 
 UP_S, DEVICES_S, STOP_S = 90.0, 180.0, 30.0
 MARK = "federation.json"
@@ -160,12 +160,12 @@ def run_federation(federation: LocalFleet, say: Callable[[str], None]) -> Path:
     return next(path.parent for path in (federation.server / "runs").glob("*/summary.json"))
 
 
-def processes_of_server(federation: LocalFleet) -> list[Found]:
+def processes_of_server(federation: LocalFleet) -> list[RunningProcess]:
     """What runs below ``fl-server up``, or was left behind by one that was killed."""
     return processes_of(federation.server, leaders_of(federation.server / "logs"))
 
 
-def processes_of_board(federation: LocalFleet, person: str) -> list[Found]:
+def processes_of_board(federation: LocalFleet, person: str) -> list[RunningProcess]:
     """What runs below a person's ``fl-client run``, or was left behind by one that was killed."""
     home = federation.home(person)
     return processes_of(home, leaders_of(home / "run"))

@@ -18,7 +18,7 @@ from torch import nn
 
 from fl_core.errors import ModelError, PrivacyError
 from fl_core.privacy.grad_samplers import register_grad_samplers
-from fl_core.privacy.opacus_part import opacus_grad_sample
+from fl_core.privacy.opacus_part import load_for_convolutions, opacus_grad_sample
 from fl_core.rng import NoiseSource
 from fl_core.types import DpTerms
 
@@ -72,6 +72,7 @@ class PrivateStep:
         augmentation: Augmentation | None = None,
     ) -> None:
         register_grad_samplers()
+        load_for_convolutions(model.modules())
         _refuse_mixing_layers(model)
         if not model.training:
             raise ModelError("private training needs a model in training mode: call model.train() first")
