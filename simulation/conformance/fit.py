@@ -16,7 +16,7 @@ from fl_core.config import Config
 from fl_core.config.load import from_plain
 from fl_core.runlog import Event, read_events
 from fl_server.rounds.checkpoint import load_checkpoint
-from simulation.conformance.server_half import bits
+from simulation.conformance.subject import bits, make
 
 ROUNDS = 4
 
@@ -26,7 +26,6 @@ class Fit:
 
     def test_a_run_learns_and_resumes_bit_identically(self, section: Mapping[str, Any], tmp_path: Path) -> None:
         """Two runs of the same config, one of which is interrupted in the middle."""
-        from simulation.conformance.suite import make
         from simulation.run import resume, run
 
         straight = run(config_of(section, tmp_path / "straight"))

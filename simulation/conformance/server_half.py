@@ -17,14 +17,10 @@ from fl_core.tree import digest
 from fl_core.types import Tensors
 from fl_server.rounds.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simulation.conformance import data
-from strategies.base import MODEL_PART, Strategy, StrategyState
+from simulation.conformance.subject import bits, make
+from strategies.base import MODEL_PART, Strategy
 
 NO_PLAIN_MEAN = frozenset({"asynchronous", "central_dp"})
-
-
-def bits(state: StrategyState) -> tuple[str, ...]:
-    """The state to the bit."""
-    return digest(state.model), *(f"{name}:{digest(state.slots[name])}" for name in sorted(state.slots))
 
 
 def excuse(strategy: Strategy) -> None:
@@ -144,8 +140,6 @@ class ServerHalf:
         self, strategy: Strategy, section: dict[str, object], tmp_path: Path
     ) -> None:
         """Written to a file and read back after each round, by a strategy that is made anew."""
-        from simulation.conformance.suite import make
-
         straight = strategy.init(data.model())
         for number in range(4):
             straight = data.finish(strategy, straight, data.updates(strategy, straight, range(1, 8), number))
