@@ -117,16 +117,15 @@ class Strategy(ABC):
     # The server's half.
 
     def init(self, model: Tensors) -> StrategyState:
-        """The state before the first round."""
+        """The server's state before the first round, around the initial weights."""
         return StrategyState(model=model)
 
     def broadcast(self, state: StrategyState) -> Mapping[str, Tensors]:
-        """Tensors that travel to every client beside the model, by name."""
+        """Tensors that travel to every client with the model, by slot and name."""
         return {}
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
-        """What an update must hold: the names and shapes of the tensors of each part. ``model``: without what stays
-        at home."""
+        """What an update must hold: the tensors of each part, for a ``model`` without what stays at home."""
         return {MODEL_PART: model}
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:

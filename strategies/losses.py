@@ -16,7 +16,7 @@ LOSS_PART = "mean_loss"
 
 
 def loss_part(outcome: LocalOutcome) -> dict[str, FloatArray]:
-    """The loss before training, float32 [1].
+    """The tensors of the part: the mean loss before training, float32 [1].
 
     Raises:
         ValueError: it was not measured, for the strategy does not say that it ``uses_losses``.

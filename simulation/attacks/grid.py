@@ -22,7 +22,7 @@ from fl_core.rng import generator
 from fl_core.tree import norm
 from fl_core.types import ClientUpdate
 from fl_core.update import decode_update, encode_update
-from simulation.attacks.base import Attack, Scene
+from simulation.attacks.base import Attack, AttackerView
 from simulation.engines.grid import InProcessGrid
 from simulation.fleet.clock import TRAIN, VirtualClock
 from strategies.base import Strategy, StrategyState
@@ -40,7 +40,7 @@ class Crew:
     state: Callable[[], StrategyState]
     """The server's state before the round that is open."""
     max_norm: float
-    """Of a part of an update that will be admitted."""
+    """Largest norm of a part of an update that will be admitted."""
     seed: int
 
     def forge(self, honest: Sequence[ClientUpdate], own: Sequence[ClientUpdate]) -> list[ClientUpdate]:
@@ -57,13 +57,13 @@ class Crew:
             except UpdateRejectedError:
                 return -np.inf
 
-        scene = Scene(
+        view = AttackerView(
             honest_ND=np.stack([whole_row(update) for update in honest]),
             own_AD=np.stack([whole_row(update) for update in own]),
             damage=damage,
             draw=generator("attack", self.seed, state.version),
         )
-        return [with_row(update, row_D) for update, row_D in zip(own, self.attack.forge(scene), strict=True)]
+        return [with_row(update, row_D) for update, row_D in zip(own, self.attack.forge(view), strict=True)]
 
     def _move(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Matrix:
         """[D]: what the server would add to its model."""

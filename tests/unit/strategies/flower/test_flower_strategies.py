@@ -77,7 +77,7 @@ def run_flower(theirs: flower.Strategy, rounds: int) -> dict[str, np.ndarray]:
     with borrowed_identity():
         for round in range(rounds):
             arrays = ArrayRecord({n: Array(t) for n, t in model.items()})
-            theirs.configure_train(round + 1, arrays, ConfigRecord(), adapter._Crowd(CLIENTS))
+            theirs.configure_train(round + 1, arrays, ConfigRecord(), adapter.CountedNodes(CLIENTS))
             replies = []
             for client in range(CLIENTS):
                 record = ArrayRecord({n: Array(t) for n, t in trained(client, round, model).items()})
