@@ -1,6 +1,6 @@
 """How a pool of examples is dealt to clients: pure functions of the labels and a generator.
 
-Each returns one sorted array of rows per client; together they hold every row once. ``natural`` is no function here:
+Each gives one sorted array of rows per client; together they hold every row once. ``natural`` is no function here:
 a data set whose clients are real people or places comes with them.
 """
 

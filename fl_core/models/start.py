@@ -12,7 +12,7 @@ LOGITS_RANGE = (-12.0, 12.0)
 
 
 def he_start(model: nn.Module) -> nn.Module:
-    """Weights with He's normal initialisation (arXiv 1502.01852) from torch's generator, biases zero; returns it."""
+    """The model with He's normal initialisation (arXiv 1502.01852) from torch's generator, and biases of zero."""
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -36,7 +36,22 @@ class AttackerView:
 
 
 class Attack:
-    """A way of lying: an attack spoils its examples or forges its update. Frozen dataclasses, arguments as fields."""
+    """A way of lying: an attack spoils its examples or forges its update. Frozen dataclasses, arguments as fields.
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from simulation.attacks.base import Attack, AttackerView
+    >>> @dataclass(frozen=True)
+    ... class Opposite(Attack):
+    ...     times: float = 2.0
+    ...
+    ...     def forge(self, view):
+    ...         return np.tile(-self.times * view.honest_ND.mean(axis=0), (len(view.own_AD), 1))
+    >>> honest_ND, own_AD = np.array([[1.0, 2.0], [3.0, 2.0]]), np.ones((1, 2))
+    >>> view = AttackerView(honest_ND, own_AD, damage=lambda forged_AD: 0.0, draw=np.random.default_rng(0))
+    >>> Opposite().forge(view).tolist()
+    [[-4.0, -4.0]]
+    """
 
     def poison(self, examples: Examples, classes: int) -> Examples:
         """The examples that an attacker trains on in place of its own; ``classes`` is how many labels there are."""

@@ -216,11 +216,7 @@ class CountedNodes(Grid):
         return list(range(2, 2 + self._nodes))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Refused, for the round loop of Stonecrop asks the clients.
-
-        Raises:
-            RoundError: always.
-        """
+        """Refused with a RoundError, for the round loop of Stonecrop asks the clients."""
         raise RoundError("expected configure_train to give its messages back, but it sent them itself")
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -228,11 +224,7 @@ class CountedNodes(Grid):
         return []
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Refused, for the round loop of Stonecrop asks the clients.
-
-        Raises:
-            RoundError: always.
-        """
+        """Refused with a RoundError, for the round loop of Stonecrop asks the clients."""
         return self.pull_messages(self.push_messages(messages))
 
 
@@ -293,11 +285,11 @@ def _say_not_honoured(theirs: Theirs, sent: Sequence[Message], arrays: ArrayReco
 
 
 def _say(theirs: Theirs, what: str) -> None:
-    _say_once(f"strategy {type(theirs).__name__}: {what}")
+    say_once(f"strategy {type(theirs).__name__}: {what}")
 
 
 @cache
-def _say_once(text: str) -> None:
+def say_once(text: str) -> None:
     """Warn once a process, for a strategy is built anew for every task."""
     logger.warning(text)
 
