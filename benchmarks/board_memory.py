@@ -30,7 +30,6 @@ from stock_flower import stock_up
 
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.config import load_config
-from fl_core.models.weights import trainable_tensors
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.command import errors_as_lines
 from fl_core.questions import INFO, TRAIN
@@ -38,7 +37,8 @@ from fl_core.records import decode_info, encode_plan
 from fl_core.tensorfile import encode_tensors
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_run
-from fl_server.plan.checks import checked_setup
+from fl_server.plan.tasks import plan_of
+from fl_server.plan.validate import checked_setup
 from fl_server.watch.words import ABSENT
 from simulation.local_fleet import LocalFleet, federation_up
 
@@ -163,13 +163,13 @@ def trainer_alone(row: Row, folder: Path) -> tuple[float, float, int]:
     (home / "device.yaml").write_text(yaml.safe_dump({"client_id": CLIENT, "data": made(row), "threads": 1}))
     policy = DevicePolicy(8.0, 1e-5, max_clip_norm=1.0, min_noise_multiplier=0.1, max_sample_rate=1.0)
     policy.save(home / "policy.json")
-    tensors = trainable_tensors(setup.model)
+    tensors = setup.initial_state().model
     with trainer_up(home) as process:
         asked = SocketTrainer(home / "run" / "trainer.sock", patience_s=300.0)
         info = decode_info(asked.ask(INFO, ()), CLIENT)
         before = total(at_rest(process)).pss / MB
         with recorded(process) as recording:
-            asked.ask(TRAIN, (encode_plan(setup.plan(info, 1, 0)), encode_tensors(tensors)))
+            asked.ask(TRAIN, (encode_plan(plan_of(setup, info, 1, 0)), encode_tensors(tensors)))
         return before, total(recording.peak()).pss / MB, sum(tensor.size for tensor in tensors.values())
 
 

@@ -21,9 +21,9 @@ from flwr.serverapp import Grid, ServerApp
 import fl_core
 from fl_core import wire
 from fl_core.config import load_config
-from fl_core.models.weights import trainable_tensors
 from fl_core.types import ClientInfo
-from fl_server.plan.checks import checked_setup
+from fl_server.plan.tasks import plan_of
+from fl_server.plan.validate import checked_setup
 from simulation.local_fleet import free_ports
 
 server = ServerApp()
@@ -59,11 +59,11 @@ def main(grid: Grid, context: Context) -> None:
     federation, setup = checked_setup(load_config(Path(str(said["config"]))))
     client = str(said["client"])
     info = ClientInfo(client, len(federation.clients[client].train), fl_core.__version__, simulated=False)
-    model = wire.pack_tensors(trainable_tensors(setup.model))
+    model = wire.pack_tensors(setup.initial_state().model)
     while not list(grid.get_node_ids()):
         time.sleep(0.2)
     for number in range(1, int(said["rounds"]) + 1):
-        content = wire.pack_task(setup.plan(info, number, number - 1), model)
+        content = wire.pack_task(plan_of(setup, info, number, number - 1), model)
         (node,) = grid.get_node_ids()
         (reply,) = grid.send_and_receive([Message(content, node, "train")], timeout=ROUND_S)
         wire.unpack_update(reply.content, client)

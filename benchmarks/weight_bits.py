@@ -23,10 +23,10 @@ from fl_core.config import Config
 from fl_core.config.federation import federation_of
 from fl_core.config.load import from_plain
 from fl_core.errors import ExportError, RunFolderError
-from fl_core.models.weights import load_tensors
-from fl_core.runlog import RunLog
 from fl_server.plan.setup import Setup
-from fl_server.results.publish import publish
+from fl_server.results.model import Model, Nets
+from fl_server.results.observer import Published
+from fl_server.results.publish import Publication, make_artifacts
 from fl_server.rounds.checkpoint import load_checkpoint
 
 BITS = (8, 4, 3, 2)
@@ -107,14 +107,12 @@ def lowered_accuracy(twin: Experiment, out: Path, bits: int) -> float:
         raise RunFolderError(f"{folder}: expected a checkpoint, found none")
     config = replace(twin.config, quant=replace(twin.config.quant, weight_bits=bits))
     setup = Setup.of(config, federation_of(config))
-    load_tensors(setup.model, checkpoint.state.model)
+    publication = Publication(setup, Model(setup.spec, checkpoint.state.model), config.run.rounds)
     lowered = folder / f"lowered-{bits}"
-    log = RunLog(lowered, config.run.name)
-    published = publish(setup, lowered, config.run.rounds, None, log)
-    log.close()
-    if not published or published[0].artifact.accuracy is None:
-        raise ExportError(f"{lowered}: expected an artefact at {bits} bits, got none")
-    return published[0].artifact.accuracy
+    made = next(make_artifacts(publication, Nets(setup.spec, config.run.seed), lowered), None)
+    if not isinstance(made, Published) or made.artifact.accuracy is None:
+        raise ExportError(f"{lowered}: expected an artefact at {bits} bits, got {made}")
+    return made.artifact.accuracy
 
 
 def cells(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,8 +50,36 @@ KINDS: Mapping[str, frozenset[str]] = {
 """Every kind of event with the fields that it must have."""
 
 
+class EventBatch:
+    """Events that belong together: ``RunLog.append_all`` writes all of them or none.
+
+    Raises:
+        RunFolderError: an event has no known kind or lacks a field.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[_Unwritten] = []
+
+    def append(self, kind: str, round: int, visibility: Visibility = "public", **fields: Any) -> None:
+        """Add one event; it gets its number and its time when the batch is written."""
+        missing = KINDS.get(kind, frozenset()) - fields.keys()
+        if kind not in KINDS or missing:
+            raise RunFolderError(f"event {kind}: expected a known kind with all its fields, missing {sorted(missing)}")
+        self.events.append(_Unwritten(kind, round, visibility, fields))
+
+
+@dataclass(frozen=True)
+class _Unwritten:
+    kind: str
+    round: int
+    visibility: Visibility
+    fields: Event = field(default_factory=dict)
+
+
 class RunLog:
-    """Appends events to ``folder/events.jsonl`` and tells them to its listeners.
+    """Appends events to ``folder/events.jsonl`` and tells them to its listeners, one at a time whoever appends.
+
+    Any thread may append; a listener is called in the thread that did.
 
     Raises:
         RunFolderError: an event has no known kind or lacks a field.
@@ -59,6 +89,7 @@ class RunLog:
         self.folder = folder
         self._run = run
         self._listeners: list[Callable[[Event], None]] = []
+        self._lock = threading.RLock()
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "events.jsonl"
         self._seq = _cut(self._path, keep_seq=None)
@@ -75,29 +106,40 @@ class RunLog:
 
     def append(self, kind: str, round: int, visibility: Visibility = "public", **fields: Any) -> None:
         """Write one event; it reaches the operating system before this returns."""
-        missing = KINDS.get(kind, frozenset()) - fields.keys()
-        if kind not in KINDS or missing:
-            raise RunFolderError(f"event {kind}: expected a known kind with all its fields, missing {sorted(missing)}")
+        batch = EventBatch()
+        batch.append(kind, round, visibility, **fields)
+        self.append_all(batch)
+
+    def append_all(self, batch: EventBatch) -> None:
+        """Write a batch with no event of others and no ``sync`` in between; then tell the listeners."""
+        with self._lock:
+            written = [self._numbered(each) for each in batch.events]
+            lines = [json.dumps(event, allow_nan=False, default=plain_scalar) + "\n" for event in written]
+            self._file.write("".join(lines))
+            self._file.flush()
+            for event in written:
+                for listener in self._listeners:
+                    listener(event)
+
+    def _numbered(self, event: _Unwritten) -> Event:
         self._seq += 1
-        event = {
-            "v": EVENTS_VERSION, "seq": self._seq, "time": round_time(time.time()), "run": self._run, "round": round,
-            "kind": kind, "visibility": visibility, **fields,
+        return {
+            "v": EVENTS_VERSION, "seq": self._seq, "time": round_time(time.time()), "run": self._run,
+            "round": event.round, "kind": event.kind, "visibility": event.visibility, **event.fields,
         }  # fmt: skip
-        self._file.write(json.dumps(event, allow_nan=False, default=plain_scalar) + "\n")
-        self._file.flush()
-        for listener in self._listeners:
-            listener(event)
 
     def sync(self) -> int:
         """Make all events so far survive a power cut; gives the last seq, which a checkpoint keeps."""
-        os.fsync(self._file.fileno())
-        return self._seq
+        with self._lock:
+            os.fsync(self._file.fileno())
+            return self._seq
 
     def truncate(self, seq: int) -> None:
         """Forget everything after event ``seq``: it belongs to a round that is run again."""
-        self._file.close()
-        self._seq = _cut(self._path, keep_seq=seq)
-        self._file = self._path.open("a", encoding="utf-8")
+        with self._lock:
+            self._file.close()
+            self._seq = _cut(self._path, keep_seq=seq)
+            self._file = self._path.open("a", encoding="utf-8")
 
     def close(self) -> None:
         """Close the file; the log must not be used again."""

@@ -25,7 +25,7 @@ from fl_core.config.schema import (
 from fl_core.models import build_model
 from fl_core.quant.fake_quant import set_fake_quant
 from fl_core.quant.graph import QatModel
-from fl_core.quant.prepare import prepare_qat
+from fl_core.quant.prepare import TracedModel, quantize, trace_model
 from fl_core.quant.spec import QuantSpec
 from fl_core.rng import derive_seed
 from fl_core.tasks import build_task
@@ -95,6 +95,10 @@ class TrainingSpec:
 
     def build_model(self, seed: int) -> QatModel:
         """The quantization-aware model with its initial weights; fake-quant is on where ``quant.enabled``."""
+        return self.quantize(self.trace_model(seed))
+
+    def trace_model(self, seed: int) -> TracedModel:
+        """The float model with its initial weights, traced."""
         float_model = build_model(
             self.model.name,
             self.model.factory,
@@ -103,9 +107,11 @@ class TrainingSpec:
             self.facts.outputs,
             derive_seed("model", seed),
         )
-        prepared = prepare_qat(
-            float_model, self.quant, self.facts.input_shape, self.facts.input_range, dict(self.ranges) or None
-        )
+        return trace_model(float_model, self.facts.input_shape)
+
+    def quantize(self, traced: TracedModel) -> QatModel:
+        """A traced model with the bits and ranges of this spec; it has layers and grids of its own."""
+        prepared = quantize(traced, self.quant, self.facts.input_range, dict(self.ranges) or None)
         set_fake_quant(prepared, self.quant.enabled, saturate=True)
         return prepared
 

@@ -111,7 +111,7 @@ def run(
     with errors_as_lines("the run goes on; stop it with: fl-server stop DIR"):
         from fl_server.deploy.home import ServerHome
         from fl_server.deploy.operations import want_run
-        from fl_server.plan.checks import load_checked
+        from fl_server.plan.validate import load_checked
 
         home = ServerHome.open(server or config.parent)
         _show_until_done(home, want_run(home, load_checked(config, overrides or ()), overwrite), detach, as_json)

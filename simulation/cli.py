@@ -52,7 +52,7 @@ def run(
 ) -> None:
     """Run a config from its start and write the run folder with its report."""
     with errors_as_lines():
-        from fl_server.plan.checks import load_checked
+        from fl_server.plan.validate import load_checked
 
         loaded = load_checked(config, overrides or ())
         parent = out or Path(loaded.run.out)

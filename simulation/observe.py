@@ -5,15 +5,15 @@ These figures are events of visibility ``simulation``. On boards nobody computes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from fl_core.data.federation import ClientData
-from fl_server.rounds.progress import RoundView
+from fl_server.results.observer import Observer, RoundView
 
 
-def watch_clients(clients: Mapping[str, ClientData]) -> Callable[[RoundView], None]:
+def watch_clients(clients: Mapping[str, ClientData]) -> Observer:
     """An observer that scores float and int8 model on the held-out part of each client."""
 
     def observe(view: RoundView) -> None:
@@ -21,14 +21,14 @@ def watch_clients(clients: Mapping[str, ClientData]) -> Callable[[RoundView], No
         for name, client in sorted(clients.items()):
             if client.test is None:
                 continue
-            float_BX = view.setup.cache.outputs(name, client.test.x, fake_quant=False)
+            float_BX = view.nets.outputs(view.model, f"held out by {name}", client.test.x, fake_quant=False)
             int8 = None
             bits = view.setup.spec.quant.width_of(name)
             own = next((each for each in view.published if each.weight_bits == bits), None)
             if own is not None and own.runner is not None:
                 int8_BX = own.runner.run(client.test.x)
                 int8 = float(np.mean(task.example_score(int8_BX, client.test.y)))
-            view.log.append(
+            view.events.append(
                 "client_evaluated",
                 view.round,
                 "simulation",

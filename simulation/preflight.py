@@ -15,11 +15,11 @@ from fl_core.config.load import read_plain
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError
 from fl_core.export.registry import format_name
-from fl_core.models.weights import trainable_tensors
 from fl_core.types import ClientInfo
-from fl_server.plan.checks import checked_setup, load_checked
-from fl_server.plan.forbidden import check_clients
+from fl_server.plan.checks import check_clients
+from fl_server.plan.describe import describe_privacy
 from fl_server.plan.user_privacy import describe_user_privacy
+from fl_server.plan.validate import checked_setup, load_checked
 from simulation.attacks.registry import poisoned
 
 
@@ -75,7 +75,7 @@ def preflight(config: Config) -> RunOutline:
         raise DataError("data: expected at least one client to simulate, got none")
     check_clients(config, setup.strategy, len(federation.clients))
     _check_widths(config, federation)
-    tensors = trainable_tensors(setup.model)
+    tensors = setup.initial_state().model
     infos = [ClientInfo(name, size_class(len(c.train)), __version__, True) for name, c in federation.clients.items()]
     return RunOutline(
         config=config,
@@ -83,7 +83,7 @@ def preflight(config: Config) -> RunOutline:
         examples=sum(len(client.train) for client in federation.clients.values()),
         parameters=sum(t.size for t in tensors.values()),
         rounds=config.run.rounds,
-        privacy=setup.describe_privacy(infos),
+        privacy=describe_privacy(setup, infos),
         user_privacy=describe_user_privacy(setup),
         formats=tuple(format_name(format) for format in config.export.formats),
     )

@@ -8,6 +8,7 @@ that the model's author put on the module, the operations' own bounds, the const
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -36,6 +37,16 @@ OUTPUT_RANGE: Range = (-16.0, 16.0)
 KEEPS_GRID = frozenset({"max_pool", "avg_pool", "flatten", "dropout"})
 """Operations whose result stays on their input's grid, as every runtime has it."""
 QUANTIZERS = "act_quant"
+
+
+@dataclass(frozen=True, eq=False)
+class TracedModel:
+    """A float model and what its forward computes: all that its quantized forms are made from."""
+
+    module: nn.Module
+    graph: FloatGraph
+    input_shape: tuple[int, ...]
+    """One example without the batch axis."""
 
 
 def prepare_qat(
@@ -73,11 +84,32 @@ def prepare_qat(
         ModelError: the model does not run on ``input_shape``, or ``ranges`` or ``spec.per_layer`` name what is not
             there, or a range is empty.
     """
-    float_graph = fuse(trace_float(model, tuple(input_shape)))
-    _check_names(float_graph, model, spec, ranges or {})
-    grids = _Grids(float_graph, spec, ranges or {}, input_range).grids
-    steps = tuple(_step(op, spec, grids) for op in float_graph.ops)
-    qat = QatModel(steps, grids, float_graph.input, float_graph.output, tuple(input_shape))
+    return quantize(trace_model(model, input_shape), spec, input_range, ranges)
+
+
+def trace_model(model: nn.Module, input_shape: tuple[int, ...]) -> TracedModel:
+    """The part of ``prepare_qat`` that depends on no bits and no ranges.
+
+    Raises:
+        UnsupportedLayerError: a layer cannot become integer.
+        ModelError: the model does not run on ``input_shape``.
+    """
+    return TracedModel(model, fuse(trace_float(model, tuple(input_shape))), tuple(input_shape))
+
+
+def quantize(
+    traced: TracedModel, spec: QuantSpec, input_range: Range, ranges: Mapping[str, Range] | None = None
+) -> QatModel:
+    """The rest of ``prepare_qat``; other bits or ranges for a traced model cost no further trace.
+
+    Raises:
+        ModelError: ``ranges`` or ``spec.per_layer`` name what is not there, or a range is empty.
+    """
+    graph, model = traced.graph, traced.module
+    _check_names(graph, model, spec, ranges or {})
+    grids = _Grids(graph, spec, ranges or {}, input_range).grids
+    steps = tuple(_step(op, spec, grids) for op in graph.ops)
+    qat = QatModel(steps, grids, graph.input, graph.output, traced.input_shape)
     attach_layers(qat, model)
     attach_quantizers(qat)
     set_fake_quant(qat, spec.enabled)

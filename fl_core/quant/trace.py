@@ -7,6 +7,7 @@ is understood; everything else is refused with its name and, where there is one,
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ from fl_core.quant.fake_quant import Range
 from fl_core.quant.float_ops import Call, FloatOp, Reader, layer_name, shape_of
 from fl_core.quant.readers import FUNCTIONS, METHODS, MODULES, SHAPE_QUERIES
 from fl_core.quant.refusals import INSTEAD
+
+TRACING = threading.RLock()
+"""Held while a model is traced: torch.fx replaces the call of every module of the process meanwhile, so whoever runs a
+net in a thread of its own holds this too."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ def trace_float(model: nn.Module, input_shape: tuple[int, ...]) -> FloatGraph:
     """
     model = copy.deepcopy(model).eval()
     try:
-        traced = fx.symbolic_trace(model)
+        with TRACING:
+            traced = fx.symbolic_trace(model)
     except Exception as error:
         raise UnsupportedLayerError(
             f"model {type(model).__name__}: torch.fx cannot trace its forward ({error}); "

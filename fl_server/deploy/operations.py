@@ -20,8 +20,8 @@ from fl_core.runlog import Event
 from fl_server.deploy.home import SETTINGS_FILE, Failure, ServerHome, Settings
 from fl_server.deploy.run_supervisor import is_complete, is_locked
 from fl_server.gateway.authority import init_authority
-from fl_server.plan.checks import checked_setup
-from fl_server.plan.forbidden import check_deployed
+from fl_server.plan.checks import check_deployed
+from fl_server.plan.validate import checked_setup
 from fl_server.watch.tail import EventTail
 
 POLL_S = 0.2

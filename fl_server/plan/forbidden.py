@@ -1,4 +1,4 @@
-"""What cannot go together, in one table, with the reason; asked once, before anything starts.
+"""What cannot go together, in one table, with the reason; ``checks`` asks it before anything starts.
 
 A guarantee that would not hold is no matter of degree, so these are errors and not warnings. What a single section of
 the config can see by itself is refused there; here stand the pairs of parts that do not know of each other.
@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fl_core.config import Config
-from fl_core.errors import ConfigError
-from strategies.base import REFUSED_UNDER_DP, Strategy, Trait
+from strategies.base import REFUSED_UNDER_DP, Trait
 from strategies.central.user_level import REFUSED_INSIDE
 
 Has = Callable[[Config, frozenset[Trait]], bool]
@@ -81,64 +80,3 @@ FORBIDDEN: tuple[Pair, ...] = (
     ),
 )  # fmt: skip
 """Every pair that is refused."""
-
-
-def problems_of(config: Config, strategy: Strategy) -> list[str]:
-    """Each forbidden pair of a run, in one line each, and a cohort that is too small; empty where nothing is wrong."""
-    there = {name for name, has in PARTS.items() if has(config, strategy.traits)}
-    pairs = [
-        f"{pair.field}: {pair.left} cannot go with {pair.right}: {pair.reason}"
-        for pair in FORBIDDEN
-        if {pair.left, pair.right} <= there
-    ]
-    asked = config.clients.per_round
-    few = "" if asked is None else too_few("clients.per_round", asked, config, strategy)
-    return [*pairs, few] if few else pairs
-
-
-def check_run(config: Config, strategy: Strategy) -> None:
-    """Refuse a run that holds a forbidden pair, or whose rounds ask too few clients.
-
-    Raises:
-        ConfigError: with all of them.
-    """
-    problems = problems_of(config, strategy)
-    if problems:
-        raise ConfigError(problems)
-
-
-def check_clients(config: Config, strategy: Strategy, clients: int) -> None:
-    """Refuse a run whose ``clients``, all that there are at its start, are too few for its strategy ever to move.
-
-    Raises:
-        ConfigError: they are.
-    """
-    few = too_few("clients", clients, config, strategy)
-    if few:
-        raise ConfigError(few)
-
-
-def check_deployed(config: Config) -> None:
-    """Refuse what only a simulation can do: on boards it would be left out without a word.
-
-    Raises:
-        ConfigError: the config asks for it.
-    """
-    attack = config.simulation.attack
-    if attack is not None:
-        raise ConfigError(
-            f"simulation.attack: {attack.name}: no board of a real fleet can be told to lie; expected null in a "
-            "deployed run, run it with fl-sim"
-        )
-
-
-def too_few(field: str, clients: int, config: Config, strategy: Strategy) -> str:
-    """Why rounds with so many clients would move nothing; empty where they may."""
-    # In an asynchronous run the buffer counts, which fills up whoever is asked.
-    if "asynchronous" in strategy.traits or clients >= strategy.least_updates:
-        return ""
-    who = config.strategy.name or config.strategy.factory
-    return (
-        f"{field}: expected at least {strategy.least_updates}, the fewest updates with which {who} moves the model, "
-        f"got {clients}"
-    )

@@ -76,8 +76,10 @@ class LedgerMechanism:
         return DevicePolicy(strategy.epsilon, strategy.delta, strategy.clip_norm, self.noise_multiplier, 1.0)
 
 
-def with_server_noise(setup: Setup, run_dir: Path) -> Setup:
+def with_server_noise(setup: Setup, run_dir: Path, parts: Mapping[str, Tensors]) -> Setup:
     """The setup with a strategy that can finish rounds; itself where it adds no noise for whole clients.
+
+    ``parts`` has the strategy's parts of an update, with tensors of the right shapes.
 
     Raises:
         LedgerError: the server's ledger is damaged, or belongs to a run of the other kind.
@@ -94,7 +96,7 @@ def with_server_noise(setup: Setup, run_dir: Path) -> Setup:
         ledger=ledger,
         strategy=strategy,
         noise_multiplier=strategy.calibrate(setup.config.run.rounds),
-        shapes=setup.expected_parts,
+        shapes=parts,
         noise=lambda round: server_noise(setup, round),
     )
     return replace(setup, strategy=strategy.bound_to(mechanism))

@@ -10,48 +10,66 @@ import numpy as np
 
 from fl_core.data.federation import Examples
 from fl_core.errors import WireError
-from fl_core.quant.forward import FrozenCache
 from fl_core.tasks.base import Task
-from fl_core.types import Array
+from fl_core.types import FloatArray
+from fl_server.plan.setup import Setup
+from fl_server.results.model import Model, Nets
 
 TEST = "server test set"
 WIDTH_FIGURES = ("examples", "accuracy_fake_quant", "accuracy_int8")
 """Of the record of an evaluation, what depends on the width."""
 
 
-def mean_score(task: Task, output: Array, examples: Examples) -> float:
+def mean_score(task: Task, output: FloatArray, examples: Examples) -> float:
     """The task's metric: higher is better."""
     return float(np.mean(task.example_score(output, examples.y)))
 
 
-def evaluate(
-    task: Task,
-    cache: FrozenCache,
-    test: Examples | None,
-    groups: Mapping[str, Array],
-    int8_output: Array | None,
-) -> dict[str, Any] | None:
-    """The record ``evaluation`` of a round; None where there is no test set to look at."""
+def evaluate(setup: Setup, nets: Nets, model: Model, int8_output: FloatArray | None = None) -> dict[str, Any] | None:
+    """The record ``evaluation`` of a model at the width of the config; None where there is no test set to look at.
+
+    ``int8_output`` is what the artefact gave for the test set; groups are scored on it, else on the fake-quant output.
+    """
+    test, task = setup.data.test, setup.task
     if test is None:
         return None
-    fake_output = cache.outputs(TEST, test.x, fake_quant=True)
-    best = fake_output if int8_output is None else int8_output
-    scores = task.example_score(best, test.y)
+    fake_output = nets.outputs(model, TEST, test.x, fake_quant=True)
+    float_output = nets.outputs(model, TEST, test.x, fake_quant=False)
+    scores = task.example_score(fake_output if int8_output is None else int8_output, test.y)
     return {
         "examples": len(test),
-        "accuracy_float": mean_score(task, cache.outputs(TEST, test.x, fake_quant=False), test),
+        "accuracy_float": mean_score(task, float_output, test),
         "accuracy_fake_quant": mean_score(task, fake_output, test),
         "accuracy_int8": None if int8_output is None else float(np.mean(scores)),
-        "groups": {name: float(np.mean(scores[rows])) for name, rows in groups.items()},
+        "groups": {name: float(np.mean(scores[rows])) for name, rows in setup.data.groups.items()},
     }
 
 
-def evaluate_width(
-    task: Task, cache: FrozenCache, test: Examples | None, int8_output: Array | None
+def evaluate_widths(
+    setup: Setup, nets: Nets, model: Model, int8: Mapping[int, FloatArray | None] | None = None
 ) -> dict[str, Any] | None:
-    """What is said of one width of a fleet of several: as fake-quant, and as the artefact in its own runtime."""
-    found = evaluate(task, cache, test, {}, int8_output)
-    return found and {name: found[name] for name in WIDTH_FIGURES}
+    """What ``evaluate`` says, with the figures of each width; None where there is no test set to look at.
+
+    ``int8`` has the outputs of the artefacts for the test set, by weight bits. In a fleet of one width ``widths`` is
+    empty.
+    """
+    int8 = int8 or {}
+    main = evaluate(setup, nets, model, int8.get(model.weight_bits))
+    bits_of = setup.spec.quant.widths
+    widths = bits_of if len(bits_of) > 1 else ()
+    return main and {**main, "widths": {str(bits): _width(setup, nets, model, bits, int8.get(bits)) for bits in widths}}
+
+
+def _width(setup: Setup, nets: Nets, model: Model, bits: int, int8_output: FloatArray | None) -> dict[str, Any] | None:
+    """One width of a fleet of several: as fake-quant, and as the artefact in its own runtime."""
+    test, task = setup.data.test, setup.task
+    if test is None:
+        return None
+    return {
+        "examples": len(test),
+        "accuracy_fake_quant": mean_score(task, nets.outputs(model, TEST, test.x, fake_quant=True, bits=bits), test),
+        "accuracy_int8": None if int8_output is None else mean_score(task, int8_output, test),
+    }
 
 
 def read_scores(figures: Mapping[str, Any]) -> tuple[int, float, float]:

@@ -1,105 +1,123 @@
-"""The end of a round, the same for synchronous and asynchronous runs.
+"""The end of a round, synchronous or asynchronous: from the sums of its updates to the progress after it.
 
-    finish -> measure ranges -> publish -> evaluate -> say so in the events -> checkpoint
+    finish -> after-round steps -> evaluate -> say so in the events    (then: checkpoint -> publish)
 
 The checkpoint comes last, so a round is either wholly done or done again from the same state, seeds and stored
-replies, with the same result.
+replies, with the same result. Artefacts follow in a thread of their own.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from fl_core import wire
 from fl_core.errors import WireError
-from fl_core.models.weights import load_tensors
 from fl_core.questions import EVALUATE
-from fl_core.types import FloatArray
-from fl_server.nodes.exchange import Exchange
+from fl_core.runlog import EventBatch
 from fl_server.nodes.mailbox import ask
 from fl_server.nodes.members import Nodes
-from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from fl_server.plan.user_privacy import user_epsilon
-from fl_server.results.evaluate import evaluate, evaluate_width, pool_scores, pool_widths, read_scores
-from fl_server.results.publish import Published, publish, with_weights
-from fl_server.results.ranges import mean_ranges, public_ranges
+from fl_server.results.after_round import AfterRound, after_round
+from fl_server.results.evaluate import evaluate_widths, pool_scores, pool_widths, read_scores
+from fl_server.results.observer import RoundView
+from fl_server.results.publish import exports
 from fl_server.rounds.intake import Tally
-from fl_server.rounds.progress import Progress, RoundView, RunContext
+from fl_server.rounds.progress import Progress, RunContext, told
 from fl_server.selection.base import Seen
 from strategies.base import StrategyState
 
 
-def close_round(
-    place: RunContext, before: Progress, state: StrategyState, tally: Tally, seen: Mapping[str, Seen], nodes: Nodes,
-    round: int, started: float, quorum: int | None,
-) -> Progress:  # fmt: skip
-    """From the state with everything summed to the progress after the round.
+@dataclass(frozen=True)
+class RoundOutcome:
+    """A round that takes no more updates."""
 
-    ``nodes`` are asked for scores where the server has no test set; ``started`` is the wall's time of the start.
-    With fewer accepted updates than ``quorum`` the model stays as it was.
-    """
-    setup = before.setup
-    if quorum is not None and tally.accepted < quorum:
-        state = replace(state, sums={}, updates=())
-        tally.summed.clear()
-    setup = setup.with_ranges(mean_ranges(state, setup.spec.ranges))
-    state = setup.strategy.finish(state)
-    load_tensors(setup.model, state.model)
-    if setup.config.quant.ranges == "public":
-        setup = setup.with_ranges(public_ranges(setup))
-        load_tensors(setup.model, state.model)
+    round: int
+    state: StrategyState
+    """With everything summed."""
+    tally: Tally
+    seen: Mapping[str, Seen]
+    nodes: Nodes
+    """Who is asked for scores where the server has no test set."""
+    started_s: float
+    """By the wall's clock."""
+    quorum: int | None = None
+    """With fewer accepted updates the model stays as it was; None where any number will do."""
+
+    def without_too_few(self) -> RoundOutcome:
+        """Itself where the quorum was met, else a round of which nothing is summed."""
+        if self.quorum is None or self.tally.accepted >= self.quorum:
+            return self
+        state = replace(self.state, sums={}, updates=())
+        return replace(self, state=state, tally=replace(self.tally, summed={}))
+
+
+def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) -> Progress:
+    """The progress after a round, from the one before it."""
+    outcome = outcome.without_too_few()
+    setup, tally, round = before.setup, outcome.tally, outcome.round
+    state = setup.strategy.finish(outcome.state)
+    model = after_round(
+        replace(before.model, tensors=state.model), AfterRound(setup, context.nets, round, outcome.state)
+    )
+    state = replace(state, model=model.tensors)
     # A client of an earlier cohort may have spent more than any of this one, and the model is of both.
     spent = max((e for e in (before.epsilon_max, tally.epsilon_max) if e is not None), default=None)
-    published = publish(setup, place.run_dir, round, _told(spent), place.log)
-    evaluation = _evaluate(place.exchange, setup, nodes, state, round, published)
-    if place.observe is not None:
-        place.observe(RoundView(setup, round, published, place.log))
-    saved = place.clock.save()
+    after = replace(
+        before, model=model, state=state, accepted={**before.accepted, **tally.summed}, seen=outcome.seen,
+        epsilon_max=spent, user_epsilon=user_epsilon(setup), outstanding=(),
+    )  # fmt: skip
+    evaluation = evaluate_widths(setup, context.nets, model)
+    if setup.data.test is None:
+        evaluation = _ask_clients(context, after, outcome)
+    _say_closed(context, after, outcome, evaluation)
+    return after
+
+
+def _say_closed(context: RunContext, after: Progress, outcome: RoundOutcome, evaluation: dict[str, Any] | None) -> None:
+    setup, tally, round = after.setup, outcome.tally, outcome.round
+    if context.observe is not None and not exports(setup.config, round):
+        events = EventBatch()
+        context.observe(RoundView(setup, round, after.model, context.nets, (), events))
+        context.log.append_all(events)
+    saved = context.clock.save()
     if saved is not None and saved["now_s"] > 0:  # else nothing in this fleet takes any time
-        place.log.append("round_timed", round, "simulation", virtual_s=saved["now_s"])
-    place.log.append(
+        context.log.append("round_timed", round, "simulation", virtual_s=saved["now_s"])
+    context.log.append(
         "round_finished",
         round,
         accepted=tally.accepted,
         rejected=tally.rejected,
-        quorum=quorum,
+        quorum=outcome.quorum,
         uplink_bytes=tally.uplink_bytes,
         downlink_bytes=tally.downlink_bytes,
-        seconds=time.monotonic() - started,
-        epsilon_max=_told(tally.epsilon_max),
-        user_epsilon=user_epsilon(setup),
+        seconds=time.monotonic() - outcome.started_s,
+        epsilon_max=told(tally.epsilon_max),
+        user_epsilon=after.user_epsilon,
         staleness={str(versions): count for versions, count in sorted(tally.staleness.items())},
         evaluation=evaluation,
     )
-    return Progress(setup, state, {**before.accepted, **tally.summed}, seen, spent)
 
 
-def _told(epsilon: float | None) -> float | None:
-    """An epsilon as events and artefacts have it: None where there is none, or none holds."""
-    return None if epsilon is None or math.isinf(epsilon) else epsilon
-
-
-def _evaluate(
-    exchange: Exchange, setup: Setup, nodes: Nodes, state: StrategyState, round: int, published: tuple[Published, ...]
-) -> dict[str, Any] | None:
-    """On the server's test set; where there is none, on the clients' own held-out parts, but never so under DP."""
-    if setup.test is not None:
-        int8 = {each.weight_bits: each.test_output for each in reversed(published)}
-        main = evaluate(setup.task, setup.cache, setup.test, setup.groups, int8.get(setup.spec.quant.weight_bits))
-        return main and {**main, "widths": _widths(setup, int8)}
+def _ask_clients(context: RunContext, after: Progress, outcome: RoundOutcome) -> dict[str, Any] | None:
+    """The scores of a model on the clients' own held-out parts, but never so under DP."""
+    setup, model = after.setup, after.model
     if setup.config.privacy is not None or "central_dp" in setup.strategy.traits:
         return None
-    plans = {node_id: setup.plan(info, round, state.version) for node_id, info in nodes.items()}
-    model = wire.pack_tensors(state.model)
-    contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
-    figures: dict[int, list[tuple[int, float, float]]] = {bits: [] for bits in setup.widths}
-    for reply in ask(exchange, EVALUATE, contents, str(round), setup.config.round.deadline_s):
+    plans = {
+        node_id: plan_of(setup, info, outcome.round, after.state.version, model.moving.ranges)
+        for node_id, info in outcome.nodes.items()
+    }
+    packed = wire.pack_tensors(model.tensors)
+    contents = {node_id: wire.pack_task(plan, packed) for node_id, plan in plans.items()}
+    figures: dict[int, list[tuple[int, float, float]]] = {bits: [] for bits in setup.spec.quant.widths}
+    deadline_s = setup.config.round.deadline_s
+    for reply in ask(context.exchange, EVALUATE, contents, str(outcome.round), deadline_s):
         client = plans[reply.node_id].client_id
         with suppress(WireError):
             if reply.content is not None:
@@ -107,13 +125,3 @@ def _evaluate(
                 figures[setup.spec.quant.width_of(client)].append(scores)
     pooled = pool_scores(chain.from_iterable(figures.values()))
     return pooled and {**pooled, "widths": pool_widths(figures) if len(figures) > 1 else {}}
-
-
-def _widths(setup: Setup, int8: Mapping[int, FloatArray | None]) -> dict[str, Any]:
-    """By width, its figures on the server's test set; empty in a fleet of one width."""
-    if len(setup.widths) < 2:
-        return {}
-    return {
-        str(bits): evaluate_width(setup.task, own.cache, setup.test, int8.get(bits))
-        for bits, own in with_weights(setup).items()
-    }

@@ -20,6 +20,7 @@ from fl_core.types import ClientUpdate, Part, RoundPlan
 from fl_core.update import decode_update
 from fl_server.nodes.mailbox import Reply
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import ExpectedUpdate
 from fl_server.rounds.admission import check_update
 from fl_server.selection.base import Seen
 from strategies.base import StrategyState
@@ -47,6 +48,7 @@ class Intake:
     """Where replies of one round go: ``accepted`` has the task_id of every client's last update that was summed."""
 
     setup: Setup
+    expected: ExpectedUpdate
     log: RunLog
     round: int
     accepted: Mapping[str, str]
@@ -88,8 +90,7 @@ class Intake:
         return state
 
     def _check(self, update: ClientUpdate, plan: RoundPlan) -> None:
-        setup = self.setup
-        check_update(update, plan, setup.expected_parts, setup.config.round, setup.ranges_asked)
+        check_update(update, plan, self.expected.parts, self.setup.config.round, self.expected.activations)
         if plan.client_id in self.tally.summed:
             raise UpdateRejectedError(f"update from client {plan.client_id}: expected one a round, got a second")
         if self.accepted.get(plan.client_id) == plan.task_id:

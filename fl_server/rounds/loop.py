@@ -1,33 +1,43 @@
 """The story of a run: enrol, then round after round, each from a checkpoint to the next.
 
-    plan -> ask the cohort -> admit -> accumulate -> close (finish, publish, evaluate, checkpoint)
+    plan -> ask the cohort -> admit -> accumulate -> close (finish, evaluate) -> checkpoint -> publish
 
 A round is over when its cohort has answered, when as many were accepted as are wanted, or at its deadline. Who is
-still at work then is waited for no longer, and its reply is never summed.
+still at work then is waited for no longer, and its reply is never summed. Artefacts follow their round in a thread of
+their own; the run is over when all of them are there.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fl_core.errors import RunFolderError
-from fl_core.models.weights import load_tensors
 from fl_core.process.structured_log import logged_with
-from fl_core.runlog import RunLog
+from fl_core.runlog import RunLog, read_events
 from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.members import Enrolled, Members, Nodes
-from fl_server.plan.forbidden import check_clients
+from fl_server.plan.checks import check_clients
+from fl_server.plan.describe import describe_data, describe_privacy
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import expected_update
 from fl_server.plan.user_privacy import describe_user_privacy, with_server_noise
 from fl_server.results.evaluate import evaluate
-from fl_server.results.ranges import histogram_ranges, public_ranges
+from fl_server.results.model import Model, Moving, Nets
+from fl_server.results.observer import Observer
+from fl_server.results.publish import exports, publish_round
+from fl_server.results.publisher import Publisher
 from fl_server.rounds.asynchronous import run_asynchronous
-from fl_server.rounds.checkpoint import load_checkpoint
-from fl_server.rounds.progress import Observer, Progress, RunContext
+from fl_server.rounds.checkpoint import Checkpoint, checkpoint_of, load_checkpoint
+from fl_server.rounds.histograms import histogram_ranges
+from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.synchronous import run_round
 
 ENROL_DEADLINE_S = 60.0
+PUBLISHED = frozenset({"round_published", "artifact_published", "artifact_vetoed"})
+"""Events of a round whose artefacts need no making up for; older versions wrote the last two alone."""
 
 
 def run_rounds(
@@ -48,46 +58,41 @@ def run_rounds(
         ConfigError: so few clients came that the strategy would never move.
     """
     started = time.monotonic()
-    place = RunContext(exchange, run_dir, log, observe)
-    roster = Members(exchange, setup.selection.uses_device, enrolled)
-    limits = setup.config.round
-    nodes = roster.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
-    checkpoint = load_checkpoint(run_dir / "checkpoint")
-    if checkpoint is None:
-        check_clients(setup.config, setup.strategy, len(nodes))
-        log.truncate(0)
-        checkpoint = _begin(place, setup, nodes).save(place, 0)
-    elif checkpoint.config_digest != setup.digest:
-        raise RunFolderError(f"{run_dir}: its checkpoint belongs to another config; nothing was changed")
-    else:
-        log.truncate(checkpoint.seq)
-        log.append("run_resumed", checkpoint.rounds_done, rounds_done=checkpoint.rounds_done)
-    if checkpoint.facts["clock"] is not None:
-        place.clock.restore(checkpoint.facts["clock"])
-    progress = Progress.of(with_server_noise(setup, run_dir), checkpoint)
-    if "asynchronous" in setup.strategy.traits:
-        run_asynchronous(place, roster, progress, checkpoint.rounds_done)
-    else:
-        for round in range(checkpoint.rounds_done + 1, setup.config.run.rounds + 1):
-            with logged_with(round=round):
-                progress = run_round(place, roster, progress, round)
-                progress.save(place, round)
+    nets = Nets(setup.spec, setup.config.run.seed)
+    expected = expected_update(setup, nets.parameters, nets.running)
+    with Publisher(partial(publish_round, nets=nets, log=log, observe=observe)) as publisher:
+        _run(RunContext(exchange, run_dir, log, observe, nets, expected, publisher), setup, enrolled)
     rounds = setup.config.run.rounds
     log.append("run_finished", rounds, rounds_done=rounds, seconds=time.monotonic() - started)
     log.sync()
 
 
-def _begin(place: RunContext, setup: Setup, nodes: Nodes) -> Progress:
+def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> None:
+    """Every round from the last checkpoint on, up to the last one's; its artefacts may still be in the making."""
+    members = Members(context.exchange, setup.selection.uses_device, enrolled)
+    limits = setup.config.round
+    nodes = members.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
+    checkpoint = load_checkpoint(context.checkpoints)
+    progress = _begin(context, setup, nodes) if checkpoint is None else _resume(context, setup, checkpoint)
+    rounds_done = 0 if checkpoint is None else checkpoint.rounds_done
+    progress = replace(progress, setup=with_server_noise(setup, context.run_dir, context.expected.parts))
+    if "asynchronous" in setup.strategy.traits:
+        run_asynchronous(context, members, progress, rounds_done)
+        return
+    for round in range(rounds_done + 1, setup.config.run.rounds + 1):
+        with logged_with(round=round):
+            progress = run_round(context, members, progress, round).keep(context, round)
+
+
+def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
     """Write down what is going to run; the untrained model is the progress of round 0."""
+    check_clients(setup.config, setup.strategy, len(nodes))
+    context.log.truncate(0)
     state = setup.initial_state()
-    load_tensors(setup.model, state.model)
-    if setup.config.quant.ranges == "public":
-        setup = setup.with_ranges(public_ranges(setup))
-    elif setup.config.quant.ranges == "dp_histogram":
-        setup = setup.with_ranges(histogram_ranges(place.exchange, setup, place.log, nodes, state.model))
-    load_tensors(setup.model, state.model)
+    model = Model(setup.spec, state.model)
+    model = replace(model, moving=_first_ranges(context, setup, model, nodes))
     config = setup.config
-    place.log.append(
+    context.log.append(
         "run_started",
         0,
         clients=sorted(info.client_id for info in nodes.values()),
@@ -95,11 +100,40 @@ def _begin(place: RunContext, setup: Setup, nodes: Nodes) -> Progress:
         strategy=config.strategy.name or config.strategy.factory,
         model=config.model.name or config.model.factory,
         seed=config.run.seed,
-        privacy=setup.describe_privacy(nodes.values()),
+        privacy=describe_privacy(setup, nodes.values()),
         user_privacy=describe_user_privacy(setup),
         weight_bits=config.quant.weight_bits,
         client_bits=dict(sorted(config.quant.client_bits.items())),
-        data=setup.describe_data(),
-        initial=evaluate(setup.task, setup.cache, setup.test, setup.groups, None),
+        data=describe_data(setup),
+        initial=evaluate(setup, context.nets, model),
     )
-    return Progress(setup, state)
+    return Progress(setup, model, state).keep(context, 0)
+
+
+def _first_ranges(context: RunContext, setup: Setup, model: Model, nodes: Nodes) -> Moving:
+    """Activation ranges of the untrained model, where they are measured before round 1."""
+    kind, public = setup.config.quant.ranges, setup.data.public
+    if kind == "public" and public is not None:
+        return Moving(context.nets.calibrated(model, public.x))
+    if kind == "dp_histogram":
+        names = context.nets.measured(model)
+        return Moving(histogram_ranges(context.exchange, setup, context.log, nodes, model, names))
+    return model.moving
+
+
+def _resume(context: RunContext, setup: Setup, checkpoint: Checkpoint) -> Progress:
+    """Go back to a checkpoint, and have the artefacts made that were not out yet when the run ended."""
+    if checkpoint.config_digest != setup.digest:
+        raise RunFolderError(f"{context.run_dir}: its checkpoint belongs to another config; nothing was changed")
+    done = checkpoint.rounds_done
+    context.log.truncate(checkpoint.seq)
+    out = {event["round"] for event in read_events(context.log.folder) if event["kind"] in PUBLISHED}
+    missing = [round for round in range(1, done + 1) if exports(setup.config, round) and round not in out]
+    context.log.append("run_resumed", done, rounds_done=done)
+    if checkpoint.facts["clock"] is not None:
+        context.clock.restore(checkpoint.facts["clock"])
+    for round in missing:
+        found = checkpoint_of(context.checkpoints, round)
+        if found is not None:
+            context.publisher.submit(Progress.of(setup, found).publication(round))
+    return replace(Progress.of(setup, checkpoint), unpublished=frozenset(missing))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +12,37 @@ from fl_core.runlog import RunLog
 from fl_server.nodes.clock import Clock
 from fl_server.nodes.exchange import Exchange
 from fl_server.plan.setup import Setup
-from fl_server.results.publish import Published
+from fl_server.plan.tasks import ExpectedUpdate
+from fl_server.results.model import Model, Moving, Nets
+from fl_server.results.observer import Observer
+from fl_server.results.publish import Publication, exports
+from fl_server.results.publisher import Publisher
 from fl_server.rounds.checkpoint import Checkpoint, save_checkpoint
 from fl_server.selection.base import Seen, seen_from_plain, seen_to_plain
 from strategies.base import StrategyState
 
-Observer = Callable[["RoundView"], None]
-
-
-@dataclass(frozen=True)
-class RoundView:
-    """What a simulator may look at after a round; on boards nobody does."""
-
-    setup: Setup
-    round: int
-    published: tuple[Published, ...]
-    log: RunLog
-
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run happens."""
+    """Where a run happens, and what serves all of its rounds."""
 
     exchange: Exchange
     run_dir: Path
     log: RunLog
     observe: Observer | None
+    nets: Nets
+    expected: ExpectedUpdate
+    publisher: Publisher
 
     @property
     def clock(self) -> Clock:
         """What the deadlines go by."""
         return self.exchange.clock
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.run_dir / "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -49,39 +50,66 @@ class Progress:
     """A run between two rounds: what its checkpoint holds."""
 
     setup: Setup
-    """With the activation ranges of now."""
+    model: Model
+    """The global model, with the activation ranges of now."""
     state: StrategyState
+    """The strategy's state; its model is that of ``model``."""
     accepted: Mapping[str, str] = field(default_factory=dict)
     """The task_id of every client's last update that was summed."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
     epsilon_max: float | None = None
     """The largest that any client had spent when its update was summed; None without DP, see ``Tally``."""
+    user_epsilon: float | None = None
+    """What one client has spent at the server; None without noise for whole clients."""
     outstanding: tuple[Mapping[str, Any], ...] = ()
     """Tasks that are under way between two versions of an asynchronous run, as plain values."""
+    unpublished: frozenset[int] = frozenset()
+    """Rounds whose artefacts were not out yet when this was saved; in no checkpoint, for the log says it."""
 
     @classmethod
     def of(cls, setup: Setup, checkpoint: Checkpoint) -> Progress:
         """What a checkpoint says."""
         facts = checkpoint.facts
         return cls(
-            setup.with_ranges(facts["ranges"]),
+            setup,
+            Model(setup.spec, checkpoint.state.model, Moving.from_plain(facts["ranges"])),
             checkpoint.state,
             facts["accepted"],
             seen_from_plain(facts["seen"]),
             facts["epsilon_max"],
+            facts.get("user_epsilon"),  # an older version kept none
             tuple(facts["outstanding"]),
         )
 
-    def save(self, place: RunContext, rounds_done: int) -> Checkpoint:
-        """Make it the newest checkpoint."""
+    def keep(self, context: RunContext, rounds_done: int) -> Progress:
+        """Make it the newest checkpoint, and hand the round over to be published if it is one that exports."""
+        due = exports(self.setup.config, rounds_done) and rounds_done > 0
+        # Before the log's number is read: the event of any other round is then one that the checkpoint counts.
+        unpublished = context.publisher.unpublished | ({rounds_done} if due else set())
+        # The checkpoint before this one may be needed itself, and with it the rounds that it knew as unpublished.
+        self._save(context, rounds_done, self.unpublished | unpublished)
+        if due:
+            context.publisher.submit(self.publication(rounds_done))
+        return replace(self, unpublished=unpublished)
+
+    def publication(self, round: int) -> Publication:
+        """This as a round whose artefacts are to be made."""
+        return Publication(self.setup, self.model, round, told(self.epsilon_max), self.user_epsilon)
+
+    def _save(self, context: RunContext, rounds_done: int, kept: frozenset[int]) -> None:
         facts = {
-            "ranges": self.setup.spec.ranges,
+            "ranges": self.model.moving.ranges,
             "accepted": self.accepted,
             "seen": seen_to_plain(self.seen),
             "epsilon_max": self.epsilon_max,
+            "user_epsilon": self.user_epsilon,
             "outstanding": self.outstanding,
-            "clock": place.clock.save(),
+            "clock": context.clock.save(),
         }
-        checkpoint = Checkpoint(self.state, rounds_done, place.log.sync(), self.setup.digest, facts)
-        save_checkpoint(place.run_dir / "checkpoint", checkpoint)
-        return checkpoint
+        checkpoint = Checkpoint(self.state, rounds_done, context.log.sync(), self.setup.digest, facts)
+        save_checkpoint(context.checkpoints, checkpoint, kept)
+
+
+def told(epsilon: float | None) -> float | None:
+    """An epsilon as events and artefacts have it: None where there is none, or none holds."""
+    return None if epsilon is None or math.isinf(epsilon) else epsilon

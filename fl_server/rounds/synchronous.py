@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 
 from fl_core import wire
 from fl_core.questions import TRAIN
@@ -19,8 +20,9 @@ from fl_core.types import ClientInfo, RoundPlan
 from fl_server.nodes.mailbox import Reply, ask
 from fl_server.nodes.members import Members, Nodes
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from fl_server.plan.user_privacy import central_cohort
-from fl_server.rounds.close import close_round
+from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.selection.base import Candidate, Seen, SeenByClient
@@ -31,66 +33,72 @@ _LOOK_S = 1.0
 """Between two looks for nodes that were connected."""
 
 
-def run_round(place: RunContext, roster: Members, progress: Progress, round: int) -> Progress:
+@dataclass(frozen=True)
+class _Cohort:
+    """The tasks of a round, by node id, and when enough of them were answered."""
+
+    plans: Mapping[int, RoundPlan]
+    contents: Mapping[int, wire.Content]
+    wanted: int
+    """With so many accepted updates nobody is waited for any more."""
+    quorum: int
+    """With fewer, nodes that come back are asked again."""
+
+
+def run_round(context: RunContext, members: Members, progress: Progress, round: int) -> Progress:
     """One synchronous round: from the progress before it to the progress after it."""
     started = time.monotonic()
     setup, state, seen = progress.setup, progress.state, dict(progress.seen)
     limits = setup.config.round
-    nodes = roster.wait_for(limits.min_clients, limits.deadline_s)
-    wanted, cohort = select_cohort(setup, nodes, seen, round)
+    nodes = members.wait_for(limits.min_clients, limits.deadline_s)
+    wanted, asked = select_cohort(setup, nodes, seen, round)
     sent = join_tensors(state.model, setup.strategy.broadcast(state))
-    same = digest(sent)
+    ranges, same = progress.model.moving.ranges, digest(sent)
     plans = {
-        node_id: setup.plan(info, round, state.version, same, progress.accepted.get(info.client_id))
-        for node_id, info in cohort.items()
+        node_id: plan_of(setup, info, round, state.version, ranges, same, progress.accepted.get(info.client_id))
+        for node_id, info in asked.items()
     }
-    place.log.append("round_started", round, cohort=[plan.client_id for plan in plans.values()])
-    roster.say_impostors(place.log, round)
+    context.log.append("round_started", round, cohort=[plan.client_id for plan in plans.values()])
+    members.say_impostors(context.log, round)
     for plan in plans.values():
         seen[plan.client_id] = seen.get(plan.client_id, Seen()).was_asked()
     tally = Tally(asked=len(plans), downlink_bytes=len(plans) * count_bytes(sent))
-    intake = Intake(setup, place.log, round, progress.accepted, tally, seen)
+    intake = Intake(setup, context.expected, context.log, round, progress.accepted, tally, seen)
     model = wire.pack_tensors(sent)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
     # Whether there were enough would say something of each client: noise for whole clients is released regardless.
     share = 0.0 if "central_dp" in setup.strategy.traits else limits.quorum
     quorum = math.ceil(share * min(wanted, len(plans)))
-    state, working = _collect(place, intake, plans, contents, wanted, quorum, state)
+    state, working = _collect(context, intake, _Cohort(plans, contents, wanted, quorum), state)
     for client in sorted(plans[node_id].client_id for node_id in working):
-        place.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
-    return close_round(place, progress, state, tally, seen, nodes, round, started, quorum)
+        context.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
+    return close_round(context, progress, RoundOutcome(round, state, tally, seen, nodes, started, quorum))
 
 
 def _collect(
-    place: RunContext,
-    intake: Intake,
-    plans: Mapping[int, RoundPlan],
-    contents: Mapping[int, wire.Content],
-    wanted: int,
-    quorum: int,
-    state: StrategyState,
+    context: RunContext, intake: Intake, cohort: _Cohort, state: StrategyState
 ) -> tuple[StrategyState, set[int]]:
     """Ask, and take in what comes until the round is over; gives the state, and the nodes that are still at work.
 
     A node that loses its connection costs its own update. Where too few for the quorum are left, those that come back
     before the deadline are asked again, with the same tasks.
     """
-    setup, tally = intake.setup, intake.tally
-    ends_s = place.clock.now_s() + setup.config.round.deadline_s
-    left, working, away = set(contents), set[int](), dict[int, Reply]()
+    setup, tally, plans = intake.setup, intake.tally, cohort.plans
+    ends_s = context.clock.now_s() + setup.config.round.deadline_s
+    left, working, away = set(plans), set[int](), dict[int, Reply]()
     while left:
-        working, left_s = left, ends_s - place.clock.now_s()
-        tasks = {node_id: content for node_id, content in contents.items() if node_id in left}
-        with closing(ask(place.exchange, TRAIN, tasks, str(intake.round), left_s)) as replies:
+        working, left_s = left, ends_s - context.clock.now_s()
+        tasks = {node_id: content for node_id, content in cohort.contents.items() if node_id in left}
+        with closing(ask(context.exchange, TRAIN, tasks, str(intake.round), left_s)) as replies:
             for reply in replies:
                 working.remove(reply.node_id)
                 if reply.away:
                     away[reply.node_id] = reply
                 else:
                     state = intake.take(reply, plans[reply.node_id], state)
-                if working and (tally.accepted >= wanted or setup.strategy.ready(state)):
+                if working and (tally.accepted >= cohort.wanted or setup.strategy.ready(state)):
                     break
-        left = _back(place, away, ends_s) if tally.accepted < quorum and not working else set()
+        left = _back(context, away, ends_s) if tally.accepted < cohort.quorum and not working else set()
         for node_id in left:
             del away[node_id]
     for node_id, reply in away.items():
@@ -98,11 +106,11 @@ def _collect(
     return state, working
 
 
-def _back(place: RunContext, away: Mapping[int, Reply], ends_s: float) -> set[int]:
+def _back(context: RunContext, away: Mapping[int, Reply], ends_s: float) -> set[int]:
     """The first of these nodes to be connected again; none where that does not come in time."""
-    while away and place.clock.now_s() < ends_s:
-        place.clock.pause(_LOOK_S, ends_s)
-        if back := away.keys() & place.exchange.nodes():
+    while away and context.clock.now_s() < ends_s:
+        context.clock.pause(_LOOK_S, ends_s)
+        if back := away.keys() & context.exchange.nodes():
             return set(back)
     return set()
 

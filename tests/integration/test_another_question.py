@@ -24,6 +24,7 @@ from fl_core.records import encode_figures
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.nodes.mailbox import ask
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from simulation.engines.clients import build_trainer, client_app
 from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 
@@ -70,7 +71,7 @@ def check_answers(app: App, tmp_path: Path, trainer: Trainer) -> None:
     setup = Setup.of(toy.config(tmp_path), toy.data())
     model = setup.initial_state().model
     packed = wire.pack_tensors(model)
-    contents = {node: wire.pack_task(setup.plan(trainer.info(name), 3, 2), packed) for node, name in NODES.items()}
+    contents = {node: wire.pack_task(plan_of(setup, trainer.info(name), 3, 2), packed) for node, name in NODES.items()}
     found = {}
     for reply in ask(FlowerExchange(InProcessGrid(NODES, app)), COUNT, contents, "count", 60.0):
         assert reply.content is not None, reply.failure

@@ -16,9 +16,9 @@ from fl_core.runlog import RunLog, read_events
 from fl_core.tree import digest
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
+from fl_server.results.observer import RoundView
 from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.rounds.loop import run_rounds
-from fl_server.rounds.progress import RoundView
 from simulation.engines.clients import build_trainer, client_app
 from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
 from simulation.fleet.clock import virtual_clock

@@ -24,6 +24,7 @@ from fl_core.types import ClientInfo, ClientUpdate, Part
 from fl_core.update import decode_update, encode_update
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.rounds.loop import run_rounds
 from simulation.engines.clients import build_trainer, client_app, simulated_policy
@@ -150,7 +151,7 @@ def test_a_client_whose_budget_is_spent_costs_the_round_one_client(tmp_path):
     ledger = Ledger(tmp_path / "spent" / "clients" / "ledger.sqlite", simulated=True)
     setup = Setup.of(config, toy.data())
     info = ClientInfo(BAD, ledger.enrol(BAD, 45), __version__, True)
-    terms = setup.plan(info, 1, 0).dp
+    terms = plan_of(setup, info, 1, 0).dp
     policy = simulated_policy(config)
     assert terms is not None
     assert policy is not None

@@ -20,6 +20,7 @@ from fl_core.tree import FixedPointSum, add_scaled, digest
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
 from fl_core.update import decode_update
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.engines.clients import build_trainer
 from simulation.preflight import preflight
@@ -75,7 +76,7 @@ def updates(out: Path, own: dict[str, int]) -> tuple[list[RoundPlan], list[Clien
     setup = Setup.of(plain, federation)
     trainer = build_trainer(plain, federation, out)
     start = setup.initial_state().model
-    plans = [setup.plan(trainer.info(name), 1, 0) for name in sorted(federation.clients)]
+    plans = [plan_of(setup, trainer.info(name), 1, 0) for name in sorted(federation.clients)]
     results = trainer.train_many([ClientTask(plan, start) for plan in plans])
     return plans, [decode_update(result.encoded or b"", result.client_id) for result in results], start
 

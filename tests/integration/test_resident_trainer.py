@@ -28,6 +28,7 @@ from fl_core.questions import EVALUATE, RANGES, TRAIN
 from fl_core.rng import seeded_noise
 from fl_core.types import RoundPlan, Tensors
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from simulation.engines.clients import simulated_policy
 from support import boards
 from support.boards import CLIENT, asked, info_of, make_home, trainer_process
@@ -44,7 +45,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
         config = toy.config(out, privacy={"epsilon": 8.0}, clients={"local_steps": steps}, run={"rounds": 3})
         setup = Setup.of(config, toy.data())
         trainer = Trainer(toy.data().clients, Ledger(out / "l", simulated=True), None, seeded_noise, out, True)
-        plan = setup.plan(trainer.info(CLIENT), round, round - 1)
+        plan = plan_of(setup, trainer.info(CLIENT), round, round - 1)
         return replace(plan, **changes), setup.initial_state().model
 
     return make

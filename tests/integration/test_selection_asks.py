@@ -10,6 +10,7 @@ import toy
 from fl_core.errors import ConfigError
 from fl_core.runlog import Event, read_events
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.preflight import preflight
 from simulation.run import run
@@ -51,7 +52,7 @@ def test_a_rule_that_asks_for_what_no_client_has_is_refused(tmp_path):
 def test_a_plan_tells_a_client_nothing_of_how_it_was_chosen(tmp_path):
     config = toy.config(tmp_path, clients={"per_round": 2, "selection": OWN, "over_select": 1.5})
     setup = Setup.of(config, toy.data())
-    plan = setup.plan(next(iter(_infos())), 1, 0)
+    plan = plan_of(setup, next(iter(_infos())), 1, 0)
     assert plan.asks == ("rms_loss",)
     assert plan.training["clients"].keys() == {"local_epochs", "batch_size", "local_steps", "optimizer"}
     assert "own_selection" not in repr(plan.training)

@@ -16,6 +16,7 @@ from fl_core.records import encode_plan
 from fl_core.tensorfile import encode_tensors
 from fl_core.update import decode_update
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from support.boards import CLIENT, ENVIRONMENT, info_of, make_home, trainer_process
 
 READERS = ("safetensors", "torch", "fl_client.trainer", "fl_core.models", "fl_core.update")
@@ -62,7 +63,7 @@ def task(tmp_path: Path) -> tuple[Path, Path]:
 def write_task(folder: Path, home: Path, **changes: object) -> None:
     config = toy.config(folder / "runs", privacy={"epsilon": 8.0}, clients={"local_steps": 2})
     setup = Setup.of(config, toy.data())
-    plan = setup.plan(info_of(SocketTrainer(home / "run" / "trainer.sock", 20)), 1, 0)
+    plan = plan_of(setup, info_of(SocketTrainer(home / "run" / "trainer.sock", 20)), 1, 0)
     fields = json.loads(encode_plan(plan)) | changes
     (folder / "plan").write_text(json.dumps(fields))
     (folder / "model").write_bytes(encode_tensors(setup.initial_state().model))

@@ -22,6 +22,7 @@ from fl_core.quant.forward import FrozenCache
 from fl_core.rng import NoiseSource, SeededNoise
 from fl_core.types import ClientInfo, DpTerms, Tensors
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 
 CLIENT = "client-1"
 RATE = 0.2
@@ -61,7 +62,7 @@ class Client:
     ) -> Outcome:
         """What local training gives from ``received``."""
         info = ClientInfo(CLIENT, 48, "", True)
-        plan = replace(self.setup.plan(info, round, round - 1), dp=dp)
+        plan = replace(plan_of(self.setup, info, round, round - 1), dp=dp)
         x, y = examples()
         spec = self.setup.spec
         net = FrozenCache(spec.build_model(7))

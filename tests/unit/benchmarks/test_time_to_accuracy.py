@@ -5,7 +5,7 @@ from __future__ import annotations
 import asynchronous_deployed
 from asynchronous import ROWS, Line, figures, planned
 
-from fl_server.plan.forbidden import check_deployed
+from fl_server.plan.checks import check_deployed
 
 
 def line(*accuracies: float, round_s: float = 10.0) -> Line:

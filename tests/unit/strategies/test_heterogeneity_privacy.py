@@ -20,6 +20,7 @@ from fl_core.rng import SeededNoise
 from fl_core.types import ClientUpdate, RoundPlan, Tensors
 from fl_core.update import decode_update
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from strategies.client import LocalOutcome, join_tensors
 
 CLIENT = "client-2"
@@ -45,7 +46,7 @@ class Board:
 
     def plan(self, round: int, accepted: str | None = None) -> RoundPlan:
         # Another strategy is another task: the same name here lets two boards draw the same noise and batches.
-        plan = self.setup.plan(self.trainer.info(CLIENT), round, round - 1, accepted=accepted)
+        plan = plan_of(self.setup, self.trainer.info(CLIENT), round, round - 1, accepted=accepted)
         return replace(plan, task_id=f"task-{round}")
 
     def train(self, round: int, accepted: str | None = None, by: float = 0.0) -> ClientUpdate:

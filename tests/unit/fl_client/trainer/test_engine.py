@@ -18,6 +18,7 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import SeededNoise
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 from strategies.client import join_tensors
 
 POLICY = DevicePolicy(epsilon_cap=8.0, delta=1e-5, max_clip_norm=1.0, min_noise_multiplier=0.1, max_sample_rate=1.0)
@@ -53,7 +54,7 @@ def make(folder: Path, private: bool, **sections: object) -> tuple[Setup, Traine
 def tasks(setup: Setup, trainer: Trainer, round: int = 1) -> list[ClientTask]:
     state = setup.initial_state()
     sent = join_tensors(state.model, setup.strategy.broadcast(state))
-    return [ClientTask(setup.plan(trainer.info(client), round, round - 1), sent) for client in CLIENTS]
+    return [ClientTask(plan_of(setup, trainer.info(client), round, round - 1), sent) for client in CLIENTS]
 
 
 @pytest.mark.parametrize(

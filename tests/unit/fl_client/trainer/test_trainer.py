@@ -17,6 +17,7 @@ from fl_core.rng import SecretNoise
 from fl_core.types import RoundPlan
 from fl_core.update import decode_update
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 
 CLIENT = "client-2"
 
@@ -42,7 +43,7 @@ def board(folder: Path, **policy: float) -> Trainer:
 
 
 def task(setup: Setup, trainer: Trainer, round: int = 1) -> ClientTask:
-    return ClientTask(setup.plan(trainer.info(CLIENT), round, round - 1), setup.initial_state().model)
+    return ClientTask(plan_of(setup, trainer.info(CLIENT), round, round - 1), setup.initial_state().model)
 
 
 def result(trainer: Trainer, asked: ClientTask) -> bytes:
@@ -106,7 +107,7 @@ def test_what_leaves_a_board_depends_on_the_size_class_alone(setup, tmp_path):
         (tmp_path / str(count)).mkdir()
         trainer = board(tmp_path / str(count))
         trainer = replace(trainer, clients=own)
-        plans.append(setup.plan(trainer.info(CLIENT), 1, 0))
+        plans.append(plan_of(setup, trainer.info(CLIENT), 1, 0))
     assert plans[0] == plans[1]
 
 

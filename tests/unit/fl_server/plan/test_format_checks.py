@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import ConfigError
-from fl_server.plan.checks import load_checked
+from fl_server.plan.validate import load_checked
 
 WRONG_KEY = "run: {name: q}\ndata: {name: smartwatch}\nmodel: {name: imu_cnn}\nclients: {batch: 8}\n"
 

@@ -15,7 +15,8 @@ from fl_core.errors import ConfigError
 from fl_core.parts import RANGES_PART
 from fl_core.tree import FixedPointSum
 from fl_core.types import ClientUpdate, Part
-from fl_server.plan.forbidden import FORBIDDEN, PARTS, check_deployed, check_run, problems_of
+from fl_server.plan.checks import check_deployed, check_run, problems_of
+from fl_server.plan.forbidden import FORBIDDEN, PARTS
 from fl_server.plan.setup import Setup
 from fl_server.results.ranges import mean_ranges
 from simulation.preflight import preflight

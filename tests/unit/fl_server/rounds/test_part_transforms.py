@@ -20,6 +20,8 @@ from fl_core.types import FloatArray, Part
 from fl_core.update import decode_update
 from fl_server.nodes.mailbox import Reply
 from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import expected_update, plan_of
+from fl_server.results.model import Nets
 from fl_server.rounds.intake import Intake, Tally
 
 CLIENT = "client-2"
@@ -73,6 +75,8 @@ def test_a_chain_is_undone_in_reverse():
 def test_what_a_chain_did_on_the_client_is_undone_before_admission(tmp_path):
     setup = Setup.of(toy.config(tmp_path, run={"rounds": 1}), toy.data())
     state = setup.initial_state()
+    nets = Nets(setup.spec, 7)
+    expected = expected_update(setup, nets.parameters, nets.running)
     sums, travelled = {}, {}
     for name, chain in (("plain", ()), ("changed", CHAIN), ("not undone", CHAIN)):
         (tmp_path / name).mkdir()
@@ -85,12 +89,12 @@ def test_what_a_chain_did_on_the_client_is_undone_before_admission(tmp_path):
             simulated=True,
             transforms=chain,
         )
-        plan = setup.plan(trainer.info(CLIENT), 1, 0)
+        plan = plan_of(setup, trainer.info(CLIENT), 1, 0)
         (result,) = trainer.train_many([ClientTask(plan, state.model)])
         assert result.encoded is not None
         travelled[name] = decode_update(result.encoded, CLIENT).parts["delta"].tensors
         log, tally = RunLog(tmp_path / name, "toy"), Tally(asked=1)
-        intake = Intake(setup, log, 1, {}, tally, {}, transforms=() if name == "not undone" else chain)
+        intake = Intake(setup, expected, log, 1, {}, tally, {}, transforms=() if name == "not undone" else chain)
         reply = Reply(1, wire.pack_update(result.encoded))
         sums[name] = intake.take(reply, plan, state).sums
         log.close()
