@@ -16,13 +16,13 @@ from typing import Annotated
 import typer
 
 from fl_core.errors import ConfigError
-from fl_core.process.command import EXIT_CODES, errors_as_lines
-from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
+from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.structured_log import LogFormat, start_logging
 
 app = typer.Typer(
     name="fl-client",
     help="A device of a federation: its data stay here, its privacy budget is kept here, its owner decides here.",
-    epilog=EXIT_CODES,
+    epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,10 +41,6 @@ TrainerPython = Annotated[
 ]
 ForwarderPort = Annotated[int, typer.Option(help="Loopback port of the forwarder.")]
 SupernodePort = Annotated[int, typer.Option(help="Loopback port of the SuperNode.")]
-LogFormatOption = Annotated[
-    LogFormat,
-    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
-]
 DEFAULT_HOME = Path("~/.stonecrop")
 
 

@@ -25,7 +25,7 @@ from fl_core.errors import ConfigError
 from fl_core.files import write_atomic
 
 DEVICE_FILE = "device.yaml"
-_FIRST = """\
+_DEVICE_TEMPLATE = """\
 client_id: {client_id}
 data:
   name: null       # a built-in data set, or
@@ -38,7 +38,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True)
 class DeviceData:
-    """The device's own examples: a data set by name, or a factory ``package.module:callable`` that returns one."""
+    """The device's own examples: a data set by name, or a factory ``package.module:callable`` that gives one."""
 
     __pydantic_config__ = _STRICT
 
@@ -97,27 +97,27 @@ class DeviceHome:
 
     @property
     def policy_file(self) -> Path:
-        """What the device insists on."""
+        """The limits that the device insists on."""
         return self.folder / "policy.json"
 
     @property
     def ledger_file(self) -> Path:
-        """What its data has spent."""
+        """The privacy ledger of its data."""
         return self.folder / "ledger.sqlite"
 
     @property
     def artifacts(self) -> Path:
-        """The device's own models."""
+        """Folder of the device's own models."""
         return self.folder / "artifacts"
 
     @property
     def run_folder(self) -> Path:
-        """Socket, counters and logs."""
+        """Folder of socket, counters and logs."""
         return self.folder / "run"
 
     @property
     def socket(self) -> Path:
-        """Where its trainer listens unless a service says otherwise."""
+        """The socket of the device's trainer, unless a service says otherwise."""
         return self.run_folder / "trainer.sock"
 
 
@@ -150,7 +150,7 @@ def start_home(folder: Path, client_id: str) -> bool:
         if known != client_id:
             raise ConfigError(f"{path}: client_id: expected {client_id!r}, as the server says, got {known!r}")
         return False
-    write_atomic(path, _FIRST.format(client_id=json.dumps(client_id)).encode())
+    write_atomic(path, _DEVICE_TEMPLATE.format(client_id=json.dumps(client_id)).encode())
     return True
 
 

@@ -46,7 +46,7 @@ _SIDES = {
 _MANIFEST = ".info/CONTENT"
 """Flower's list of the files with their hashes, which it adds to a bundle."""
 _MOST_BYTES = 16_000
-"""Of one file that is looked at; those of a bundle have less than a thousand."""
+"""How much of one file is looked at; those of a bundle have less than a thousand bytes."""
 
 
 def bundle_files() -> dict[str, bytes]:
@@ -80,7 +80,7 @@ def check_bundle(content: bytes) -> None:
 
 
 def _check_pyproject(text: bytes, got: bytes) -> None:
-    """Flower reads it and writes it anew, so what it says is compared, not how."""
+    """Compare what the pyproject says, not how: Flower reads it and writes it anew."""
     try:
         said = _read_toml(got)
     except ValueError:

@@ -1,7 +1,8 @@
 """The one error tree of Stonecrop.
 
 Every error that a user can cause or has to act on is one of these. The message names the field or the client,
-what was expected and what came. The commands turn each branch into an exit code of its own.
+what was expected and what came. The commands turn each branch into an exit code of its own, and say what it means in
+the words of ``EXIT_CODES``.
 
     StonecropError                  exit code 1
     ├── ConfigError                 2   a config does not say what it must; holds every problem at once
@@ -25,7 +26,24 @@ what was expected and what came. The commands turn each branch into an exit code
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+INTERRUPTED = 130
+EXIT_CODES: Mapping[int, str] = {
+    0: "all went well",
+    1: "another error of Stonecrop, or a defect (with a traceback)",
+    2: "the config or the command line is wrong",
+    3: "the data breaks its contract",
+    4: "the model cannot be built, or has a layer that cannot become integer",
+    5: "a privacy guarantee would not hold, or its budget is spent",
+    6: "a round cannot go on, or a message cannot be read",
+    7: "an artefact cannot be made or loaded, or does not compute what was trained",
+    8: "a run folder is missing, damaged, or holds another run",
+    9: "the trainer of a board is not there, died, or failed in a task",
+    10: "a device cannot be enrolled, named or let in",
+    INTERRUPTED: "interrupted; a run can be resumed",
+}
+"""How a command ends, in words for its user."""
 
 
 class StonecropError(Exception):

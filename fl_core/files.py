@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole: atomic writes, JSON, and the lock of a folder that one process works in."""
+"""Files that a crash leaves whole: atomic writes, secrets, JSON, and the lock of a folder that one process works in."""
 
 from __future__ import annotations
 
@@ -40,18 +40,34 @@ def run_lock(
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` so that a crash leaves the old or the new content, never a mixture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    _replace(path, data, 0o666)  # as far as the umask allows
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` with mode 0600, atomically; a crash leaves the old or the new content."""
+    _replace(path, data, 0o600)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until names that were put into ``folder``, or taken out of it, are on the disk."""
+    directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -60,7 +76,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What ``write_json`` wrote; None where there is no file, or no longer."""
+    """The object in a JSON file; None where there is no file, or no longer.
+
+    Raises:
+        ValueError, TypeError: the file holds something else.
+        OSError: it cannot be read.
+    """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -68,7 +89,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def plain_scalar(value: Any) -> Any:
-    """numpy scalars as Python's own."""
+    """``default`` of ``json.dumps`` that writes a numpy scalar as Python's own.
+
+    Raises:
+        TypeError: ``value`` is no scalar.
+    """
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"expected plain values in an event, got {type(value).__name__}")

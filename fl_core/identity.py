@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +23,11 @@ CA_PATH = "/v1/ca"
 ENROL_PATH = "/v1/enrol"
 RENEW_PATH = "/v1/renew"
 STATUS_PATH = "/v1/me"
+FLEET_PATH = "/v1/fleet/"
+"""What Flower's SuperNode asks of a SuperLink begins with this; Flower has chosen it."""
+
+UnixTime = Callable[[], float]
+"""Gives the time in Unix seconds, by which certificates and tokens hold; tests pass another one than the machine's."""
 
 _VERSION = "stonecrop1"
 _SECRET_BYTES = 32
@@ -39,12 +43,12 @@ class EnrolmentToken:
     ca_fingerprint: bytes
 
     def text(self) -> str:
-        """The line to copy."""
+        """The token as one line, which a person copies to the board."""
         return ".".join((_VERSION, _encode(self.secret), _encode(self.ca_fingerprint)))
 
     @staticmethod
     def parse(text: str) -> EnrolmentToken:
-        """Read a copied line.
+        """The token of a line that ``text`` has made and a person has copied.
 
         Raises:
             IdentityError: it is not a whole token.
@@ -65,7 +69,7 @@ class EnrolmentToken:
 
 
 def check_client_id(client_id: str) -> str:
-    """``client_id`` itself, if it can stand in a certificate and in a file name.
+    """Give ``client_id`` back, if it can stand in a certificate and in a file name.
 
     Raises:
         IdentityError: it cannot.
@@ -73,6 +77,13 @@ def check_client_id(client_id: str) -> str:
     if not _CLIENT_ID.fullmatch(client_id):
         raise IdentityError(f"client {client_id!r}: expected 1 to 63 letters, digits, dots, dashes or underscores")
     return client_id
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as its file holds it: PKCS8 in PEM, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def node_key_pem(public_key: ec.EllipticCurvePublicKey) -> bytes:
@@ -102,19 +113,6 @@ def checked_node_key(pem: bytes, proof: bytes, csr: bytes) -> bytes:
     except InvalidSignature:
         raise IdentityError("node public key: the proof was not made with its private key") from None
     return node_key_pem(key)
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` with mode 0600, atomically; a crash leaves the old or the new content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _proof_message(csr: bytes) -> bytes:

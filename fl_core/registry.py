@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def look_up(field: str, name: str, table: Mapping[str, T]) -> T:
-    """The row ``name`` of a table.
+    """The row ``name`` of a literal table of things that a config names in ``field``.
 
     Raises:
         ConfigError: there is no such row; the message names the nearest one and all there are.

@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fl_core.types import RoundPlan
+
 NormalArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -82,11 +84,22 @@ class SeededNoise:
         self._names = ("noise", int(seed), run, int(round_number), client_id)
 
     def normal(self, step: int, tensor: str, shape: Sequence[int]) -> NormalArray:
+        """Standard normal draws, float64 [shape], that depend on the step and the tensor's name alone."""
         return generator(*self._names, "normal", int(step), tensor).standard_normal(tuple(shape))
 
     def poisson_mask(self, step: int, examples: int, sample_rate: float) -> BoolArray:
+        """Bool [examples]: which take part in ``step``, each with probability ``sample_rate``, drawn by its number.
+
+        Raises:
+            ValueError: ``sample_rate`` is not above 0 and at most 1.
+        """
         _check_rate(sample_rate)
         return generator(*self._names, "poisson", int(step)).random(examples) < sample_rate
+
+
+def seeded_noise(plan: RoundPlan) -> NoiseSource:
+    """The repeatable noise of one client's task, named by the plan that asks for it."""
+    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
 
 
 class SecretNoise:
@@ -116,6 +129,7 @@ class SecretNoise:
         return np.frombuffer(self._encryptor.update(bytes(8 * count)), dtype="<u8")
 
     def normal(self, step: int, tensor: str, shape: Sequence[int]) -> NormalArray:
+        """Standard normal draws, float64 [shape], new ones at every call."""
         count = int(np.prod(tuple(shape), dtype=np.int64))
         out = np.empty(count)
         for start in range(0, count, _CHUNK_DRAWS):
@@ -135,6 +149,11 @@ class SecretNoise:
         return sums * 0.5
 
     def poisson_mask(self, step: int, examples: int, sample_rate: float) -> BoolArray:
+        """Bool [examples]: each is True with probability ``sample_rate``, drawn anew at every call.
+
+        Raises:
+            ValueError: ``sample_rate`` is not above 0 and at most 1.
+        """
         _check_rate(sample_rate)
         return (self._words(examples) >> np.uint64(11)) * 2.0**-53 < sample_rate
 

@@ -36,7 +36,7 @@ def add_scaled(left: Tensors, right: Tensors, scale: float) -> dict[str, FloatAr
 
 
 def zeros_like(tensors: Tensors) -> dict[str, FloatArray]:
-    """Zeros of the same names and shapes."""
+    """Zeros with the names, shapes and types of ``tensors``."""
     return {name: np.zeros_like(tensors[name]) for name in sorted(tensors)}
 
 
@@ -46,7 +46,7 @@ def norm(tensors: Tensors) -> float:
 
 
 def count_bytes(tensors: Tensors) -> int:
-    """Bytes of the raw values."""
+    """Bytes that the values of ``tensors`` take together, without names or headers."""
     return sum(tensor.nbytes for tensor in tensors.values())
 
 

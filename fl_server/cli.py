@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fl_core.process.command import EXIT_CODES, errors_as_lines
-from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, start_logging
-from fl_server.gateway.commands import devices_app, token_app
+from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.structured_log import LogFormat, start_logging
+from fl_server.gateway.commands import ServerDir, devices_app, token_app
 
 if TYPE_CHECKING:
     from fl_server.deploy.home import ServerHome
@@ -26,7 +26,7 @@ app = typer.Typer(
     name="fl-server",
     help="Run a federation of devices: a server that stays up, a gateway that lets enrolled devices in, and runs that "
     "go on where they were interrupted.",
-    epilog=EXIT_CODES,
+    epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,12 +39,7 @@ logger = logging.getLogger(__name__)
 app.add_typer(devices_app, name="devices")
 app.add_typer(token_app, name="token")
 
-ServerDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the server.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-LogFormatOption = Annotated[
-    LogFormat,
-    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
-]
 
 
 @app.command(epilog="Example:\n\nfl-server init /srv/federation --host fl.example.org")
@@ -80,7 +75,7 @@ def up(folder: ServerDir, as_json: AsJson = False, log_format: LogFormatOption =
     start_logging(log_format)
     with errors_as_lines():
         from fl_server.deploy.home import ServerHome
-        from fl_server.deploy.up import keep_up
+        from fl_server.deploy.keep_up import keep_up
 
         stop = threading.Event()
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -119,7 +114,7 @@ def run(
         from fl_server.plan.validate import load_checked
 
         home = ServerHome.open(server or config.parent)
-        _follow(home, want_run(home, load_checked(config, overrides or ()), overwrite), detach, as_json)
+        _show_until_done(home, want_run(home, load_checked(config, overrides or ()), overwrite), detach, as_json)
 
 
 @app.command(epilog="Example:\n\nfl-server resume /srv/federation")
@@ -137,7 +132,7 @@ def resume(
         from fl_server.deploy.operations import want_again
 
         home = ServerHome.open(folder)
-        _follow(home, want_again(home, name), detach, as_json)
+        _show_until_done(home, want_again(home, name), detach, as_json)
 
 
 @app.command(epilog="Example:\n\nfl-server status /srv/federation")
@@ -145,7 +140,7 @@ def status(folder: ServerDir, as_json: AsJson = False) -> None:
     """Show processes and devices, and of the newest run its rounds, clients, epsilon, and who was left out and why."""
     with errors_as_lines():
         from fl_server.deploy.home import ServerHome
-        from fl_server.deploy.show import describe_server, status_tables
+        from fl_server.deploy.status import describe_server, status_tables
 
         described = describe_server(ServerHome.open(folder))
         if as_json:
@@ -168,7 +163,7 @@ def stop(folder: ServerDir, as_json: AsJson = False) -> None:
             typer.echo(json.dumps({"stopped": name}))
 
 
-def _follow(home: ServerHome, run_dir: Path, detach: bool, as_json: bool) -> None:
+def _show_until_done(home: ServerHome, run_dir: Path, detach: bool, as_json: bool) -> None:
     """Show a run until it is done, and its closing table."""
     from fl_server.deploy.operations import wait_for_run
     from fl_server.report.tables import closing_table

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from fl_core.errors import RunFolderError
-from fl_core.process.command import EXIT_CODES, errors_as_lines
+from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
 from simulation import cli_strategies
 from simulation.cli_strategies import ConfigFile, Overrides
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     name="fl-sim",
     help="Simulate a federation on this machine: real clients' data, quantization-aware training, differential "
     "privacy, and a verified int8 artefact after each round.",
-    epilog=EXIT_CODES,
+    epilog=EXIT_CODES_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

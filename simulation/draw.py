@@ -59,7 +59,7 @@ def reconstruction_of(trial: Trial, row: int) -> Array | None:
 
 
 def draw_example(panel: Any, x_X: Array, output_X: Array | None) -> None:
-    """An image [C, H, W] as an image, channels [C, T] or values [D] as curves; a reconstruction dashed or beside it."""
+    """Draw an image [C, H, W] as an image, channels [C, T] or values [D] as curves; a reconstruction next to it."""
     panel.set_xticks([])
     panel.set_yticks([])
     if is_image(x_X):

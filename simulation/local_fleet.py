@@ -27,8 +27,8 @@ import yaml
 from fl_core.errors import RoundError, RunFolderError
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.command import errors_as_lines
-from fl_core.process.processes import Found, end, processes_of
-from fl_core.process.supervise import leaders_of
+from fl_core.process.processes import RunningProcess, end, processes_of
+from fl_core.process.table import leaders_of
 
 UP_S, DEVICES_S, STOP_S = 90.0, 180.0, 30.0
 MARK = "federation.json"
@@ -37,7 +37,7 @@ MARK = "federation.json"
 
 @dataclass(frozen=True)
 class LocalFleet:
-    """Where everything of one federation is."""
+    """One federation of real processes: its folder, its config and the people whose devices take part."""
 
     folder: Path
     config: Path
@@ -50,11 +50,11 @@ class LocalFleet:
 
     @property
     def server(self) -> Path:
-        """The server's folder."""
+        """The folder of the server."""
         return self.folder / "server"
 
     def home(self, person: str) -> Path:
-        """The home of a person's device."""
+        """The folder of one person's device."""
         return self.folder / person
 
 
@@ -68,30 +68,30 @@ class Live:
         self._server_ports = [str(next(ports)) for _ in range(4)]
         self._board_ports = {person: [str(next(ports)) for _ in range(3)] for person in federation.people}
         self.up_pid = 0
-        """Of ``fl-server up``; 0 before it was started."""
+        """Process id of ``fl-server up``; 0 before it was started."""
         self.boards: dict[str, psutil.Popen] = {}
 
     @property
     def url(self) -> str:
-        """What a board enrols at."""
+        """The address at which a board enrols."""
         return f"https://localhost:{self.gateway_port}"
 
     @property
     def gateway_port(self) -> int:
-        """Where the server is reached."""
+        """The port at which devices reach the server."""
         return int(self._server_ports[0])
 
     def forwarder_port(self, person: str) -> int:
-        """Where a board's SuperNode reaches its forwarder."""
+        """The port at which a board's SuperNode reaches its forwarder."""
         return int(self._board_ports[person][0])
 
     def make_server(self) -> None:
-        """The server's folder."""
+        """Make the server's folder, with a free port for each of its processes."""
         gateway, *loopback = self._server_ports
         _call("fl-server", "init", self.federation.server, "--gateway-port", gateway, "--loopback-ports", *loopback)
 
     def start_server(self) -> None:
-        """``fl-server up``, until everything below it is up."""
+        """Start ``fl-server up``, and wait until everything below it is up."""
         server, log = self.federation.server, self.federation.folder / "server.log"
         self.up_pid = self._start(log, "fl-server", "up", server).pid
         _wait(lambda: _health(server), UP_S, "the server", log)
@@ -104,11 +104,11 @@ class Live:
         self.boards[person] = self._start(self.board_log(person), *words, before=before)
 
     def board_log(self, person: str) -> Path:
-        """What a board's supervisor says."""
+        """The file that holds what a board's supervisor says."""
         return self.federation.folder / f"{person}.log"
 
     def stop_board(self, person: str) -> None:
-        """End a board as SIGTERM does."""
+        """End a board by SIGTERM, and wait until its processes are gone."""
         _end(self.boards.pop(person))
 
     def _start(self, log: Path, *words: object, before: Sequence[str] = ()) -> psutil.Popen:
@@ -160,12 +160,12 @@ def run_federation(federation: LocalFleet, say: Callable[[str], None]) -> Path:
     return next(path.parent for path in (federation.server / "runs").glob("*/summary.json"))
 
 
-def processes_of_server(federation: LocalFleet) -> list[Found]:
+def processes_of_server(federation: LocalFleet) -> list[RunningProcess]:
     """What runs below ``fl-server up``, or was left behind by one that was killed."""
     return processes_of(federation.server, leaders_of(federation.server / "logs"))
 
 
-def processes_of_board(federation: LocalFleet, person: str) -> list[Found]:
+def processes_of_board(federation: LocalFleet, person: str) -> list[RunningProcess]:
     """What runs below a person's ``fl-client run``, or was left behind by one that was killed."""
     home = federation.home(person)
     return processes_of(home, leaders_of(home / "run"))
@@ -257,7 +257,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def main() -> None:
-    """The command."""
+    """Run ``python -m simulation.local_fleet``: read its arguments, run the federation, print the run folder."""
     parser = argparse.ArgumentParser(prog="python -m simulation.local_fleet", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("configs/fleet.yaml"))
     parser.add_argument("--people", type=int, default=3, help="devices, one a person (1 to 8)")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def outline_table(outline: RunOutline) -> Table:
-    """What a config would run."""
+    """The outline as a table of two columns: what, and how much."""
     table = Table(title=f"{outline.config.run.name}: nothing is wrong; this would run", title_justify="left")
     table.add_column("")
     table.add_column("", justify="right")
@@ -52,7 +52,7 @@ def _width_rows(quant: QuantSpec) -> list[tuple[str, str]]:
 
 
 def _user_rows(user: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """The guarantee for whole clients, beside the one for single examples."""
+    """Rows on the guarantee for whole clients, which comes in addition to the one for single examples."""
     if user is None:
         return []
     return [

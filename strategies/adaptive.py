@@ -31,7 +31,7 @@ SecondMoment = Callable[[Moment, Moment], Moment]
 
 
 def check_adaptive(server_learning_rate: float, tau: float, **betas: float) -> None:
-    """Refuse hyperparameters outside their ranges.
+    """Refuse hyperparameters of an adaptive server optimiser that are out of range.
 
     Raises:
         ValueError: names the one, what was expected and what came.
@@ -58,7 +58,7 @@ def adaptive_step(
     beta_1: float,
     tau: float,
 ) -> StrategyState:
-    """One round of algorithm 2, in float64 and rounded once to float32."""
+    """One round of algorithm 2 of arXiv 2003.00295, in float64 and rounded once to float32."""
     model: dict[str, FloatArray] = {}
     firsts: dict[str, FloatArray] = {}
     seconds: dict[str, FloatArray] = {}

@@ -46,15 +46,15 @@ class AFL(Strategy):
             raise ValueError(f"strategy.args.mixture_learning_rate: expected above 0, got {self.mixture_learning_rate}")
 
     def init(self, model: Tensors) -> StrategyState:
-        """Nobody is known yet."""
+        """The state before the first round, with an empty mixture: no client is known yet."""
         return StrategyState(model=model, slots={MIXTURE: {}})
 
     def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
-        """w_k - w and F_k."""
+        """The parts w_k - w and F_k; a client remembers nothing."""
         return {MODEL_PART: outcome.delta, LOSS_PART: loss_part(outcome)}, {}
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
-        """One more part, of one number."""
+        """The change of the model, and the loss: one number, float32 [1]."""
         return {MODEL_PART: model, LOSS_PART: expected_tensors(LOSS_PART)}
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
@@ -74,7 +74,7 @@ class AFL(Strategy):
         return replace(state, sums={**state.sums, _LOSS_OF + update.client_id: own})
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """One step of each player."""
+        """One step of each player: the model by the weighted mean, the mixture by the losses."""
         answered = float(means[MIXTURE][MIXTURE][0])
         # With a mixture of 0 over all who answered, their updates say nothing of what it asks for.
         scale = 1 / answered if answered > 0 else 0.0

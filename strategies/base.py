@@ -63,7 +63,38 @@ class StrategyState:
 
 
 class Strategy(ABC):
-    """An algorithm. Frozen dataclasses with their hyperparameters as fields, each checked when made."""
+    """An algorithm. Frozen dataclasses with their hyperparameters as fields, each checked when made.
+
+    A whole one, whose clients are pulled back to the received weights and whose steps get shorter, and one round of it:
+
+    >>> from dataclasses import dataclass, replace
+    >>> import numpy as np
+    >>> from fl_core.tree import add_scaled
+    >>> from fl_core.types import ClientUpdate, Part
+    >>> from strategies.base import MODEL_PART, Strategy
+    >>> @dataclass(frozen=True)
+    ... class Calm(Strategy):
+    ...     decay: float = 0.5
+    ...     mu: float = 0.01
+    ...
+    ...     def __post_init__(self):
+    ...         if not 0 < self.decay <= 1:
+    ...             raise ValueError(f"strategy.args.decay: expected above 0, at most 1, got {self.decay}")
+    ...
+    ...     def correction(self, params, context):
+    ...         return {name: self.mu * (param.detach() - context.anchor[name]) for name, param in params.items()}
+    ...
+    ...     def server_step(self, state, means):
+    ...         return replace(state, model=add_scaled(state.model, means[MODEL_PART], self.decay**state.version))
+    >>> strategy = Calm()
+    >>> state = strategy.init({"w": np.zeros(2, np.float32)})
+    >>> for client, change, examples in (("ada", [1, 2], 30), ("ben", [5, 6], 10)):
+    ...     delta = Part({"w": np.array(change, np.float32)})
+    ...     state = strategy.accumulate(state, ClientUpdate("task", client, 0, {MODEL_PART: delta}, examples, 1))
+    >>> state = strategy.finish(state)
+    >>> state.version, state.model["w"].tolist()
+    (1, [2.0, 3.0])
+    """
 
     needs_all: ClassVar[bool] = False
     """True for an algorithm that must see every update at once; only those keep a list."""
@@ -105,16 +136,15 @@ class Strategy(ABC):
     # The server's half.
 
     def init(self, model: Tensors) -> StrategyState:
-        """The state before the first round."""
+        """The server's state before the first round, around the initial weights."""
         return StrategyState(model=model)
 
     def broadcast(self, state: StrategyState) -> Mapping[str, Tensors]:
-        """Tensors that travel to every client beside the model, by name."""
+        """Tensors that travel to every client with the model, by slot and name."""
         return {}
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
-        """What an update must hold: the names and shapes of the tensors of each part. ``model``: without what stays
-        at home."""
+        """What an update must hold: the tensors of each part, for a ``model`` without what stays at home."""
         return {MODEL_PART: model}
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:

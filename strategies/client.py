@@ -1,6 +1,6 @@
 """What the client half of a strategy may look at, and the stretches that its local training has.
 
-Weights that came from the server, tensors that came beside them, and the client's own memory of earlier rounds:
+Weights that came from the server, tensors that came with them, and the client's own memory of earlier rounds:
 torch tensors while a gradient is corrected, numpy arrays once training is over.
 """
 
@@ -25,12 +25,12 @@ WRAPPED = "_module"
 
 
 def join_tensors(model: Tensors, broadcast: Mapping[str, Tensors]) -> dict[str, FloatArray]:
-    """All that travels to a client as one flat mapping: the model by name, what comes beside it by ``slot/name``."""
+    """All that travels to a client as one flat mapping: the model by name, what comes with it by ``slot/name``."""
     return {**model, **{f"{slot}/{name}": t for slot, group in broadcast.items() for name, t in group.items()}}
 
 
 def split_tensors(joined: Tensors) -> tuple[dict[str, FloatArray], dict[str, dict[str, FloatArray]]]:
-    """What ``join_tensors`` joined."""
+    """The model, and what came with it by slot: undoes ``join_tensors``."""
     model = {name: tensor for name, tensor in joined.items() if "/" not in name}
     groups: dict[str, dict[str, FloatArray]] = {}
     for name in joined.keys() - model.keys():
@@ -40,7 +40,7 @@ def split_tensors(joined: Tensors) -> tuple[dict[str, FloatArray], dict[str, dic
 
 
 def everything(name: str) -> bool:
-    """Every trainable tensor."""
+    """True for every name: the phase trains all tensors."""
     return True
 
 
@@ -52,7 +52,7 @@ class Phase:
     trains: Callable[[str], bool] = everything
     """Which tensors move, by name; the others are held."""
     moves: Literal["all", "home", "travelling"] = "all"
-    """Of these, all, those that stay at home, or those that travel."""
+    """Which of the tensors that ``trains`` allows move: all, those that stay at home, or those that travel."""
     personal: bool = False
     starts_from: Literal["received", "personal"] = "received"
     """Where a personal phase starts: at the received model, or at the client's own of the last round."""
@@ -72,17 +72,17 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class ClientContext:
-    """What a loss or a correction may look at beside the weights that are trained; all of it read-only."""
+    """What a loss or a correction may look at in addition to the weights that are trained; all of it read-only."""
 
     anchor: Mapping[str, torch.Tensor]
     """The weights that came from the server, with the client's own in place of those that stay at home."""
     broadcast: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
-    """What came beside them, by slot."""
+    """Tensors that the server sent with the weights, by slot and name."""
     memory: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
     """What this client kept, by slot; empty in its first round."""
     phase: Phase = SHARED
     reference: Reference | None = None
-    """The same net with other weights."""
+    """Runs the net that is trained with other weights; None where nothing asks for it."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class LocalOutcome:
     memory: Mapping[str, Tensors]
     steps: int
     learning_rate: float
-    """Of this round, after the schedule."""
+    """Learning rate of this round, after the schedule."""
     momentum: float
     private: bool
     loss_before: float | None = None

@@ -20,7 +20,7 @@ from strategies.base import Strategy, StrategyState
 
 @dataclass(frozen=True)
 class FedAdam(Strategy):
-    """Slots ``first_moment`` (m) and ``second_moment`` (v), one number a weight."""
+    """Adam at the server; state in the slots ``first_moment`` (m) and ``second_moment`` (v), one number a weight."""
 
     server_learning_rate: float = 0.1
     beta_1: float = 0.9
@@ -31,11 +31,11 @@ class FedAdam(Strategy):
         check_adaptive(self.server_learning_rate, self.tau, beta_1=self.beta_1, beta_2=self.beta_2)
 
     def init(self, model: Tensors) -> StrategyState:
-        """m = 0, v = tau^2."""
+        """The moments before the first round: m = 0, v = tau^2."""
         return adaptive_state(model, self.tau)
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """One round of the rule above."""
+        """Both moments, then the model, moved by one round of FedAdam."""
 
         def second_moment(v: Moment, squared: Moment) -> Moment:
             return self.beta_2 * v + (1 - self.beta_2) * squared

@@ -51,19 +51,19 @@ class FedAsync(Strategy):
         return {name: self.rho * (param.detach() - context.anchor[name]) for name, param in params.items()}
 
     def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
-        """The trained weights."""
+        """The one part ``trained``: the weights after local training; a client remembers nothing."""
         received = {name: outcome.received[name] for name in outcome.delta}
         return {TRAINED_PART: add_scaled(received, outcome.delta, 1.0)}, {}
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
-        """The trained weights."""
+        """The one part ``trained``, of the shapes of the model."""
         return {TRAINED_PART: model}
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
-        """Add s(staleness) * (w_k - w).
+        """Add s(staleness) * (w_k - w) to the running sum.
 
         Raises:
-            UpdateRejectedError: it is too stale.
+            UpdateRejectedError: the update is too stale.
         """
         versions = versions_behind(state, update, self.max_staleness)
         scale = staleness_weight(self.staleness, versions, self.a, self.b)
@@ -72,9 +72,9 @@ class FedAsync(Strategy):
         return super().accumulate(state, with_delta(update, way, scale, TRAINED_PART))
 
     def ready(self, state: StrategyState) -> bool:
-        """With every reply."""
+        """True with the first update: every accepted reply ends a round."""
         return state.summed >= 1
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """w + alpha * s * (w_k - w)."""
+        """The model moved to w + alpha * s * (w_k - w)."""
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], self.alpha))

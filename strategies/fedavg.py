@@ -26,5 +26,5 @@ class FedAvg(Strategy):
             raise ValueError(f"strategy.args.server_learning_rate: expected above 0, got {self.server_learning_rate}")
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """w + server_learning_rate * mean_delta."""
+        """The model moved to w + server_learning_rate * mean_delta."""
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], self.server_learning_rate))

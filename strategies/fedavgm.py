@@ -29,11 +29,11 @@ class FedAvgM(Strategy):
             raise ValueError(f"strategy.args.server_learning_rate: expected above 0, got {self.server_learning_rate}")
 
     def init(self, model: Tensors) -> StrategyState:
-        """The velocity starts at zero."""
+        """The state before the first round, with a velocity of zero."""
         return StrategyState(model=model, slots={"velocity": zeros_like(model)})
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """One step of heavy-ball momentum."""
+        """Velocity and model after one step of heavy-ball momentum."""
         velocity = add_scaled(means[MODEL_PART], state.slots["velocity"], self.momentum)
         model = add_scaled(state.model, velocity, self.server_learning_rate)
         return replace(state, model=model, slots={"velocity": velocity})

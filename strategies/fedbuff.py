@@ -17,11 +17,11 @@ from typing import ClassVar
 from fl_core.types import ClientUpdate
 from strategies.base import MODEL_PART, StrategyState, Trait
 from strategies.staleness import Staleness, check_staleness, staleness_weight, versions_behind, with_delta
-from strategies.wrapped import SummedInside
+from strategies.wrapper import PassThrough
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedBuff(SummedInside):
+class FedBuff(PassThrough):
     """A version ends when ``buffer_size`` updates are in; older ones than ``max_staleness`` are rejected."""
 
     buffer_size: int = 10
@@ -51,15 +51,15 @@ class FedBuff(SummedInside):
         super().__post_init__()
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
-        """buffer + weight * s(staleness) * delta.
+        """Add weight * s(staleness) * delta to the buffer.
 
         Raises:
-            UpdateRejectedError: it is too stale.
+            UpdateRejectedError: the update is too stale.
         """
         versions = versions_behind(state, update, self.max_staleness)
         scale = staleness_weight(self.staleness, versions, self.a, self.b)
         return self.inner.accumulate(state, with_delta(update, update.parts[MODEL_PART].tensors, scale))
 
     def ready(self, state: StrategyState) -> bool:
-        """With a full buffer."""
+        """True once ``buffer_size`` updates are in."""
         return state.summed >= self.buffer_size

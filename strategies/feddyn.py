@@ -29,7 +29,7 @@ from fl_core.tree import add_scaled, zeros_like
 from fl_core.types import Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState
 from strategies.client import ClientContext, LocalOutcome
-from strategies.personal.home import check_clients, share_of_all
+from strategies.participation import check_number_of_clients, share_of_all
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class FedDyn(Strategy):
     def __post_init__(self) -> None:
         if not self.alpha > 0:
             raise ValueError(f"strategy.args.alpha: expected above 0, got {self.alpha}")
-        check_clients(self.clients)
+        check_number_of_clients(self.clients)
 
     def correction(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
         """alpha * (w - x) - g_k, by parameter name."""
@@ -64,16 +64,16 @@ class FedDyn(Strategy):
         return pull if own is None else {name: term - own[name] for name, term in pull.items()}
 
     def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
-        """The update is sent, g_k is remembered."""
+        """The change of the weights is sent, g_k is remembered."""
         old = outcome.memory.get(GRADIENT) or zeros_like(outcome.delta)
         return {MODEL_PART: outcome.delta}, {GRADIENT: add_scaled(old, outcome.delta, -self.alpha)}
 
     def init(self, model: Tensors) -> StrategyState:
-        """h starts at zero."""
+        """The state before the first round, with h = 0."""
         return StrategyState(model=model, slots={DRIFT: zeros_like(model)})
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """h first, then the model with the new h."""
+        """The model and h after the round: h moves first, then the model with the new h."""
         share = share_of_all(state, self.clients)
         drift = add_scaled(state.slots[DRIFT], means[MODEL_PART], -self.alpha * share)
         mean = add_scaled(state.model, means[MODEL_PART], 1.0)

@@ -42,16 +42,16 @@ class FedNova(Strategy):
             raise ValueError(f"strategy.args.server_learning_rate: expected above 0, got {self.server_learning_rate}")
 
     def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
-        """d_k and a_k."""
+        """The parts d_k and a_k; a client remembers nothing."""
         count = outcome.effective_steps
         per_step = {name: (tensor / count).astype(np.float32) for name, tensor in outcome.delta.items()}
         return {MODEL_PART: per_step, STEPS_PART: {STEPS_PART: np.array([count], np.float32)}}, {}
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
-        """One more part, of one number."""
+        """The displacement per step, and the effective number of steps: float32 [1]."""
         return {MODEL_PART: model, STEPS_PART: {STEPS_PART: np.zeros(1, np.float32)}}
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """The mean number of steps, each as long as the mean step."""
+        """The model moved by the mean number of steps, each as long as the mean step."""
         steps = float(means[STEPS_PART][STEPS_PART][0])
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], self.server_learning_rate * steps))

@@ -36,5 +36,5 @@ class FedProx(Strategy):
         return {name: self.mu * (param.detach() - context.anchor[name]) for name, param in params.items()}
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """w + mean_delta, as in FedAvg."""
+        """The model moved to w + mean_delta, as in FedAvg."""
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], 1.0))

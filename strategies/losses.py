@@ -15,7 +15,7 @@ from strategies.client import LocalOutcome
 
 
 def loss_part(outcome: LocalOutcome) -> dict[str, FloatArray]:
-    """The loss before training, float32 [1].
+    """The tensors of the part: the mean loss before training, float32 [1].
 
     Raises:
         ValueError: it was not measured, for the strategy does not say that it ``uses_losses``.

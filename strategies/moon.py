@@ -18,7 +18,7 @@ from fl_core.tree import add_scaled
 from fl_core.types import Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState
 from strategies.client import WRAPPED, ClientContext, LocalOutcome, run_to
-from strategies.personal.home import last_layer
+from strategies.layers import last_layer
 
 if TYPE_CHECKING:
     import torch
@@ -69,9 +69,9 @@ class Moon(Strategy):
         return task.example_loss(output_BX, y) + self.mu * F.softplus(far_B - near_B)
 
     def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
-        """The update is sent, the trained weights are remembered."""
+        """The change of the weights is sent, the trained weights are remembered."""
         return {MODEL_PART: outcome.delta}, {PREVIOUS: add_scaled(outcome.received, outcome.delta, 1.0)}
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """w + mean_delta, as in FedAvg."""
+        """The model moved to w + mean_delta, as in FedAvg."""
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], 1.0))

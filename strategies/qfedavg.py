@@ -56,15 +56,15 @@ class QFedAvg(Strategy):
             raise ValueError(f"strategy.args.client_learning_rate: expected above 0, got {self.client_learning_rate}")
 
     def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
-        """w_k - w and F_k."""
+        """The parts w_k - w and F_k; a client remembers nothing."""
         return {MODEL_PART: outcome.delta, LOSS_PART: loss_part(outcome)}, {}
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
-        """One more part, of one number."""
+        """The change of the model, and the loss: one number, float32 [1]."""
         return {MODEL_PART: model, LOSS_PART: expected_tensors(LOSS_PART)}
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
-        """Add F_k^q * D_k and h_k, every client once.
+        """Add F_k^q * D_k and h_k to the running sums, every client once.
 
         Raises:
             UpdateRejectedError: the loss is negative, or the sum would be too large.
@@ -79,6 +79,6 @@ class QFedAvg(Strategy):
         return super().accumulate(state, replace(update, parts=parts, weight=1))
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """The quotient of the two means is that of the two sums; no step where every loss is 0."""
+        """The model moved by the quotient of both means, which is that of the sums; no step where every loss is 0."""
         step = float(means[STEP_PART][STEP_PART][0])
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], 1 / step if step > 0 else 0.0))

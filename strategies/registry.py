@@ -119,12 +119,12 @@ def known_strategies() -> dict[str, Callable[..., Any]]:
 
     What an entry point names is loaded when it is built, not before.
     """
-    offered = {entry.name: _Offered(entry.value) for entry in entry_points(group=ENTRY_POINTS)}
+    offered = {entry.name: _EntryPoint(entry.value) for entry in entry_points(group=ENTRY_POINTS)}
     return {**offered, **STRATEGIES}
 
 
-class _Offered:
-    """A strategy of another distribution, by its "package.module:Class"."""
+class _EntryPoint:
+    """The strategy of another distribution, loaded when it is called, by its "package.module:Class"."""
 
     def __init__(self, value: str) -> None:
         self._value = value

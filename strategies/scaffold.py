@@ -28,7 +28,7 @@ from fl_core.tree import add_scaled, subtract, zeros_like
 from fl_core.types import Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState
 from strategies.client import ClientContext, LocalOutcome
-from strategies.personal.home import check_clients, share_of_all
+from strategies.participation import check_number_of_clients, share_of_all
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class Scaffold(Strategy):
     def __post_init__(self) -> None:
         if not self.server_learning_rate > 0:
             raise ValueError(f"strategy.args.server_learning_rate: expected above 0, got {self.server_learning_rate}")
-        check_clients(self.clients)
+        check_number_of_clients(self.clients)
 
     def correction(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
         """c - c_k, by parameter name; a client's first c_k is zero."""
@@ -60,7 +60,7 @@ class Scaffold(Strategy):
         return {name: common[name] if own is None else common[name] - own[name] for name in params}
 
     def conclude(self, outcome: LocalOutcome) -> tuple[Mapping[str, Tensors], Mapping[str, Tensors]]:
-        """y - x and c_k' - c_k are sent, c_k' is remembered."""
+        """The parts y - x and c_k' - c_k; c_k' is remembered."""
         old = outcome.memory.get(CONTROL) or zeros_like(outcome.delta)
         # -(y - x) / (K * lr): the mean of all that was subtracted, corrections included
         scale = -1.0 / (outcome.effective_steps * outcome.learning_rate)
@@ -68,19 +68,19 @@ class Scaffold(Strategy):
         return {MODEL_PART: outcome.delta, CONTROL: subtract(new, old)}, {CONTROL: new}
 
     def init(self, model: Tensors) -> StrategyState:
-        """The control starts at zero."""
+        """The state before the first round, with a control of zero."""
         return StrategyState(model=model, slots={CONTROL: zeros_like(model)})
 
     def broadcast(self, state: StrategyState) -> Mapping[str, Tensors]:
-        """The server's control."""
+        """The server's control, in the slot ``control``."""
         return {CONTROL: state.slots[CONTROL]}
 
     def parts(self, model: Tensors) -> Mapping[str, Tensors]:
-        """The control of an update has the model's shapes."""
+        """The change of the model, and the change of the control: both of the model's shapes."""
         return {MODEL_PART: model, CONTROL: model}
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """Model and control move by their means."""
+        """Model and control moved by their means."""
         share = share_of_all(state, self.clients)
         return replace(
             state,

@@ -22,7 +22,7 @@ Staleness = Literal["constant", "polynomial", "hinge"]
 
 
 def staleness_weight(kind: Staleness, versions: int, a: float, b: float) -> float:
-    """s(versions), above 0 and at most 1."""
+    """The weight s(versions) of an update that is so many versions old: above 0, at most 1."""
     if kind == "polynomial":
         return float((versions + 1.0) ** -a)
     if kind == "hinge" and versions > b:
@@ -48,10 +48,10 @@ def check_staleness(kind: str, a: float, b: float, max_staleness: int | None) ->
 
 
 def versions_behind(state: StrategyState, update: ClientUpdate, most: int | None) -> int:
-    """The staleness of an update.
+    """The staleness of an update: how many versions its model is behind the newest one.
 
     Raises:
-        UpdateRejectedError: it is above ``most``, or the update is from a version that is still to come.
+        UpdateRejectedError: the staleness is above ``most``, or the update is from a version that is still to come.
     """
     versions = state.version - update.base_version
     if versions < 0 or (most is not None and versions > most):

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from fl_core.errors import RoundError
-from fl_core.process.processes import Found, end
+from fl_core.process.processes import RunningProcess, end
 from fl_core.runlog import Event
 from fl_server.watch.tail import EventTail
 from simulation.local_fleet import Live, processes_of_board, processes_of_server
@@ -264,8 +264,8 @@ def _kill(pid: int) -> float:
     return time.monotonic()
 
 
-def _pids_of(found: Sequence[Found], part: str) -> list[int]:
-    return [each.pid for each in found if each.part == part]
+def _pids_of(found: Sequence[RunningProcess], part: str) -> list[int]:
+    return [each.pid for each in found if each.spec_name == part]
 
 
 def _send(pids: Sequence[int], number: int) -> None:

@@ -83,7 +83,7 @@ class Scene:
     def kill(self, part: str) -> float:
         """SIGKILL to every process of one part of the server; gives the moment."""
         for found in processes_of_server(self.live.federation):
-            if found.part == part:
+            if found.spec_name == part:
                 os.kill(found.pid, signal.SIGKILL)
         return time.monotonic()
 

@@ -9,12 +9,12 @@ from fl_client.home import DeviceHome
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 
-NOT_PRIVATE = "Not private: named seeds"
+NO_EPSILON = "Not private: named seeds"
 """What stands in place of an epsilon where ``device.yaml`` says ``simulated: true``."""
 
 
 @dataclass(frozen=True)
-class Account:
+class PrivacyAccount:
     """The state of a device's ledger; epsilon and cap at ``delta``."""
 
     client_id: str
@@ -30,7 +30,7 @@ class Account:
     """True where noise comes from named seeds."""
 
 
-def account_of(home: DeviceHome) -> Account:
+def account_of(home: DeviceHome) -> PrivacyAccount:
     """Read the ledger of a device; it may be in use.
 
     Raises:
@@ -41,7 +41,7 @@ def account_of(home: DeviceHome) -> Account:
     device = home.device
     if not home.ledger_file.exists():  # looking must not make one
         nothing = None if device.simulated else 0.0
-        return Account(device.client_id, nothing, policy.epsilon_cap, policy.delta, 0, 0, device.simulated)
+        return PrivacyAccount(device.client_id, nothing, policy.epsilon_cap, policy.delta, 0, 0, device.simulated)
     ledger = Ledger(home.ledger_file, simulated=device.simulated)
     try:
         kinds = [entry.kind for entry in ledger.history(device.client_id)]
@@ -49,15 +49,15 @@ def account_of(home: DeviceHome) -> Account:
     finally:
         ledger.close()
     begun, finished = kinds.count("reserve"), kinds.count("settle")
-    return Account(device.client_id, spent, policy.epsilon_cap, policy.delta, begun, finished, device.simulated)
+    return PrivacyAccount(device.client_id, spent, policy.epsilon_cap, policy.delta, begun, finished, device.simulated)
 
 
-def in_words(account: Account) -> str:
+def in_words(account: PrivacyAccount) -> str:
     """The account for a person: what was given away, what is left, what it means."""
     lines = [f"Device {account.client_id}: {account.begun} tasks begun, {account.finished} finished."]
     if account.epsilon is None:
         lines.append(
-            f"{NOT_PRIVATE}: it draws its noise from them, for tests, and so can anyone. No epsilon holds for it."
+            f"{NO_EPSILON}: it draws its noise from them, for tests, and so can anyone. No epsilon holds for it."
         )
         return "\n".join(lines)
     lines.append(

@@ -18,13 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_core.errors import ConfigError
-from fl_core.files import write_atomic
-from fl_core.identity import write_secret
+from fl_core.errors import ConfigError, DataError, PrivacyError
+from fl_core.files import write_atomic, write_secret
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat
 
 SOCKET = Path("/run/stonecrop/trainer.sock")
 SECRET = Path("/etc/stonecrop/superexec.secret")
+_FINAL = (ConfigError, DataError, PrivacyError)
+"""Errors of a trainer that it would meet again however often it is started."""
 UNITS = ("stonecrop-trainer.service", "stonecrop-node.service", "stonecrop-app.service")
 
 _USERS = """\
@@ -72,7 +73,7 @@ RuntimeDirectoryMode=0751
 ExecStart={python} -m fl_client.trainer --home {home} --socket {socket} --metrics-port {metrics_port}
 Restart=always
 RestartSec=5
-RestartPreventExitStatus=2 3 5
+RestartPreventExitStatus={final}
 TimeoutStopSec=60
 OOMScoreAdjust=200
 RestrictAddressFamilies=AF_UNIX AF_INET
@@ -175,6 +176,7 @@ def units(where: Installation) -> dict[str, str]:
         "socket": SOCKET,
         "secret": SECRET,
         "programs": programs,
+        "final": " ".join(str(error.exit_code) for error in _FINAL),
         "own_python": sys.executable,
         "common": f"Environment={FORMAT_VARIABLE}={where.log_format.value}\n{_HARDENING}",
     }

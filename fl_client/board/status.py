@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fl_client.board.privacy_account import NOT_PRIVATE
+from fl_client.board.privacy_account import NO_EPSILON
 from fl_client.board.services import SOCKET
 from fl_client.board.systemd import installed_units, processes_of_unit
 from fl_client.home import DeviceHome, open_home
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.errors import ConfigError, TrainerError
 from fl_core.process.processes import processes_of, pss_bytes
-from fl_core.process.supervise import parts_running
+from fl_core.process.table import running_processes
 
-_PATIENCE_S = 1.0
+_TIMEOUT_S = 1.0
 
 
 def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, Any]:
@@ -41,11 +40,19 @@ def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, An
     except ConfigError:
         if not units:
             raise
-    found = [] if home is None else processes_of(home.folder, parts_running(home.run_folder))
+    found = [] if home is None else processes_of(home.folder, running_processes(home.run_folder))
     known = {process.pid for process in found}
     for unit in units:
         found += [process for process in processes_of_unit(unit) if process.pid not in known]
-    processes = [{**asdict(process), "pss_bytes": pss_bytes([process.pid])} for process in found]
+    processes = [
+        {
+            "pid": process.pid,
+            "part": process.spec_name,
+            "name": process.name,
+            "pss_bytes": pss_bytes([process.pid]),
+        }
+        for process in found
+    ]
     sockets = [*([] if home is None else [home.socket]), *([service_socket] if units else [])]
     return {
         "client_id": None if home is None else home.device.client_id,
@@ -73,13 +80,13 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
 def _ask(socket: Path) -> dict[str, Any] | None:
     with suppress(TrainerError, OSError):
         if socket.exists():
-            return dict(SocketTrainer(socket, patience_s=_PATIENCE_S).status())
+            return dict(SocketTrainer(socket, patience_s=_TIMEOUT_S).status())
     return None
 
 
 def _trainer_words(trainer: Mapping[str, Any]) -> str:
     privacy = trainer["privacy"]
-    spent = NOT_PRIVATE.lower()
+    spent = NO_EPSILON.lower()
     if privacy["epsilon"] is not None:
         spent = f"epsilon {privacy['epsilon']:.2f} of {privacy['cap']:g}"
     return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fl_client.app import app
 from fl_core.bundle import check_bundle
-from fl_core.flower_private.supernode import run_superexec
+from fl_core.flower_private.superexec import run_superexec
 from fl_core.process.structured_log import start_logging
 
 if __name__ == "__main__":

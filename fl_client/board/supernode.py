@@ -1,7 +1,7 @@
 """``python -m fl_client.board.supernode``: Flower's SuperNode, asking oftener while a run is under way.
 
 It takes the arguments of ``flower-supernode``; a board that is idle polls as rarely as that does. Its SuperExec is the
-module ``superexec`` beside this one, and the place that it holds at the server lies in Flower's folder.
+module ``superexec`` beside this one, and the lease of the node that it holds at the server lies in Flower's folder.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""The parts of a board and the loop that keeps them up: trainer, forwarder, SuperNode."""
+"""The processes of a board and the loop that keeps them up: trainer, forwarder, SuperNode."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -19,14 +18,17 @@ from fl_client.node.identity import Identity, clock_error_s, load_identity
 from fl_client.node.upkeep import look_after
 from fl_client.shell.protocol import SOCKET_KEY
 from fl_core.errors import IdentityError, PolicyError
-from fl_core.process.supervise import End, ProcessSpec, Supervisor
+from fl_core.process.ports import listens
+from fl_core.process.supervise import ExitReason, ProcessSpec, Supervisor
 
 _STEP_S = 0.5
+_LOOK_S = 0.2
+"""How long a look at the forwarder's port may hold the loop up."""
 _TRAINER_STOP_S = 35.0
-"""The trainer lets a running task finish."""
+"""How long a trainer may take to stop: it lets a running task finish."""
 _LONGEST_WAIT_S = 60.0
 _SUPEREXEC = "fl_client.board.superexec"
-"""A SuperNode starts it once; without it the node stays online and answers nothing."""
+"""The module of the SuperExec, which a SuperNode starts once; without it the node stays online and answers nothing."""
 _QUIET = {
     "MALLOC_ARENA_MAX": "2",  # each thread's own heap would cost a small board tens of megabytes
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -45,7 +47,7 @@ class Ports:
     metrics: int = 9122
 
 
-def trainer_part(home: DeviceHome, ports: Ports, python: str) -> ProcessSpec:
+def trainer_process(home: DeviceHome, ports: Ports, python: str) -> ProcessSpec:
     """The resident trainer, run by the interpreter ``python``, which may be another one than the SuperNode's."""
     where = ("--home", str(home.folder), "--metrics-port", str(ports.metrics))
     return ProcessSpec(
@@ -53,7 +55,7 @@ def trainer_part(home: DeviceHome, ports: Ports, python: str) -> ProcessSpec:
     )
 
 
-def node_parts(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) -> list[ProcessSpec]:
+def node_processes(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) -> list[ProcessSpec]:
     """Forwarder and SuperNode of the identity under ``root``, in the order in which they start."""
     folder = root / "run" / "forwarder"
 
@@ -70,7 +72,7 @@ def node_parts(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) 
         return clock_error_s(identity.host, identity.port)
 
     def ready() -> bool:
-        return answers(ports.forwarder) and trainer_socket.exists()
+        return listens(ports.forwarder, _LOOK_S) and trainer_socket.exists()
 
     return [
         ProcessSpec("forwarder", forwarder, explain_end),
@@ -98,13 +100,6 @@ def environment(root: Path) -> dict[str, str]:
     return {**os.environ, **_QUIET, "PATH": path, "FLWR_HOME": str(root / "run" / "flower")}
 
 
-def answers(port: int) -> bool:
-    """Whether something listens on a loopback port."""
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def run_board(home: DeviceHome, ports: Ports, python: str = sys.executable) -> None:
     """Keep a board up, all in one, until SIGTERM or SIGINT; then take everything down.
 
@@ -117,8 +112,8 @@ def run_board(home: DeviceHome, ports: Ports, python: str = sys.executable) -> N
     enrolled = load_identity(home.folder).client_id
     if enrolled != home.device.client_id:
         raise IdentityError(f"device.yaml: expected client_id {enrolled!r}, as enrolled, got {home.device.client_id!r}")
-    parts = [trainer_part(home, ports, python), *node_parts(home.folder, ports, home.socket)]
-    keep_up(home.folder, parts)
+    specs = [trainer_process(home, ports, python), *node_processes(home.folder, ports, home.socket)]
+    keep_up(home.folder, specs)
 
 
 def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> None:
@@ -126,7 +121,7 @@ def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> No
 
     Args:
         root: folder of the identity.
-        ports: where the parts listen on loopback.
+        ports: where they listen on loopback.
         trainer_socket: what the shells are told.
         secret: file with the secret that ``flower-superexec`` must know to take a message.
 
@@ -135,20 +130,20 @@ def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> No
     """
     load_identity(root)
     isolation = ("--isolation", "process", "--superexec-auth-secret-file", str(secret))
-    keep_up(root, node_parts(root, ports, trainer_socket, *isolation))
+    keep_up(root, node_processes(root, ports, trainer_socket, *isolation))
 
 
-def keep_up(root: Path, parts: Sequence[ProcessSpec]) -> None:
-    """Supervise ``parts`` and look after the identity until SIGTERM or SIGINT; then take everything down.
+def keep_up(root: Path, specs: Sequence[ProcessSpec]) -> None:
+    """Supervise ``specs`` and look after the identity until SIGTERM or SIGINT; then take everything down.
 
-    What this process and its parts write, their user alone reads.
+    What this process and those below it write, their user alone reads.
     """
     os.umask(0o077)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     folder = root / "run"
-    supervisor = Supervisor(root, folder, parts, environment(root), first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
+    supervisor = Supervisor(root, folder, specs, environment(root), first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
     supervisor.end_leftovers()
     stale: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=look_after, args=(root, stop, stale.put), name="upkeep", daemon=True).start()
@@ -162,7 +157,7 @@ def keep_up(root: Path, parts: Sequence[ProcessSpec]) -> None:
         supervisor.stop()
 
 
-def _last_line(tail: str) -> End | None:
-    """What a trainer said last."""
+def _last_line(tail: str) -> ExitReason | None:
+    """The last line of a trainer's log, as the reason why it ended."""
     lines = tail.strip().splitlines()
-    return End(lines[-1]) if lines else None
+    return ExitReason(lines[-1]) if lines else None

@@ -1,7 +1,7 @@
 """What systemd says of a board's services: their state, how often they were started again, and their processes.
 
-A board that runs as services has no supervisor of ours above its parts, and they belong to three users; systemd knows
-them by their control groups. Where there is no systemd, or it does not answer, there is nothing to say.
+A board that runs as services has no supervisor of ours above its processes, and they belong to three users; systemd
+knows them by their control groups. Where there is no systemd, or it does not answer, there is nothing to say.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_client.board.services import UNITS
-from fl_core.process.processes import Found, name_of
+from fl_core.process.processes import RunningProcess, name_of
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = (".", "systemd")
 """Where systemd's control groups are: at the root, or beside those of version 1."""
 _ASK = ("Id", "LoadState", "ActiveState", "SubState", "NRestarts", "ControlGroup")
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,22 @@ class Unit:
     """In systemd's words: "active (running)"."""
     restarts: int
     control_group: str
-    """Below the root of the control groups; empty while nothing of it runs."""
+    """Its control group, relative to the root of the control groups; empty while nothing of it runs."""
 
 
 def installed_units() -> list[Unit]:
     """The services of this board that systemd knows; none where there is no systemd or it cannot be asked."""
     command = ["systemctl", "show", "--no-pager", f"--property={','.join(_ASK)}", *UNITS]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True).stdout
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return [unit for block in said.split("\n\n") if (unit := _unit(block)) is not None]
 
 
-def processes_of_unit(unit: Unit) -> list[Found]:
+def processes_of_unit(unit: Unit) -> list[RunningProcess]:
     """The processes of a service, those of its control group and of all below it; whoever they belong to."""
-    found: list[Found] = []
+    found: list[RunningProcess] = []
     if not unit.control_group:
         return found
     groups = (_CGROUPS / each / unit.control_group.lstrip("/") for each in _HIERARCHIES)
@@ -54,7 +54,7 @@ def processes_of_unit(unit: Unit) -> list[Found]:
         with suppress(OSError):
             for pid in map(int, listed.read_text().split()):
                 with suppress(OSError):  # it has ended since
-                    found.append(Found(pid, unit.name.removesuffix(".service"), name_of(pid)))
+                    found.append(RunningProcess(pid, unit.name.removesuffix(".service"), name_of(pid)))
     return found
 
 

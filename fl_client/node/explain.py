@@ -11,36 +11,41 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fl_core.errors import StonecropError
-from fl_core.process.supervise import End
+from fl_core.process.supervise import ExitReason
 
 SKEW_S = 300.0
 """Flower takes a SuperNode's signed time from 305 s old to 5 s ahead."""
 
 
-_CASES: tuple[tuple[re.Pattern[str], End], ...] = (
+_CASES: tuple[tuple[re.Pattern[str], ExitReason], ...] = (
     (
         # HTTP 412; the client shows Flower's own number of it.
         re.compile(r"\[code: 2004\] Failed to activate SuperNode|\b412 Precondition"),
-        End("the server still holds this device's last connection; it lets go of it within 60 s", longest_wait_s=5.0),
+        ExitReason(
+            "the server still holds this device's last connection; it lets go of it within 60 s", longest_wait_s=5.0
+        ),
     ),
     (
         re.compile(r"not yet valid|certificate has expired|401 Unauthorized|Invalid authentication"),
-        End("the server does not accept this device's signature or certificate", perhaps_clock=True),
+        ExitReason("the server does not accept this device's signature or certificate", perhaps_clock=True),
     ),
-    (re.compile(r"403 Forbidden"), End("the server does not let this device in: its operator may have revoked it")),
+    (
+        re.compile(r"403 Forbidden"),
+        ExitReason("the server does not let this device in: its operator may have revoked it"),
+    ),
     (
         re.compile(r"SSL/TLS handshake error|EOF occurred|UNEXPECTED_EOF"),
-        End("the connection was cut while it was made", longest_wait_s=10.0, perhaps_clock=True),
+        ExitReason("the connection was cut while it was made", longest_wait_s=10.0, perhaps_clock=True),
     ),
-    (re.compile(r"[Aa]ddress already in use"), End("another process holds this device's port")),
+    (re.compile(r"[Aa]ddress already in use"), ExitReason("another process holds this device's port")),
     (
         re.compile(r"Connection (attempt failed|refused)|Name or service not known|host not found|unreachable"),
-        End("the server cannot be reached", longest_wait_s=30.0),
+        ExitReason("the server cannot be reached", longest_wait_s=30.0),
     ),
 )
 
 
-def explain_end(tail: str) -> End | None:
+def explain_end(tail: str) -> ExitReason | None:
     """What the last words of a SuperNode's log mean; None where they mean nothing known. The first case wins."""
     return next((end for pattern, end in _CASES if pattern.search(tail)), None)
 
@@ -56,13 +61,13 @@ def explain_clock(ahead_s: float) -> str | None:
     )
 
 
-def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], End | None]:
+def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], ExitReason | None]:
     """``explain_end`` that looks at the clock where that may be the reason, or nothing else is known to be.
 
     ``ahead_s`` may raise StonecropError.
     """
 
-    def explain(tail: str) -> End | None:
+    def explain(tail: str) -> ExitReason | None:
         end = explain_end(tail)
         if end is not None and not end.perhaps_clock:
             return end
@@ -70,6 +75,6 @@ def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], End | None]:
             words = explain_clock(ahead_s())
         except StonecropError:
             return end
-        return end if words is None else replace(end or End(words), words=words)
+        return end if words is None else replace(end or ExitReason(words), words=words)
 
     return explain

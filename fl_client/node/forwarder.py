@@ -12,15 +12,26 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
+import string
 from pathlib import Path
 
 from fl_client.node.identity import Identity
 from fl_client.node.keys import make_loopback_certificate
-from fl_core.errors import IdentityError
-from fl_core.identity import write_secret
+from fl_core.files import write_secret
+from fl_core.identity import FLEET_PATH
+from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 
 _READ_TIMEOUT_S = 50
+_TEMPLATE = Path(__file__).with_name("forwarder.conf")
+
+
+class _ConfTemplate(string.Template):
+    """Text in which ``@name`` stands for a value, for nginx's own names begin with a dollar sign.
+
+    It needs nothing that a board would hold in memory for it: the process that writes this file stays up.
+    """
+
+    delimiter = "@"
 
 
 def write_forwarder_conf(identity: Identity, folder: Path, port: int) -> Path:
@@ -30,9 +41,8 @@ def write_forwarder_conf(identity: Identity, folder: Path, port: int) -> Path:
         IdentityError: a path cannot stand in nginx's configuration.
     """
     folder = folder.resolve()
-    paths = (folder, identity.folder.resolve())
-    if any(character in str(path) for path in paths for character in "\"'\\;{}$ \n"):
-        raise IdentityError(f"{folder}: expected a path without spaces, quotes, braces or dollar signs for nginx")
+    check_path(folder)
+    check_path(identity.folder.resolve())
     make_loopback_certificate(identity.loopback_certificate, _loopback_key(identity))
     (folder / "unused").mkdir(parents=True, exist_ok=True)
     path = folder / "nginx.conf"
@@ -46,80 +56,39 @@ def forwarder_command(folder: Path) -> list[str]:
     Raises:
         IdentityError: nginx is not installed.
     """
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if program is None:
-        raise IdentityError("nginx: expected on this board, found none; install it: apt install nginx-light")
-    folder = folder.resolve()
-    return [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    return foreground_command(folder.resolve() / "nginx.conf", "board")
 
 
 def _configuration(identity: Identity, folder: Path, port: int) -> str:
+    """The text of ``forwarder.conf`` for this board.
+
+    nginx reads certificate and key through variables at each handshake, so that a renewal needs no reload.
+    """
     host = f"[{identity.host}]" if ":" in identity.host else identity.host
-    keys = Path(identity.keys.nginx_name).resolve()
-    # Folders of its own, where nothing is ever written: the system's may belong to another nginx.
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = " ".join(f"{kind}_temp_path {folder / 'unused' / kind};" for kind in kinds)
-    # nginx reads the two files through variables at each handshake, so that a renewal needs no reload.
-    return f"""# Written by Stonecrop; every start writes it again.
-{_owner_lines(identity)}
-daemon off;
-pid {folder / "nginx.pid"};
-worker_processes 1;
-events {{ worker_connections 64; }}
-
-http {{
-    access_log off;
-    server_tokens off;
-    default_type application/json;
-    {temporary}
-
-    map "" $device_certificate {{ default {identity.certificate.resolve()}; }}
-    map "" $device_key {{ default {keys}; }}
-
-    upstream gateway {{ server {host}:{identity.port} max_fails=0; keepalive 4; keepalive_timeout 20s; }}
-
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {identity.loopback_certificate.resolve()};
-        ssl_certificate_key {_loopback_key(identity).resolve()};
-        ssl_protocols TLSv1.3;
-        client_max_body_size 0;
-        client_header_timeout 10s;
-        client_body_timeout 20s;
-        error_page 500 502 504 =503 @away;
-        location @away {{ return 503 '{{"code": 503, "detail": "the gateway cannot be reached"}}'; }}
-        location / {{ return 404 '{{"code": 404, "detail": "the forwarder passes Fleet calls only"}}'; }}
-
-        location /v1/fleet/ {{
-            proxy_http_version 1.1;
-            proxy_set_header Host {host};
-            proxy_set_header Connection "";
-            proxy_ssl_certificate $device_certificate;
-            proxy_ssl_certificate_key $device_key;
-            proxy_ssl_trusted_certificate {identity.ca.resolve()};
-            proxy_ssl_verify on;
-            proxy_ssl_verify_depth 1;
-            proxy_ssl_name {identity.host};
-            proxy_ssl_server_name on;
-            proxy_ssl_protocols TLSv1.2 TLSv1.3;
-            proxy_request_buffering off;
-            proxy_max_temp_file_size 0;
-            proxy_connect_timeout 5s;
-            proxy_send_timeout {_READ_TIMEOUT_S}s;
-            proxy_read_timeout {_READ_TIMEOUT_S}s;
-            proxy_pass https://gateway;
-        }}
-    }}
-}}
-"""
+    return _ConfTemplate(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        owner=_owner_line(identity),
+        pid=folder / "nginx.pid",
+        temporary_paths=temporary_paths(folder / "unused"),
+        device_certificate=identity.certificate.resolve(),
+        device_key=Path(identity.keys.nginx_name).resolve(),
+        gateway=f"{host}:{identity.port}",
+        port=port,
+        loopback_certificate=identity.loopback_certificate.resolve(),
+        loopback_key=_loopback_key(identity).resolve(),
+        fleet=FLEET_PATH,
+        host=host,
+        authority=identity.ca.resolve(),
+        server_name=identity.host,
+        timeout_s=_READ_TIMEOUT_S,
+    )
 
 
 def _loopback_key(identity: Identity) -> Path:
     return identity.loopback_certificate.with_suffix(".key")
 
 
-def _owner_lines(identity: Identity) -> str:
-    """Started by root, it works as the user who may use the key."""
+def _owner_line(identity: Identity) -> str:
+    """The line that lets nginx, where root starts it, work as the user who may use the key."""
     if os.geteuid() != 0:
         return ""
     return f"user {pwd.getpwuid(identity.keys.owner_uid).pw_name};"

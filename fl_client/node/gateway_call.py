@@ -11,18 +11,14 @@ import http.client
 import json
 import ssl
 import urllib.parse
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from fl_core.errors import IdentityError, ServerAwayError
-from fl_core.identity import CA_PATH
+from fl_core.identity import CA_PATH, UnixTime
 
 MAX_SKEW_S = 300.0
 """How wrong a board's clock may be: Flower refuses a SuperNode whose signed time is older than this."""
-
-Clock = Callable[[], float]
-"""Gives Unix seconds."""
 
 _TIMEOUT_S = 15.0
 _MAX_ANSWER_BYTES = 64 * 1024
@@ -79,7 +75,7 @@ def call(
     path: str,
     body: dict[str, str] | None,
     context: ssl.SSLContext,
-    clock: Clock,
+    clock: UnixTime,
 ) -> dict[str, Any]:
     """One call with the server's certificate checked; gives its JSON answer.
 
@@ -124,7 +120,7 @@ def _exchange(
         connection.close()
 
 
-def check_clock(host: str, port: int, clock: Clock) -> None:
+def check_clock(host: str, port: int, clock: UnixTime) -> None:
     """Say it plainly when the clock is what is wrong.
 
     Raises:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import shutil
 import ssl
 import time
@@ -22,7 +21,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from fl_client.node.gateway_call import (
-    Clock,
     call,
     check_clock,
     check_skew,
@@ -33,12 +31,13 @@ from fl_client.node.gateway_call import (
 )
 from fl_client.node.keys import FileKeyProvider, KeyProvider, node_key_of
 from fl_core.errors import IdentityError
-from fl_core.files import write_atomic
+from fl_core.files import read_json, write_atomic, write_json
 from fl_core.identity import (
     ENROL_PATH,
     RENEW_PATH,
     STATUS_PATH,
     EnrolmentToken,
+    UnixTime,
     check_client_id,
     node_key_pem,
     sign_node_proof,
@@ -82,7 +81,7 @@ class Identity:
         return FileKeyProvider(self.folder / "tls.key")
 
 
-def enrol(root: Path, url: str, token: str, clock: Clock = time.time) -> tuple[Identity, str]:
+def enrol(root: Path, url: str, token: str, clock: UnixTime = time.time) -> tuple[Identity, str]:
     """Enrol this board at ``url`` (https://HOST:PORT); gives the identity and its status, approved or pending.
 
     The status pending means: the certificate is there, and opens the door as soon as an operator approves.
@@ -115,7 +114,7 @@ def enrol(root: Path, url: str, token: str, clock: Clock = time.time) -> tuple[I
     _store_certificate(identity, answer)
     identity = Identity(check_client_id(str(answer.get("client_id"))), host, port, folder)
     record = {"client_id": identity.client_id, "host": host, "port": port, "folder": folder.name}
-    write_atomic(_record(root), (json.dumps(record, indent=2) + "\n").encode())
+    write_json(_record(root), record)
     for other in folder.parent.iterdir():
         if other.is_dir() and other != folder:
             shutil.rmtree(other)
@@ -129,17 +128,17 @@ def load_identity(root: Path) -> Identity:
         IdentityError: there is none, or its record is damaged.
     """
     path = _record(root)
-    if not path.is_file():
-        raise IdentityError(f"{root}: this board is not enrolled; do it with: fl-client enrol URL TOKEN")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
+        if record is None:
+            raise IdentityError(f"{root}: this board is not enrolled; do it with: fl-client enrol URL TOKEN")
         folder = path.parent / str(record["folder"])
         return Identity(str(record["client_id"]), str(record["host"]), int(record["port"]), folder)
     except (ValueError, KeyError, TypeError) as error:
         raise IdentityError(f"{path}: expected an identity, got a damaged file ({error}); enrol anew") from None
 
 
-def renew_if_due(root: Path, clock: Clock = time.time) -> bool:
+def renew_if_due(root: Path, clock: UnixTime = time.time) -> bool:
     """Renew the certificate if less than ``RENEW_SHARE`` of its life remains; says whether it did.
 
     Raises:
@@ -162,8 +161,10 @@ def renew_if_due(root: Path, clock: Clock = time.time) -> bool:
     return True
 
 
-def ask_status(root: Path, clock: Clock = time.time) -> str:
+def ask_status(root: Path, clock: UnixTime = time.time) -> str:
     """What the server says of this board: approved or pending.
+
+    It is the seam for a status of the board that names what it waits for; no command asks it yet.
 
     Raises:
         IdentityError: revoked or expired, with the server's words, or the clock is wrong.
@@ -175,7 +176,7 @@ def ask_status(root: Path, clock: Clock = time.time) -> str:
     )
 
 
-def clock_error_s(host: str, port: int, clock: Clock = time.time) -> float:
+def clock_error_s(host: str, port: int, clock: UnixTime = time.time) -> float:
     """By how many seconds this board's clock is ahead of the server's (below 0: behind), from its Date header.
 
     The header is read without checking the server's certificate, which a wrong clock would fail: it is a hint for a
@@ -187,7 +188,7 @@ def clock_error_s(host: str, port: int, clock: Clock = time.time) -> float:
     return clock() - fetch_open(host, port)[1]
 
 
-def _fetch_ca(host: str, port: int, fingerprint: bytes, clock: Clock) -> bytes:
+def _fetch_ca(host: str, port: int, fingerprint: bytes, clock: UnixTime) -> bytes:
     """The authority's certificate, which is right if its fingerprint is the token's."""
     pem, server_s = fetch_open(host, port)
     try:

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fl_core.errors import IdentityError
-from fl_core.files import write_atomic
-from fl_core.identity import write_secret
+from fl_core.files import write_atomic, write_secret
+from fl_core.identity import private_pem
 
 
 class KeyProvider(Protocol):
@@ -64,11 +64,7 @@ class FileKeyProvider:
             IdentityError: the file holds something else.
         """
         if not self._path.exists():
-            key = ec.generate_private_key(ec.SECP256R1())
-            pem = key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            write_secret(self._path, pem)
+            write_secret(self._path, private_pem(ec.generate_private_key(ec.SECP256R1())))
         try:
             loaded = serialization.load_pem_private_key(self._path.read_bytes(), password=None)
         except (OSError, ValueError) as error:
@@ -144,8 +140,5 @@ def make_loopback_certificate(certificate: Path, key: Path) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(secret, hashes.SHA256())
     )
-    pem = secret.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    write_secret(key, pem)
+    write_secret(key, private_pem(secret))
     write_atomic(certificate, signed.public_bytes(serialization.Encoding.PEM))

@@ -1,22 +1,21 @@
-"""The place that a board's SuperNode holds at the SuperLink, and gives back for one that was killed.
+"""The lease of the node that a board's SuperNode holds at the SuperLink, given back for a SuperNode that was killed.
 
 A SuperLink counts a SuperNode as connected until its heartbeat runs out, for up to a minute, and meanwhile answers 412
 to another one with its key. That keeps a second device with copied files out, and a killed SuperNode's successor, too.
-So each SuperNode writes down its place, and the next one gives it back first where its holder was a process of this
-machine, since its last boot, that is gone. A copy of the files finds no such place: it is on another machine, or its
-holder is alive.
+So each SuperNode writes down its lease, and the next one gives the node back first where its holder was a process of
+this machine, since its last boot, that is gone. A copy of the files finds no such lease: it is on another machine, or
+its holder is alive.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fl_core.files import write_json
+from fl_core.files import read_json, write_json
 from fl_core.process.processes import birth_of
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class _Holder:
 
 
 class NodeLease:
-    """The place as a file; where it cannot be read or written, nothing is given back."""
+    """The lease as a file; where it cannot be read or written, nothing is given back."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,12 +43,12 @@ class NodeLease:
     def left_behind(self) -> int | None:
         """The node id of a SuperNode of this board that was killed; None where it is alive, or nobody knows."""
         with suppress(OSError, ValueError, TypeError):
-            holder = _Holder(**json.loads(self._path.read_text(encoding="utf-8")))
+            holder = _Holder(**(read_json(self._path) or {}))
             return holder.node_id if holder.is_gone() else None
         return None
 
     def take(self, node_id: int) -> None:
-        """This process is the SuperNode with that id from now on."""
+        """Write down that this process is the SuperNode with the id ``node_id`` from now on."""
         try:
             write_json(self._path, asdict(_Holder(node_id, _boot_id(), os.getpid(), birth_of(os.getpid()))))
         except OSError as error:

@@ -22,16 +22,16 @@ _RENEW_EVERY_S = 600.0
 
 
 def look_after(root: Path, stop: threading.Event, restart: Callable[[str], None]) -> None:
-    """Renew the certificate of the identity under ``root``, and name the parts that must start anew, until ``stop``."""
-    renewal, moves = IdentityRenewal(root), Moves(root)
+    """Until ``stop``, renew the certificate of the identity under ``root`` and ``restart`` what is stale, by name."""
+    renewal, stale = DeviceCertificateRenewal(root), StaleProcesses(root)
     while not stop.is_set():
         renewal.step(time.monotonic())
-        for part in moves.look():
-            restart(part)
+        for name in stale.look():
+            restart(name)
         stop.wait(LOOK_EVERY_S)
 
 
-class IdentityRenewal:
+class DeviceCertificateRenewal:
     """Renews the certificate when it is due; what keeps it from that is tried again, for as long as it takes."""
 
     def __init__(self, root: Path) -> None:
@@ -54,8 +54,10 @@ class IdentityRenewal:
             self._said = str(error)
 
 
-class Moves:
-    """Notices that parts run with what holds no more: both read the identity when they start, nginx the addresses."""
+class StaleProcesses:
+    """Notices that processes run with what holds no more: forwarder and SuperNode read the identity when they start,
+    nginx the addresses of the server.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -63,7 +65,7 @@ class Moves:
         self._addresses: frozenset[str] = frozenset()
 
     def look(self) -> tuple[str, ...]:
-        """The parts to stop, in that order: a SuperNode says goodbye through a forwarder that is still there.
+        """The processes to stop, in that order: a SuperNode says goodbye through a forwarder that is still there.
 
         Where one of the server's addresses still holds, or the name cannot be looked up now, nothing has changed.
         """

@@ -27,8 +27,8 @@ from fl_core.data.federation import ClientData
 from fl_core.errors import ConfigError, DataError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
-from fl_core.process.supervise import health_by_part
-from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
+from fl_core.process.table import health_by_process
+from fl_core.rng import NoiseSource, SecretNoise, seeded_noise
 from fl_core.types import RoundPlan
 
 logger = logging.getLogger(__name__)
@@ -98,11 +98,6 @@ def secret_noise(plan: RoundPlan) -> NoiseSource:
     return SecretNoise()
 
 
-def seeded_noise(plan: RoundPlan) -> NoiseSource:
-    """The named noise of one task, as a simulation draws it."""
-    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
-
-
 @contextmanager
 def held(home: DeviceHome) -> Iterator[None]:
     """Hold a home for this process; the operating system lets go of it however the process ends.
@@ -142,7 +137,7 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
         server = listen(service, socket or home.socket, group)
 
         def figures() -> dict[str, object]:
-            return {**service.status(), "processes": health_by_part(home.run_folder)}
+            return {**service.status(), "processes": health_by_process(home.run_folder)}
 
         with serve_metrics(metrics_port, figures):
             logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)

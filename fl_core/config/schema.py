@@ -247,7 +247,7 @@ class SimulationSection:
     seconds_per_round: float = 0.0
     """Virtual seconds that a client takes for one task, from being asked to its answer."""
     clients: Mapping[str, float] = field(default_factory=dict)
-    """The same for single clients, by client_id."""
+    """Virtual seconds of one task for single clients, by client_id."""
     attack: AttackSection | None = None
 
     def __post_init__(self) -> None:

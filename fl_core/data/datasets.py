@@ -1,6 +1,6 @@
 """Where a run's data comes from: the built-in data sets by name, or a user's own factory.
 
-A factory is any callable that takes the config's ``data.args`` by keyword and returns a ``Federation``. One that
+A factory is any callable that takes the config's ``data.args`` by keyword and makes a ``Federation``. One that
 comes with its own clients is used as it is; a pool is dealt to clients by ``data.partition``.
 """
 

@@ -1,6 +1,6 @@
 """The contract of a data factory: named clients with their examples, and optionally a test set and public examples.
 
-A factory is any callable that returns a ``Federation``; ``check`` says everything that is wrong with one at once.
+A factory is any callable that makes a ``Federation``; ``check`` says everything that is wrong with one at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from fl_core.types import Array
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs float32 [N, ...], already preprocessed, and one target each."""
+    """Inputs float32 [N, ...], already preprocessed, and one target each.
+
+    >>> import numpy as np
+    >>> from fl_core.data.federation import Examples
+    >>> examples = Examples(x=np.zeros((4, 3), np.float32), y=np.array([0, 1, 0, 2]))
+    >>> len(examples), examples.take(np.array([1, 3])).y.tolist()
+    (4, [1, 2])
+    """
 
     x: Array
     y: Array
@@ -39,7 +46,27 @@ class ClientData:
 
 @dataclass(frozen=True)
 class Federation:
-    """Who holds what. ``unit`` says in plain words what one example is: it is what per-example DP protects."""
+    """Who holds what. ``unit`` says in plain words what one example is: it is what per-example DP protects.
+
+    A data factory of one's own, which a config names as ``data: {factory: "my_package.rooms:rooms"}``:
+
+    >>> import numpy as np
+    >>> from fl_core.data.federation import ClientData, Examples, Federation
+    >>> def rooms(seed):
+    ...     draw = np.random.default_rng(seed)
+    ...     def examples(count):
+    ...         return Examples(draw.random((count, 3), np.float32), draw.integers(0, 2, count))
+    ...     return Federation(
+    ...         clients={"kitchen": ClientData(examples(40)), "hall": ClientData(examples(30))},
+    ...         test=examples(10),
+    ...         unit="one minute of one room",
+    ...         labels=("empty", "taken"),
+    ...         input_range=(0.0, 1.0),
+    ...     )
+    >>> federation = rooms(seed=1).check()
+    >>> federation.input_shape, {name: len(client.train) for name, client in federation.clients.items()}
+    ((3,), {'kitchen': 40, 'hall': 30})
+    """
 
     clients: Mapping[str, ClientData]
     test: Examples | None = None

@@ -6,7 +6,9 @@ The extra is imported only when a hub data set is asked for. What comes from the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,36 +22,52 @@ if TYPE_CHECKING:
 _INSTALL = "data.name hub: expected the extra hub (pip install 'stonecrop[hub]'), got no flwr-datasets"
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a data set are what, and how its inputs are made ready.
+
+    Args:
+        input_column: column of images, or of arrays of numbers.
+        target_column: column of class numbers, or of numbers.
+        client_column: column that names the client (a speaker, a writer); without it the result is one pool.
+        scale: public constant that inputs are divided by.
+        input_range: public bounds that the divided inputs are clipped to.
+        channels_last: whether inputs are [height, width, channels], to be moved to [channels, height, width].
+    """
+
+    input_column: str
+    target_column: str
+    client_column: str | None = None
+    scale: float = 255.0
+    input_range: tuple[float, float] = (0.0, 1.0)
+    channels_last: bool = True
+
+
 def hub(
     dataset: str,
-    input_column: str,
-    target_column: str,
-    client_column: str | None = None,
     train_split: str = "train",
     test_split: str | None = "test",
-    scale: float = 255.0,
-    input_range: tuple[float, float] = (0.0, 1.0),
-    channels_last: bool = True,
     subset: str | None = None,
+    **columns: Any,
 ) -> Federation:
     """Fetch a data set from the hub, e.g. ``uoft-cs/cifar10`` with columns ``img`` and ``label``.
 
     Args:
         dataset: its name on the hub.
-        input_column: column of images, or of arrays of numbers.
-        target_column: column of class numbers, or of numbers.
-        client_column: column that names the client (a speaker, a writer); without it the result is one pool.
         train_split: split that the clients hold.
         test_split: split that is the server's test set, or None.
-        scale: public constant that inputs are divided by.
-        input_range: public bounds that the divided inputs are clipped to.
-        channels_last: whether inputs are [height, width, channels], to be moved to [channels, height, width].
         subset: configuration of the data set, where it has several.
+        columns: fields of ``Columns`` by name.
 
     Raises:
-        ConfigError: the extra is not installed.
+        ConfigError: the extra is not installed, or ``columns`` are not those of ``Columns``.
         DataError: a column or split is missing, or inputs differ in shape.
     """
+    signature = inspect.signature(Columns)
+    try:
+        signature.bind(**columns)
+    except TypeError as error:
+        raise ConfigError(f"data.args: data.name hub, columns {signature}: {error}") from error
     try:
         from flwr_datasets import FederatedDataset
         from flwr_datasets.partitioner import IidPartitioner
@@ -59,41 +77,30 @@ def hub(
     source = FederatedDataset(dataset=dataset, subset=subset, partitioners={train_split: IidPartitioner(1)})
     train = source.load_partition(0, train_split)
     test = source.load_split(test_split) if test_split else None
-    return from_datasets(train, test, input_column, target_column, client_column, scale, input_range, channels_last)
+    return from_datasets(train, test, Columns(**columns))
 
 
-def from_datasets(
-    train: Dataset,
-    test: Dataset | None,
-    input_column: str,
-    target_column: str,
-    client_column: str | None = None,
-    scale: float = 255.0,
-    input_range: tuple[float, float] = (0.0, 1.0),
-    channels_last: bool = True,
-) -> Federation:
-    """A federation of ``datasets.Dataset`` objects; arguments as those of ``hub``.
+def from_datasets(train: Dataset, test: Dataset | None, columns: Columns) -> Federation:
+    """A federation of ``datasets.Dataset`` objects: what the clients hold, and the server's test set or None.
 
     Raises:
         ConfigError: the extra is not installed.
         DataError: a column is missing, or inputs differ in shape.
     """
-
-    def examples(part: Dataset, owner: str) -> Examples:
-        return _examples(part, owner, input_column, target_column, scale, input_range, channels_last)
-
-    for column in (input_column, target_column, *([client_column] if client_column else [])):
+    client_column = columns.client_column
+    for column in (columns.input_column, columns.target_column, *([client_column] if client_column else [])):
         if column not in train.column_names:
             raise DataError(f"data.args: expected a column of {train.column_names}, got {column!r}")
     if client_column is None:
-        clients = {"pool": ClientData(examples(train, "train"))}
+        clients = {"pool": ClientData(_examples(train, "train", columns))}
     else:
-        clients = {name: ClientData(examples(part, name)) for name, part in _by_client(train, client_column).items()}
+        parts = _by_client(train, client_column)
+        clients = {name: ClientData(_examples(part, name, columns)) for name, part in parts.items()}
     return Federation(
         clients=clients,
-        test=examples(test, "test") if test is not None else None,
-        labels=tuple(getattr(train.features[target_column], "names", None) or ()),
-        input_range=input_range,
+        test=_examples(test, "test", columns) if test is not None else None,
+        labels=tuple(getattr(train.features[columns.target_column], "names", None) or ()),
+        input_range=columns.input_range,
     )
 
 
@@ -108,16 +115,16 @@ def _by_client(train: Dataset, column: str) -> dict[str, Dataset]:
     return {f"{column}-{part[0][column]}": part for part in parts}
 
 
-def _examples(
-    part: Dataset, owner: str, x: str, y: str, scale: float, bounds: tuple[float, float], channels_last: bool
-) -> Examples:
-    inputs: list[Array] = [np.asarray(value, np.float32) for value in part[x]]
+def _examples(part: Dataset, owner: str, columns: Columns) -> Examples:
+    inputs: list[Array] = [np.asarray(value, np.float32) for value in part[columns.input_column]]
     shapes = {value.shape for value in inputs}
     if len(shapes) != 1:
-        raise DataError(f"data {owner}: expected inputs of one shape in column {x!r}, got {sorted(shapes)[:4]}")
-    stacked = np.clip(np.stack(inputs) / np.float32(scale), *bounds).astype(np.float32)
+        raise DataError(
+            f"data {owner}: expected inputs of one shape in column {columns.input_column!r}, got {sorted(shapes)[:4]}"
+        )
+    stacked = np.clip(np.stack(inputs) / np.float32(columns.scale), *columns.input_range).astype(np.float32)
     if stacked.ndim == 3:  # grey images: one channel
         stacked = stacked[:, None]
-    elif channels_last and stacked.ndim == 4:
+    elif columns.channels_last and stacked.ndim == 4:
         stacked = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
-    return Examples(stacked, np.asarray(part[y]))
+    return Examples(stacked, np.asarray(part[columns.target_column]))

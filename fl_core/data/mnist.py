@@ -18,7 +18,7 @@ from fl_core.packaged import packaged_bytes
 from fl_core.rng import generator
 from fl_core.types import Array
 
-CLASSES = 10
+DIGITS = 10
 PER_CLASS = 500
 
 _FILE_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
@@ -36,12 +36,12 @@ def mnist(seed: int, test_examples: int = 1000) -> Federation:
         ConfigError: ``test_examples`` is out of range.
         DataError: the packaged images are missing or not the expected ones.
     """
-    if test_examples % CLASSES or not CLASSES <= test_examples < CLASSES * PER_CLASS:
+    if test_examples % DIGITS or not DIGITS <= test_examples < DIGITS * PER_CLASS:
         raise ConfigError(f"data.args.test_examples must be a multiple of 10, 10 to 4990, got {test_examples}")
     stored = cached_arrays("mnist", _ARRAYS_DIGEST, _convert)
     rng = generator(seed, "mnist", "test")
-    by_class = [rng.permutation(np.flatnonzero(stored["digit"] == digit)) for digit in range(CLASSES)]
-    each = test_examples // CLASSES
+    by_class = [rng.permutation(np.flatnonzero(stored["digit"] == digit)) for digit in range(DIGITS)]
+    each = test_examples // DIGITS
     test = rng.permutation(np.concatenate([rows[:each] for rows in by_class]))
     pool = rng.permutation(np.concatenate([rows[each:] for rows in by_class]))
     images = (stored["image"].astype(np.float32) / np.float32(255.0))[:, None]
@@ -51,7 +51,7 @@ def mnist(seed: int, test_examples: int = 1000) -> Federation:
         test=examples.take(test),
         unit="one image of a handwritten digit",
         not_hidden="that a client took part, or what many of its images have in common",
-        labels=tuple(str(digit) for digit in range(CLASSES)),
+        labels=tuple(str(digit) for digit in range(DIGITS)),
         input_range=(0.0, 1.0),
     )
 

@@ -1,6 +1,6 @@
 """How a pool of examples is dealt to clients: pure functions of the labels and a generator.
 
-Each returns one sorted array of rows per client; together they hold every row once. ``natural`` is no function here:
+Each gives one sorted array of rows per client; together they hold every row once. ``natural`` is no function here:
 a data set whose clients are real people or places comes with them.
 """
 
@@ -15,7 +15,7 @@ from fl_core.errors import DataError
 from fl_core.types import Array
 
 Kind = Literal["natural", "iid", "dirichlet", "shards"]
-KINDS: tuple[Kind, ...] = ("natural", "iid", "dirichlet", "shards")
+PARTITION_KINDS: tuple[Kind, ...] = ("natural", "iid", "dirichlet", "shards")
 
 _MOST_DRAWS = 1000
 
@@ -41,7 +41,7 @@ class PartitionSpec:
 
     def __post_init__(self) -> None:
         wants = self.kind != "natural"
-        _require(self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}", self.kind)
+        _require(self.kind in PARTITION_KINDS, "kind", f"one of {', '.join(PARTITION_KINDS)}", self.kind)
         _require(not wants or (self.clients or 0) >= 1, "clients", "at least 1", self.clients)
         _require(self.alpha > 0, "alpha", "above 0", self.alpha)
         _require(self.shards_per_client >= 1, "shards_per_client", "at least 1", self.shards_per_client)

@@ -2,8 +2,8 @@
 
 Here: who sends a message. ``Message()`` asks ``TaskIdentity`` for it, which Flower's own processes set before an app
 runs; an in-process Grid has to set it itself. A message gets its id from the SuperLink, so an in-process Grid gives it
-one. The processes of a board are in ``supernode``, those of a server in ``superlink``, and a ServerApp's Grid in
-``grid``.
+one. The processes of a board are in ``supernode`` and ``superexec``, those of a server in ``superlink``, and a
+ServerApp's Grid in ``grid``.
 """
 
 from __future__ import annotations

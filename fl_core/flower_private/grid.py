@@ -18,6 +18,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
+    from flwr.superlink.grid.http_grid import HttpGrid
 
 SIDE_BY_SIDE, STUCK_S = 8, 1.0
 """So many replies are downloaded at a time; one that has taken ``STUCK_S`` makes room for another."""
@@ -57,6 +58,81 @@ class _OneReply:
         return self._client.PullObject(request)
 
 
+class _Downloads:
+    """The replies to one grid, each downloaded by a thread of its own; no thread is waited for.
+
+    A reply is announced, then under way, then ready, then handed out. One that was left is downloaded and dropped.
+    """
+
+    def __init__(self, grid: HttpGrid) -> None:
+        self._grid = grid
+        self._client = grid._runtime_client
+        self._announced = dict[str, Any]()
+        """What the SuperLink said of replies that nobody downloads yet, by the id of the message they answer."""
+        self._underway = dict[str, float]()
+        """When each download began, in seconds of the monotonic clock."""
+        self._ready = dict[str, Message]()
+        self._left = set[str]()
+        self._taken = Queue[tuple[str, list[Message]]]()
+        self.over = threading.Event()
+
+    def pull(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies to ``message_ids`` that are there by now, each once."""
+        asked = list(message_ids)
+        self._ask_for(asked)
+        self._collect()
+        answers = [self._ready.pop(key) for key in asked if key in self._ready]
+        self._begin(asked)
+        return answers
+
+    def leave(self, message_ids: Iterable[str]) -> None:
+        """Wait for these replies no more; they are taken off the SuperLink all the same."""
+        self._left.update(key for key in message_ids if self._ready.pop(key, None) is None)
+
+    def _ask_for(self, asked: list[str]) -> None:
+        """Ask the SuperLink which of the missing replies it has."""
+        from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+
+        known = self._announced.keys() | self._underway.keys() | self._ready.keys()
+        if wanted := (self._left | set(asked)) - known:
+            response = self._client.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
+            for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
+                one = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
+                self._announced[message.metadata.reply_to_message_id] = one
+
+    def _collect(self) -> None:
+        """Note the downloads that have ended, with a reply or without."""
+        with suppress(Empty):
+            while True:
+                key, found = self._taken.get_nowait()
+                del self._underway[key]
+                if found and key in self._left:
+                    self._left.remove(key)
+                elif found:
+                    self._ready[key] = found[0]
+
+    def _begin(self, asked: list[str]) -> None:
+        """Download what is announced, as far as there is room; what is asked for comes before what was left."""
+        now_s = time.monotonic()
+        room = SIDE_BY_SIDE - sum(now_s - began_s < STUCK_S for began_s in self._underway.values())
+        for key in [key for key in (*asked, *self._left) if key in self._announced][: max(0, room)]:
+            self._underway[key] = now_s
+            threading.Thread(target=self._take, args=(key, self._announced.pop(key)), daemon=True).start()
+
+    def _take(self, key: str, announced: Any) -> None:
+        """Let Flower download one reply, by a grid that knows of no other."""
+        from flwr.superlink.grid.http_grid import HttpGrid
+
+        found: list[Message] = []
+        single = copy.copy(self._grid)
+        # The copy takes over the stand-in ``pull_messages`` of the grid as well: Flower's own is called by its class.
+        vars(single)["_client"] = _OneReply(self._client, announced, self.over)
+        try:
+            found = list(HttpGrid.pull_messages(single, []))
+        finally:
+            self._taken.put((key, found))
+
+
 @contextmanager
 def pulling_side_by_side(grid: Grid) -> Iterator[None]:
     """Inside, ``grid.pull_messages`` hands out what is there while other replies are still being uploaded.
@@ -68,57 +144,16 @@ def pulling_side_by_side(grid: Grid) -> Iterator[None]:
 
     However many nodes answer at once, ``SIDE_BY_SIDE`` replies are held in memory, and those that got stuck.
     """
-    from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
     from flwr.superlink.grid.http_grid import HttpGrid
 
     if not isinstance(grid, HttpGrid):
         yield
         return
-    over = threading.Event()
-    client = grid._runtime_client
-    announced, underway = dict[str, PullAppMessagesResponse](), dict[str, float]()
-    ready, left = dict[str, Message](), set[str]()
-    taken = Queue[tuple[str, list[Message]]]()
-
-    def take(key: str, announced: Any) -> None:
-        found: list[Message] = []
-        single = copy.copy(grid)
-        vars(single)["_client"] = _OneReply(client, announced, over)
-        try:
-            found = list(HttpGrid.pull_messages(single, []))
-        finally:
-            taken.put((key, found))
-
-    def pull(message_ids: Iterable[str]) -> list[Message]:
-        asked = list(message_ids)
-        if wanted := (left | set(asked)) - announced.keys() - underway.keys() - ready.keys():
-            response = client.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
-            for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
-                one = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
-                announced[message.metadata.reply_to_message_id] = one
-        with suppress(Empty):
-            while True:
-                key, found = taken.get_nowait()
-                del underway[key]
-                if found and key in left:
-                    left.remove(key)
-                elif found:
-                    ready[key] = found[0]
-        answers = [ready.pop(key) for key in asked if key in ready]
-        now_s = time.monotonic()
-        room = SIDE_BY_SIDE - sum(now_s - began_s < STUCK_S for began_s in underway.values())
-        for key in [key for key in (*asked, *left) if key in announced][: max(0, room)]:
-            underway[key] = now_s
-            threading.Thread(target=take, args=(key, announced.pop(key)), daemon=True).start()
-        return answers
-
-    def leave(message_ids: Iterable[str]) -> None:
-        left.update(key for key in message_ids if ready.pop(key, None) is None)
-
-    vars(grid).update(pull_messages=pull, leave=leave)
+    downloads = _Downloads(grid)
+    vars(grid).update(pull_messages=downloads.pull, leave=downloads.leave)
     try:
         yield
     finally:
-        over.set()
+        downloads.over.set()
         for name in ("pull_messages", "leave"):
             delattr(grid, name)

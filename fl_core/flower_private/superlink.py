@@ -65,7 +65,7 @@ class ControlApi:
         return str(self._call("RegisterNode", RegisterNodeRequest(public_key=public_key, name=name)).node_id)
 
     def unregister_node(self, node_id: str) -> None:
-        """Let it out again."""
+        """Let the SuperNode with this node id out again."""
         from flwr.proto.control_pb2 import UnregisterNodeRequest
 
         self._call("UnregisterNode", UnregisterNodeRequest(node_id=int(node_id)))

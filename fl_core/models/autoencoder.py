@@ -21,7 +21,7 @@ def autoencoder(
     bottleneck: int = 8,
     output_range: tuple[float, float] = (-1.0, 1.0),
 ) -> nn.Module:
-    """From inputs [B, ...] to [B, outputs].
+    """A net that maps inputs [B, ...] to what it makes of them [B, outputs].
 
     Args:
         input_shape: any shape; it is flattened.

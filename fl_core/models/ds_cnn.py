@@ -15,7 +15,7 @@ _BLOCKS = 4
 
 
 def ds_cnn(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """From spectrograms [B, C, H, W] (49 frames of 10 coefficients in the benchmark) to [B, outputs].
+    """A net that maps spectrograms [B, C, H, W] (49 frames of 10 coefficients in the benchmark) to [B, outputs].
 
     Raises:
         ValueError: the inputs have another rank, or are smaller than 10x4.

@@ -76,7 +76,7 @@ class EfficientNetLite0(nn.Module):
         self.fc = nn.Linear(_FEATURES, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """[B, 3, H, W] in -1..1 to logits [B, outputs]."""
         features = self.blocks(self.relu0(self.bn0(self.conv_stem(x))))
         features = self.relu1(self.bn1(self.conv_head(features)))
         logits: Tensor = self.fc(self.flatten(self.pool(features)))

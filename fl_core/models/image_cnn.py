@@ -8,7 +8,7 @@ from fl_core.models.start import he_start, ranged_logits, ranged_relu
 
 
 def image_cnn(input_shape: tuple[int, ...], outputs: int, width: int = 16) -> nn.Module:
-    """From images [B, C, H, W] to [B, outputs].
+    """A net that maps images [B, C, H, W] to [B, outputs].
 
     Args:
         input_shape: (C, H, W), both sides at least 8.

@@ -8,7 +8,7 @@ from fl_core.models.start import he_start, ranged_logits, ranged_relu
 
 
 def imu_cnn(input_shape: tuple[int, ...], outputs: int, width: int = 24) -> nn.Module:
-    """From windows [B, C, T] to [B, outputs].
+    """A net that maps windows [B, C, T] to [B, outputs].
 
     Args:
         input_shape: (C, T), T at least 16.

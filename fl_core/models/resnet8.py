@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 
 
 def resnet8(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """From images [B, C, H, W] (3x32x32 in the benchmark) to [B, outputs].
+    """A net that maps images [B, C, H, W] (3x32x32 in the benchmark) to [B, outputs].
 
     Raises:
         ValueError: the inputs are no images whose sides are multiples of 4.

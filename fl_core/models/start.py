@@ -7,12 +7,12 @@ from torch import nn
 ACTIVATION_RANGE = (0.0, 4.0)
 """Range of a ReLU in a net that begins with He's variance on inputs in -1..1: a few standard deviations. A wider one
 spends its 256 levels on values that do not come, and a step coarser than the signal stops training."""
-OUTPUT_RANGE = (-12.0, 12.0)
+LOGITS_RANGE = (-12.0, 12.0)
 """Range of logits: a softmax is certain long before its ends."""
 
 
 def he_start(model: nn.Module) -> nn.Module:
-    """Weights with He's normal initialisation (arXiv 1502.01852) from torch's generator, biases zero; returns it."""
+    """The model with He's normal initialisation (arXiv 1502.01852) from torch's generator, and biases of zero."""
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -29,7 +29,7 @@ def ranged_relu() -> nn.ReLU:
 
 
 def ranged_logits(inputs: int, outputs: int) -> nn.Linear:
-    """A last layer that tells the quantizer ``OUTPUT_RANGE``."""
+    """A last layer that tells the quantizer ``LOGITS_RANGE``."""
     layer = nn.Linear(inputs, outputs)
-    layer.output_range = OUTPUT_RANGE  # type: ignore[assignment]
+    layer.output_range = LOGITS_RANGE  # type: ignore[assignment]
     return layer

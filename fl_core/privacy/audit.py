@@ -3,7 +3,8 @@
 The same training is run many times with and without one canary example, and whoever sees all noisy gradients guesses
 which it was. How often the guess is right bounds epsilon from below, whatever the accountant says: a lower bound over
 the claimed epsilon proves a bug. A bound below it proves nothing; half the noise is found, a tenth less noise is
-not, so the variance of the noise deserves a test of its own.
+not, so the variance of the noise deserves a test of its own. No run calls this: it is the seam for audits, in the
+tests today.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class CanaryScores:
 
 
 def collect(run: Callable[[bool, int], float], trials: int) -> CanaryScores:
-    """Run a training ``2 * trials`` times: ``run(canary, trial)`` trains for real and returns its score."""
+    """Run a training ``2 * trials`` times: ``run(canary, trial)`` trains for real and gives its score."""
     return CanaryScores(
         np.array([run(False, trial) for trial in range(trials)], dtype=np.float64),
         np.array([run(True, trial) for trial in range(trials)], dtype=np.float64),
@@ -59,7 +60,9 @@ def epsilon_lower_bound(scores: CanaryScores, delta: float, confidence: float = 
 
 
 def gaussian_epsilon_lower_bound(scores: CanaryScores, delta: float, confidence: float = 0.99) -> float:
-    """The same for steps over all examples, where the mechanism is Gaussian: far tighter with few trials.
+    """Largest epsilon at ``delta`` that the guesses rule out where every step takes all examples: a Gaussian mechanism.
+
+    With few trials it is far tighter than the bound for any mechanism.
 
     The rates bound the distance mu between the two Gaussians from below, which fixes epsilon at every delta
     (arXiv 1905.02383, 2302.07956). Not valid for sampled batches, whose trade-off curve is another one.

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from fl_core.errors import ModelError, PrivacyError
 from fl_core.privacy.grad_samplers import register_grad_samplers
-from fl_core.privacy.opacus_part import opacus_grad_sample
+from fl_core.privacy.opacus_part import load_for_convolutions, opacus_grad_sample
 from fl_core.rng import NoiseSource
 from fl_core.types import DpTerms
 
@@ -27,18 +26,6 @@ ExampleLoss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 
 _NORM_MARGIN = 1e-5
 """A float32 norm may come out too small by about one part in a million; clipping to less keeps the bound true."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Several views of every example, whose gradients are averaged before clipping (arXiv 2204.13650).
-
-    The average is one gradient of one example, so the privacy cost is that of a single view.
-    """
-
-    views: int
-    apply: Callable[[torch.Tensor, int], torch.Tensor]
-    """From inputs [B * views, ...] and the step to augmented inputs of the same shape."""
 
 
 class PrivateStep:
@@ -69,9 +56,9 @@ class PrivateStep:
         noise: NoiseSource,
         *,
         max_physical_batch: int = 128,
-        augmentation: Augmentation | None = None,
     ) -> None:
         register_grad_samplers()
+        load_for_convolutions(model.modules())
         _refuse_mixing_layers(model)
         if not model.training:
             raise ModelError("private training needs a model in training mode: call model.train() first")
@@ -79,9 +66,7 @@ class PrivateStep:
         if not self._params:
             raise ModelError("private training needs at least one trainable parameter, the model has none")
         self._model, self._terms, self._noise = model, terms, noise
-        self._views = augmentation.views if augmentation else 1
-        self._augmentation = augmentation
-        self._chunk = max(1, max_physical_batch // self._views)
+        self._chunk = max(1, max_physical_batch)
         # Not strict: that would refuse every buffer, while here only one that changes is refused (see _clipped_sum).
         self._wrapped = opacus_grad_sample().GradSampleModule(model, loss_reduction="sum", strict=False)
 
@@ -113,22 +98,19 @@ class PrivateStep:
         sums = [torch.zeros(p.shape, dtype=torch.float64, device=p.device) for _, p in self._params]
         for chunk in rows.split(self._chunk):  # type: ignore[no-untyped-call]
             if len(chunk):  # an empty tensor splits into one empty chunk
-                self._add_clipped(sums, step, x_NX[chunk], y_N[chunk], example_loss)
+                self._add_clipped(sums, x_NX[chunk], y_N[chunk], example_loss)
         noise_std = self._terms.noise_multiplier * self._terms.clip_norm
         for (name, param), total in zip(self._params, sums, strict=True):
             draws = torch.from_numpy(self._noise.normal(step, name, param.shape)).to(param.device)
             param.grad = ((total + noise_std * draws) / self._terms.normaliser).to(param.dtype)
 
     def _add_clipped(
-        self, sums: list[torch.Tensor], step: int, x_BX: torch.Tensor, y_B: torch.Tensor, example_loss: ExampleLoss
+        self, sums: list[torch.Tensor], x_BX: torch.Tensor, y_B: torch.Tensor, example_loss: ExampleLoss
     ) -> None:
         """Add the sum of the clipped gradients of B examples to ``sums``."""
-        if self._augmentation:
-            x_BX = self._augmentation.apply(x_BX.repeat_interleave(self._views, dim=0), step)
-            y_B = y_B.repeat_interleave(self._views, dim=0)
         self._backward(x_BX, y_B, example_loss)
         # P parameters, each flattened to D_p; an unused parameter has no gradient and counts as zero.
-        grads_PBD = [_per_example_gradient(name, p, self._views) for name, p in self._params]
+        grads_PBD = [_per_example_gradient(name, p) for name, p in self._params]
         used = [(total, grad) for total, grad in zip(sums, grads_PBD, strict=True) if grad is not None]
         if not used:
             return
@@ -161,16 +143,15 @@ class PrivateStep:
                 )
 
 
-def _per_example_gradient(name: str, param: nn.Parameter, views: int) -> torch.Tensor | None:
-    """Gradient of every example, float [B, D], averaged over its views; None for a parameter that was not used."""
+def _per_example_gradient(name: str, param: nn.Parameter) -> torch.Tensor | None:
+    """Gradient of every example, float [B, D]; None for a parameter that was not used."""
     grad: torch.Tensor | None = param.grad_sample  # type: ignore[attr-defined]  # where Opacus leaves it
     param.grad_sample = None  # type: ignore[attr-defined]
     if grad is None:
         if param.grad is not None:
             raise PrivacyError(f"parameter {name} has a gradient but none per example: its layer has no grad sampler")
         return None
-    flat = grad.flatten(1) if grad.dim() > 1 else grad.unsqueeze(1)
-    return flat if views == 1 else flat.reshape(-1, views, flat.shape[1]).mean(dim=1)
+    return grad.flatten(1) if grad.dim() > 1 else grad.unsqueeze(1)
 
 
 def _buffer_versions(model: nn.Module) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -62,8 +62,10 @@ class Reservations:
 
 
 class Ledger:
-    """See the module. ``simulated`` is fixed when the file is made: with noise from a named seed, a task that is run
-    again repeats itself and reuses its reservation; on a board every run of a task is charged.
+    """An open ledger file.
+
+    ``simulated`` is fixed when the file is made: with noise from a named seed, a task that is run again repeats itself
+    and reuses its reservation; on a board every run of a task is charged.
 
     Raises:
         LedgerError: from every method, when the file is damaged, cannot be written or contradicts itself.
@@ -74,10 +76,11 @@ class Ledger:
         self._db = LedgerDb(Path(path), simulated=simulated)
 
     def close(self) -> None:
+        """Let go of the file."""
         self._db.close()
 
     def enrol(self, dataset_id: str, size_class: int) -> int:
-        """Make a data set known. Returns its size class, which the first enrolment fixed for ever."""
+        """Make a data set known; gives its size class, which the first enrolment fixed for ever."""
         with self._db.transaction():
             head = self._db.head(dataset_id)
             if head is None:
@@ -92,7 +95,7 @@ class Ledger:
         policy: DevicePolicy,
         events: tuple[PrivacyEvent, ...] | None = None,
     ) -> Reservation:
-        """Set budget aside, on disk when this returns.
+        """Set budget aside for one task; it is on disk before the caller goes on.
 
         Raises:
             PolicyError: the terms protect less than the policy.

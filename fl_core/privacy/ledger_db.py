@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fl_core.errors import LedgerError
+from fl_core.files import sync_folder
 from fl_core.privacy.accountant import ORDERS, RdpVector, rdp_of
 from fl_core.privacy.events import PrivacyEvent
 
@@ -137,7 +138,7 @@ class LedgerDb:
                 raise
 
     def query(self, sql: str, *values: object) -> list[Any]:
-        """Rows of a reading statement."""
+        """Rows that the reading statement ``sql`` finds."""
         with self._lock, self._named_errors():
             return self._db.execute(sql, values).fetchall()
 
@@ -267,8 +268,4 @@ def _create(path: Path, simulated: bool) -> None:
             return
     finally:
         staged.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

@@ -5,13 +5,12 @@ A server can only be stricter. ``check`` is a pure rule; ``load`` and ``save`` a
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from fl_core.errors import PolicyError, PrivacyError
+from fl_core.files import write_json
 from fl_core.privacy.accountant import check_accountant
 from fl_core.types import DpTerms
 
@@ -72,9 +71,7 @@ class DevicePolicy:
 
     def save(self, path: Path) -> None:
         """Write the policy as JSON, which is YAML too, in one step: a reader sees the old file or the new one."""
-        staged = path.with_name(f".{path.name}.{os.getpid()}")
-        staged.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        os.replace(staged, path)
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> DevicePolicy:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 LOG_LIMIT_BYTES = 1_000_000
-"""Of one file. It may be passed by what comes between two looks."""
+"""The most that one log file holds, but for what comes between two looks at it."""
 _TAIL_BYTES = 8000
 
 
 @dataclass
 class BoundedLog:
-    """The file at ``path``, and one beside it for what was there before."""
+    """The log file at ``path``, and one beside it for the lines before."""
 
     path: Path
     _from_bytes: int = field(default=0, init=False)
@@ -32,7 +32,7 @@ class BoundedLog:
         return self.path.with_name(f"{self.path.name}.1")
 
     def open(self) -> BinaryIO:
-        """For one more process to write to, each write at the end.
+        """Open the file for one more process, whose every write goes to its end.
 
         Raises:
             OSError: it cannot be opened.
@@ -42,7 +42,7 @@ class BoundedLog:
         return file
 
     def bound(self) -> None:
-        """Start anew where there is more than the limit. On a full disk the old lines are lost, and make room."""
+        """Start anew a file that holds more than the limit. On a full disk the old lines are lost, and make room."""
         try:
             if self.path.stat().st_size <= LOG_LIMIT_BYTES:
                 return

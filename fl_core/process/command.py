@@ -10,33 +10,30 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
-from fl_core.errors import ConfigError, StonecropError
-from fl_core.process.structured_log import say_error
+import typer
 
-INTERRUPTED = 130
-EXIT_CODES = "\n\n".join((
-    "Exit codes:",
-    "0 all went well",
-    "1 another error of Stonecrop, or a defect (with a traceback)",
-    "2 the config or the command line is wrong",
-    "3 the data breaks its contract",
-    "4 the model cannot be built, or has a layer that cannot become integer",
-    "5 a privacy guarantee would not hold, or its budget is spent",
-    "6 a round cannot go on, or a message cannot be read",
-    "7 an artefact cannot be made or loaded, or does not compute what was trained",
-    "8 a run folder is missing, damaged, or holds another run",
-    "9 the trainer of a board is not there, died, or failed in a task",
-    "10 a device cannot be enrolled, named or let in",
-    "130 interrupted; a run can be resumed",
-))  # fmt: skip
-"""Below ``--help``; the branches of the error tree."""
+from fl_core.errors import EXIT_CODES, INTERRUPTED, ConfigError, StonecropError
+from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, say_error
+
+EXIT_CODES_HELP = "\n\n".join(("Exit codes:", *(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())))
+"""What stands below ``--help``, as paragraphs of typer."""
+
+
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option("--log-format", envvar=FORMAT_VARIABLE, help="Log lines for people, or one JSON object a line."),
+]
+"""The option of every command that logs."""
 
 
 @contextmanager
 def errors_as_lines(when_interrupted: str | Callable[[], str] = "interrupted") -> Iterator[None]:
-    """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C or a polite kill into ``when_interrupted``, which
-    may depend on what has been done by then."""
+    """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C or a polite kill into a line and exit code 130.
+
+    ``when_interrupted`` is that line, or makes it of what has been done by then.
+    """
     with terminated_as_interrupted():
         try:
             yield

@@ -21,29 +21,31 @@ from pathlib import Path
 
 HOME_VARIABLE = "STONECROP_PROCESSES_OF"
 """In the environment of each process of a home: its folder."""
-PART_VARIABLE = "STONECROP_PART"
-"""In the same place: which part of the home the process belongs to."""
+SPEC_VARIABLE = "STONECROP_PART"
+"""In the environment of each process of a home: the name of the ``ProcessSpec`` that it was started for."""
 _PROC = Path("/proc")
 _GONE_S = 5.0
 """How long the kernel may take to end what was killed."""
 
 
 @dataclass(frozen=True)
-class Found:
+class RunningProcess:
     """A running process of a home."""
 
     pid: int
-    part: str
+    spec_name: str
+    """Name of the ``ProcessSpec``, or of the unit of systemd, that it was started for; empty where nobody knows."""
     name: str
+    """Its program's own words."""
 
 
-def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[Found]:
-    """All processes of that home, ``leaders`` of process groups and the members of these among them.
+def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[RunningProcess]:
+    """All processes of the home ``home``, ``leaders`` of process groups and the members of these among them.
 
-    ``leaders`` names the part of each process that a supervisor started. The process that asks is left out.
+    ``leaders`` names the spec of each process that a supervisor started. The process that asks is left out.
     """
     wanted, known = str(home.resolve()), leaders or {}
-    part_of: dict[int, str] = {}
+    spec_of: dict[int, str] = {}
     hidden = []
     for pid in _pids():
         if pid == os.getpid():
@@ -51,21 +53,21 @@ def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[F
         with suppress(OSError):
             variables = _environment(pid)
             if variables.get(HOME_VARIABLE) == wanted:
-                part_of[pid] = variables.get(PART_VARIABLE, "")
+                spec_of[pid] = variables.get(SPEC_VARIABLE, "")
             elif pid in known and is_alive(pid):
-                part_of[pid] = known[pid]
+                spec_of[pid] = known[pid]
             elif not variables and is_alive(pid):
                 hidden.append(pid)
-    seen = {**known, **part_of}
+    seen = {**known, **spec_of}
     for pid in hidden:
         with suppress(OSError):
-            part = next((seen[each] for each in (os.getpgid(pid), *_parents_of(pid)) if each in seen), None)
-            if part is not None:
-                part_of[pid] = part
+            spec_name = next((seen[each] for each in (os.getpgid(pid), *_parents_of(pid)) if each in seen), None)
+            if spec_name is not None:
+                spec_of[pid] = spec_name
     found = []
-    for pid, part in part_of.items():
+    for pid, spec_name in spec_of.items():
         with suppress(OSError):
-            found.append(Found(pid, part, name_of(pid)))
+            found.append(RunningProcess(pid, spec_name, name_of(pid)))
     return found
 
 

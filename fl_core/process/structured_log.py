@@ -19,9 +19,9 @@ from enum import Enum
 from fl_core.errors import ConfigError
 
 FORMAT_VARIABLE = "STONECROP_LOG_FORMAT"
-"""In the environment: how this process and those that it starts log."""
+"""Environment variable that says how this process and those that it starts log."""
 _TALKATIVE = ("httpx", "alembic")
-"""Of Flower's libraries: a line for each call of a server, or for each part of a database, helps nobody."""
+"""Libraries of Flower that log a line for each call of a server or each part of a database; only warnings are kept."""
 _NAMES = {"client_id": "client"}
 """How people call a field, where it is another name than the field's own."""
 
@@ -111,7 +111,7 @@ def say_error(words: str) -> None:
 
 
 def chosen_format() -> LogFormat:
-    """What this process was started with.
+    """The log format that this process was started with, text unless the environment says otherwise.
 
     Raises:
         ConfigError: it is no known format.

@@ -1,6 +1,6 @@
 """What is learned: a loss per example, a metric, and the form that a target must have.
 
-A task is a value: it holds no weights and no data. The loss is per example because DP-SGD clips per example;
+A task is a value: it holds no weights and no data. The loss is per example, for DP-SGD clips per example;
 a task that looks at a whole batch cannot be trained privately.
 """
 
@@ -16,7 +16,30 @@ from fl_core.types import Array
 
 
 class Task(ABC):
-    """A kind of learning. ``metric_name`` says what ``score`` measures; higher is always better."""
+    """A kind of learning. ``metric_name`` says what ``example_score`` measures; higher is always better.
+
+    >>> import numpy as np
+    >>> import torch
+    >>> from fl_core.errors import DataError
+    >>> from fl_core.tasks.base import Task
+    >>> class Counting(Task):
+    ...     metric_name = "share within one"
+    ...
+    ...     def example_loss(self, output_BX, target_B):
+    ...         return torch.nn.functional.poisson_nll_loss(output_BX[:, 0], target_B, reduction="none")
+    ...
+    ...     def example_score(self, output_BX, target_B):
+    ...         return (np.abs(np.exp(output_BX[:, 0]) - target_B) <= 1).astype(np.float64)
+    ...
+    ...     def check_targets(self, owner, target_B, outputs):
+    ...         if target_B.min() < 0:
+    ...             raise DataError(f"{owner}: expected counts of at least 0, got {target_B.min()}")
+    >>> task, counts = Counting(), np.array([1.0, 2.0, 4.0], np.float32)
+    >>> task.example_loss(torch.zeros(3, 1), task.targets(counts)).tolist()
+    [1.0, 1.0, 1.0]
+    >>> task.example_score(np.zeros((3, 1)), counts).tolist()
+    [1.0, 1.0, 0.0]
+    """
 
     metric_name: ClassVar[str]
 

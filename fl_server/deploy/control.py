@@ -18,7 +18,7 @@ from typing import Any
 from fl_core.errors import RoundError
 from fl_core.files import write_atomic
 from fl_core.flower_private.superlink import ControlApi
-from fl_server.deploy.home import HOME_VARIABLE, ServerHome
+from fl_server.deploy.home import SERVER_VARIABLE, ServerHome
 from fl_server.gateway.layout import GatewayFiles
 
 CONNECTION = "loopback"
@@ -36,7 +36,7 @@ def environment(home: ServerHome) -> dict[str, str]:
     """The environment of Flower's processes: its own home, no network beyond this machine, quick dispatch."""
     return {
         **os.environ,
-        HOME_VARIABLE: str(home.folder),
+        SERVER_VARIABLE: str(home.folder),
         "FLWR_HOME": str(home.flower),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -103,7 +103,7 @@ class Control:
         return self._api.register_node(public_key, name)
 
     def unregister(self, node_id: str) -> None:
-        """Let the SuperNode out.
+        """Let the SuperNode with this node id out again.
 
         Raises:
             RoundError: there is none of that id, or the SuperLink does not answer.

@@ -25,15 +25,17 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from fl_core.errors import ConfigError, RunFolderError
+from fl_core.errors import ConfigError, DataError, ExportError, ModelError, PrivacyError, RunFolderError
 from fl_core.files import read_json, write_atomic, write_json
 
-HOME_VARIABLE = "STONECROP_SERVER"
+SERVER_VARIABLE = "STONECROP_SERVER"
 """Environment variable in which ``up`` tells the ServerApp where the server's folder is."""
 
 SETTINGS_FILE = "server.yaml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-FINAL_CODES = frozenset({2, 3, 4, 5, 7, 8})
+FINAL_CODES = frozenset(
+    error.exit_code for error in (ConfigError, DataError, ModelError, PrivacyError, ExportError, RunFolderError)
+)
 """Exit codes of errors that the same run meets again however often it is started."""
 
 
@@ -65,11 +67,11 @@ class Failure:
 
     @classmethod
     def at(cls, run_dir: Path) -> Failure:
-        """The place for the failure of a run."""
+        """The failure of the run in ``run_dir``, whether it has one or not."""
         return cls(run_dir / "failure.json")
 
     def write(self, kind: str, reason: str, exit_code: int) -> None:
-        """Keep what happened until the run is wanted again."""
+        """Keep why the run stopped until it is wanted again."""
         write_json(self.path, {"kind": kind, "reason": reason, "exit_code": exit_code})
 
     def read(self) -> dict[str, Any] | None:
@@ -78,12 +80,12 @@ class Failure:
 
     @property
     def is_final(self) -> bool:
-        """Whether it would happen again however often the run is started."""
+        """Whether the run would fail again however often it is started."""
         found = self.read()
         return found is not None and found["exit_code"] in FINAL_CODES
 
     def clear(self) -> None:
-        """Forget it."""
+        """Forget the failure: the run is wanted again."""
         self.path.unlink(missing_ok=True)
 
 
@@ -122,9 +124,11 @@ class ServerHome:
         Raises:
             ConfigError: this process was started by something else.
         """
-        folder = environment.get(HOME_VARIABLE)
+        folder = environment.get(SERVER_VARIABLE)
         if folder is None:
-            raise ConfigError(f"server: expected {HOME_VARIABLE} in the environment; runs are started by fl-server up")
+            raise ConfigError(
+                f"server: expected {SERVER_VARIABLE} in the environment; runs are started by fl-server up"
+            )
         return cls.open(Path(folder))
 
     def save(self) -> None:
@@ -138,17 +142,17 @@ class ServerHome:
 
     @property
     def bundle(self) -> Path:
-        """The generated app."""
+        """The generated app bundle."""
         return self.folder / "fab"
 
     @property
     def logs(self) -> Path:
-        """One file a process."""
+        """Folder of the logs, one file a process."""
         return self.folder / "logs"
 
     @property
     def runs(self) -> Path:
-        """Run folders."""
+        """Folder of the run folders."""
         return self.folder / "runs"
 
     def run_dir(self, name: str) -> Path:

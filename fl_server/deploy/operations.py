@@ -25,7 +25,7 @@ from fl_server.plan.validate import checked_setup
 from fl_server.watch.tail import EventTail
 
 POLL_S = 0.2
-TURN_S = 10.0
+ENDING_S = 10.0
 """How long a ServerApp may take to end that began before it was known to be unwanted."""
 FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
 """The config that ``init`` gives an operator to start from."""
@@ -152,7 +152,7 @@ def _delete(home: ServerHome, run_dir: Path) -> None:
     home.want(None)
     aside = run_dir.with_name(f".{run_dir.name}.deleted")
     shutil.rmtree(aside, ignore_errors=True)  # of a command that was killed
-    with run_lock(run_dir, TURN_S):
+    with run_lock(run_dir, ENDING_S):
         run_dir.rename(aside)
     shutil.rmtree(aside)
 

@@ -22,8 +22,8 @@ EVERY = datetime.timedelta(days=1)
 
 
 @dataclass
-class GatewayRenewal:
-    """The certificate of the server ``host`` whose folder is ``root``; call ``step`` again and again."""
+class ServerCertificateRenewal:
+    """Renews the certificate of the server ``host`` whose folder is ``root``; call ``step`` again and again."""
 
     root: Path
     host: str

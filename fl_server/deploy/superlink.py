@@ -87,7 +87,7 @@ async def _send_in_parts(send: Send, message: Message) -> None:
 
 
 def flattened(middlewares: Sequence[Middleware]) -> list[Middleware]:
-    """The same middlewares as one; as they are where one of them is of another kind.
+    """``middlewares`` as one; unchanged where one of them is no ``BaseHTTPMiddleware``.
 
     Args:
         middlewares: outermost first.

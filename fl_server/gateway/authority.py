@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fl_core.errors import IdentityError
-from fl_core.files import write_atomic
-from fl_core.identity import check_client_id, write_secret
+from fl_core.files import write_atomic, write_secret
+from fl_core.identity import check_client_id, private_pem
 from fl_server.gateway.layout import GatewayFiles
 
 DEVICE_DAYS = 7.0
@@ -123,12 +123,9 @@ def init_authority(root: Path, host_names: Iterable[str], now: datetime.datetime
 
 
 def renew_server_certificate(root: Path, host: str, now: datetime.datetime) -> bool:
-    """Issue the server's certificate anew in the last third of its life, or where ``host`` is none of its names.
+    """Issue the server's certificate anew in the last third of its life, or for a new ``host``; says whether it did.
 
     The names that it had stay: boards reach the server by the one that they were enrolled with.
-
-    Returns:
-        Whether it did.
 
     Raises:
         IdentityError: the folder's authority is missing or damaged.
@@ -183,7 +180,7 @@ def _make_ca(files: GatewayFiles, now: datetime.datetime) -> None:
     )
     files.ca_key.parent.mkdir(parents=True, exist_ok=True)
     files.ca_key.parent.chmod(0o700)
-    write_secret(files.ca_key, _private_pem(key))
+    write_secret(files.ca_key, private_pem(key))
     write_atomic(files.ca_certificate, certificate)
 
 
@@ -193,7 +190,7 @@ def _write_server(files: GatewayFiles, authority: Authority, host_names: Iterabl
         key = serialization.load_pem_private_key(files.server_key.read_bytes(), password=None)
     else:
         key = ec.generate_private_key(ec.SECP256R1())
-        write_secret(files.server_key, _private_pem(key))
+        write_secret(files.server_key, private_pem(key))
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     certificate = authority.sign_server(key.public_key(), host_names, now)
     chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.pem
@@ -234,9 +231,3 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -21,7 +21,7 @@ from fl_core.errors import IdentityError
 from fl_core.identity import check_client_id
 from fl_server.gateway.authority import IssuedCertificate
 
-Status = Literal["pending", "approved", "revoked"]
+DeviceStatus = Literal["pending", "approved", "revoked"]
 
 _BUSY_TIMEOUT_S = 10.0
 _SEEN_EVERY_S = 15.0  # last_seen is written at most this often: a poll must not cost a write
@@ -58,7 +58,7 @@ class EnrolledDevice:
     """One device as the operator sees it; times in Unix seconds."""
 
     client_id: str
-    status: Status
+    status: DeviceStatus
     node_key: str
     enrolled_s: float
     last_seen_s: float | None
@@ -245,7 +245,7 @@ class DeviceRegistry:
             ).fetchall()
         return [(str(client_id), str(node_key)) for client_id, node_key in rows]
 
-    def _put_device(self, client_id: str, node_key: str, status: Status, now_s: float) -> None:
+    def _put_device(self, client_id: str, node_key: str, status: DeviceStatus, now_s: float) -> None:
         old = self._db.execute("SELECT node_key FROM devices WHERE client_id = ?", (client_id,)).fetchone()
         if old is not None:
             self._db.execute("DELETE FROM certificates WHERE client_id = ?", (client_id,))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_core.errors import IdentityError
-from fl_core.identity import write_secret
+from fl_core.files import write_secret
 
 
 @dataclass(frozen=True)

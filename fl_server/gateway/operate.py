@@ -17,7 +17,7 @@ from typing import get_args
 
 from fl_core.identity import EnrolmentToken
 from fl_server.gateway.authority import Authority
-from fl_server.gateway.devices import DeviceRegistry, EnrolledDevice, Status
+from fl_server.gateway.devices import DeviceRegistry, DeviceStatus, EnrolledDevice
 from fl_server.gateway.layout import GatewayFiles, checked_root
 from fl_server.gateway.nginx import reload_nginx
 
@@ -63,7 +63,7 @@ def list_devices(root: Path) -> list[EnrolledDevice]:
         return registry.devices()
 
 
-def count_devices(root: Path) -> dict[Status, int]:
+def count_devices(root: Path) -> dict[DeviceStatus, int]:
     """How many devices of a server are approved, pending and revoked; a registry that is not there yet is not made.
 
     Raises:
@@ -71,7 +71,7 @@ def count_devices(root: Path) -> dict[Status, int]:
     """
     devices = list_devices(root) if checked_root(root).devices.exists() else []
     counts = Counter(device.status for device in devices)
-    return {status: counts[status] for status in get_args(Status)}
+    return {status: counts[status] for status in get_args(DeviceStatus)}
 
 
 def approve_device(root: Path, client_id: str) -> EnrolledDevice:

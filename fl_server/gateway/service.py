@@ -1,16 +1,12 @@
 """The enrolment service behind nginx: enrols boards, renews certificates, and decides about each Fleet request.
 
 It listens on loopback and answers only who shows the secret that nginx was configured with: another process of the
-machine could otherwise claim any certificate. nginx has verified that a certificate is the authority's; whether its
-device may pass, ``DeviceRegistry.refusal`` decides, anew for each request. Every refusal carries its reason, in the
-form in which Flower's SuperNode prints it.
+machine could otherwise claim any certificate. nginx has verified that a certificate is the authority's. Every refusal
+carries its reason, in the form in which Flower's SuperNode prints it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import datetime
 import hashlib
 import hmac
 import json
@@ -19,11 +15,11 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pydantic
 import uvicorn
-from pydantic import Field
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -32,149 +28,37 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fl_core.errors import IdentityError
-from fl_core.identity import CA_PATH, ENROL_PATH, RENEW_PATH, STATUS_PATH, EnrolmentToken, checked_node_key
-from fl_server.gateway.authority import DEVICE_DAYS, Authority, IssuedCertificate, key_fingerprint, requested_key
+from fl_core.identity import CA_PATH, ENROL_PATH, RENEW_PATH, STATUS_PATH, UnixTime
+from fl_server.gateway.authority import DEVICE_DAYS, Authority
 from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.enrolment import EnrolmentService, EnrolRequest, RenewRequest
 from fl_server.gateway.layout import checked_root, service_secret
+from fl_server.gateway.routes import MAX_REQUEST_BYTES, ROUTES, GatewayRoute
 
-MAX_REQUEST_BYTES = 32 * 1024
 NODE_KEY_HEADER = "flwr-public-key"  # Flower's: base64 of the PEM form
 SECRET_HEADER = "x-gateway-secret"
 CERTIFICATE_HEADER = "x-client-certificate"
 REFUSAL_HEADER = "x-refusal"
 HEALTH_PATH = "/healthz"
 AUTH_PATH = "/auth"
-
-Clock = Callable[[], float]
-
-
-class EnrolRequest(pydantic.BaseModel, extra="forbid"):
-    """What a board sends once."""
-
-    token: str = Field(max_length=200)
-    csr: str = Field(max_length=4096)
-    node_key: str = Field(max_length=1024)
-    node_proof: str = Field(max_length=512)  # base64
+_NOBODY = ""
+_NO_CERTIFICATE = "a client certificate is needed"
 
 
-class RenewRequest(pydantic.BaseModel, extra="forbid"):
-    """What an enrolled board sends before its certificate ends."""
-
-    csr: str = Field(max_length=4096)
-
-
-class EnrolmentDesk:
-    """The requests of boards, free of HTTP. ``clock`` gives Unix seconds."""
-
-    def __init__(self, authority: Authority, registry: DeviceRegistry, clock: Clock, days: float) -> None:
-        self.authority = authority
-        self.registry = registry
-        self._clock = clock
-        self._days = days
-
-    def enrol(self, request: EnrolRequest) -> dict[str, str]:
-        """Use a token up and issue the first certificate; it opens nothing until the device is approved.
-
-        Raises:
-            IdentityError: something does not hold; the token is used up only if all the rest does.
-        """
-        token = EnrolmentToken.parse(request.token)
-        if not hmac.compare_digest(token.ca_fingerprint, self.authority.fingerprint):
-            raise IdentityError("enrolment token: it was made for another server")
-        csr = request.csr.encode()
-        tls_key = key_fingerprint(requested_key(csr))
-        node_key = checked_node_key(request.node_key.encode(), _base64(request.node_proof, "node proof"), csr)
-        enrolment = self.registry.use_token(token.secret, tls_key, node_key.decode(), self._clock())
-        issued = self._issue(csr, enrolment.client_id)
-        status = "approved" if enrolment.approved else "pending"
-        return {"client_id": enrolment.client_id, "status": status, **self._certificates(issued)}
-
-    def renew(self, request: RenewRequest, fingerprint: str) -> dict[str, str]:
-        """A new certificate for the owner of one that still holds.
-
-        Raises:
-            IdentityError: the old one is unknown or has ended, or its device is revoked.
-        """
-        device = self.registry.owner_of(fingerprint, self._clock())
-        issued = self._issue(request.csr.encode(), device.client_id)
-        return {"client_id": device.client_id, "status": device.status, **self._certificates(issued)}
-
-    def status(self, fingerprint: str) -> dict[str, str]:
-        """What the server says of the owner of a certificate.
-
-        Raises:
-            IdentityError: it is unknown or has ended, or its device is revoked.
-        """
-        device = self.registry.owner_of(fingerprint, self._clock())
-        return {"client_id": device.client_id, "status": device.status}
-
-    def refusal(self, fingerprint: str, node_key_header: str | None) -> str | None:
-        """Why a Fleet request must not pass, or None."""
-        try:
-            node_key = None if not node_key_header else _base64(node_key_header, "node key").decode("ascii")
-        except (IdentityError, UnicodeDecodeError):
-            return "the node key is not base64 of PEM"
-        return self.registry.refusal(fingerprint, node_key, self._clock())
-
-    def _issue(self, csr: bytes, client_id: str) -> IssuedCertificate:
-        now = self._clock()
-        at = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
-        issued = self.authority.sign_device(csr, client_id, at, self._days)
-        self.registry.add_certificate(client_id, issued, now)
-        return issued
-
-    def _certificates(self, issued: IssuedCertificate) -> dict[str, str]:
-        return {"certificate": issued.pem.decode(), "ca": self.authority.pem.decode()}
-
-
-def gateway_app(root: Path, clock: Clock = time.time, days: float = DEVICE_DAYS) -> ASGIApp:
+def gateway_app(root: Path, clock: UnixTime = time.time, days: float = DEVICE_DAYS) -> ASGIApp:
     """The service of the server's folder ``root``, issuing certificates for ``days``.
 
     Raises:
         IdentityError: the folder has no authority.
     """
     files = checked_root(root)
-    desk = EnrolmentDesk(Authority(files), DeviceRegistry(files.devices), clock, days)
-
-    async def ca(_: Request) -> Response:
-        return Response(desk.authority.pem, media_type="application/x-pem-file")
-
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def auth(request: Request) -> Response:
-        fingerprint = _fingerprint(request)
-        if fingerprint is None:
-            reason: str | None = "a client certificate is needed"
-        else:
-            reason = await run_in_threadpool(desk.refusal, fingerprint, request.headers.get(NODE_KEY_HEADER))
-        return Response(status_code=204) if reason is None else _refused(401, reason)
-
-    async def enrol(request: Request) -> Response:
-        return await _answer(lambda body: desk.enrol(EnrolRequest.model_validate_json(body)), request)
-
-    async def renew(request: Request) -> Response:
-        fingerprint = _fingerprint(request)
-        if fingerprint is None:
-            return _refused(401, "a client certificate is needed")
-        return await _answer(lambda body: desk.renew(RenewRequest.model_validate_json(body), fingerprint), request)
-
-    async def status(request: Request) -> Response:
-        fingerprint = _fingerprint(request)
-        if fingerprint is None:
-            return _refused(401, "a client certificate is needed")
-        return await _answer(lambda _: desk.status(fingerprint), request)
-
-    app = Starlette(
-        routes=[
-            Route(HEALTH_PATH, health),
-            Route(AUTH_PATH, auth),
-            Route(CA_PATH, ca),
-            Route(ENROL_PATH, enrol, methods=["POST"]),
-            Route(RENEW_PATH, renew, methods=["POST"]),
-            Route(STATUS_PATH, status),
-        ]
-    )
+    service = EnrolmentService(Authority(files), DeviceRegistry(files.devices), clock, days)
+    routes = [
+        Route(route.path, partial(_ask, route, service), methods=list(route.methods))
+        for route in ROUTES
+        if route.upstream == "service"
+    ]
+    app = Starlette(routes=[Route(HEALTH_PATH, _health), Route(AUTH_PATH, partial(_authorise, service)), *routes])
     secret = service_secret(files).encode()
 
     async def behind_nginx(scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,12 +67,54 @@ def gateway_app(root: Path, clock: Clock = time.time, days: float = DEVICE_DAYS)
     return behind_nginx
 
 
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _authorise(service: EnrolmentService, request: Request) -> Response:
+    """What nginx asks before it passes a request of a device: 204, or 401 with the reason."""
+    fingerprint = _fingerprint(request)
+    if fingerprint is None:
+        reason: str | None = _NO_CERTIFICATE
+    else:
+        reason = await run_in_threadpool(service.refusal, fingerprint, request.headers.get(NODE_KEY_HEADER))
+    return Response(status_code=204) if reason is None else _refused(401, reason)
+
+
+async def _ask(route: GatewayRoute, service: EnrolmentService, request: Request) -> Response:
+    """Answer one of the routes that lead here, if whoever asks may."""
+    fingerprint = _fingerprint(request) if route.asker != "anybody" else _NOBODY
+    if fingerprint is None:
+        return _refused(401, _NO_CERTIFICATE)
+    return await _ENDPOINTS[route.path](service, request, fingerprint)
+
+
+async def _ca(service: EnrolmentService, _: Request, __: str) -> Response:
+    return Response(service.authority.pem, media_type="application/x-pem-file")
+
+
+async def _enrol(service: EnrolmentService, request: Request, _: str) -> Response:
+    return await _answer(lambda body: service.enrol(EnrolRequest.model_validate_json(body)), request)
+
+
+async def _renew(service: EnrolmentService, request: Request, fingerprint: str) -> Response:
+    return await _answer(lambda body: service.renew(RenewRequest.model_validate_json(body), fingerprint), request)
+
+
+async def _status(service: EnrolmentService, request: Request, fingerprint: str) -> Response:
+    return await _answer(lambda _: service.status(fingerprint), request)
+
+
+_ENDPOINTS = {CA_PATH: _ca, ENROL_PATH: _enrol, RENEW_PATH: _renew, STATUS_PATH: _status}
+"""What answers each route; it gets the fingerprint of the asker's certificate where the table asks for one."""
+
+
 def service_command(root: Path, port: int) -> list[str]:
     """The command line that runs the service of ``root`` on loopback ``port``."""
     return [sys.executable, "-m", "fl_server.gateway.service", str(root), str(port)]
 
 
-def serve(root: Path, port: int) -> None:
+def run_service(root: Path, port: int) -> None:
     """Run the service of ``root`` on 127.0.0.1:``port`` until it is told to stop."""
     uvicorn.run(
         gateway_app(root), host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False,
@@ -197,7 +123,7 @@ def serve(root: Path, port: int) -> None:
 
 
 def _shown_secret(scope: Scope, secret: bytes) -> bool:
-    """Let nobody but nginx in; the health check is open, and only requests are asked."""
+    """Whether a request comes from nginx, or may come from anybody, as the health check may."""
     if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
         return True
     return hmac.compare_digest(dict(scope["headers"]).get(SECRET_HEADER.encode(), b""), secret)
@@ -238,14 +164,7 @@ def _fingerprint(request: Request) -> str | None:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(urllib.parse.unquote(escaped))).hexdigest()
 
 
-def _base64(text: str, what: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise IdentityError(f"{what}: expected base64, got something else") from None
-
-
 _SPOKEN_TO_BY_ANOTHER = _refused(403, "this service answers the gateway alone")
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    run_service(Path(sys.argv[1]), int(sys.argv[2]))

@@ -72,7 +72,20 @@ class Candidate:
 
 
 class Selection(ABC):
-    """A rule. Frozen dataclasses with their parameters as fields, each checked when made."""
+    """A rule by which a round's clients are chosen. Frozen dataclasses with their parameters as fields, each checked.
+
+    >>> import numpy as np
+    >>> from fl_core.types import ClientInfo
+    >>> from fl_server.selection.base import Candidate, Selection
+    >>> class Largest(Selection):
+    ...     def choose(self, candidates, wanted, round, draw):
+    ...         return sorted(candidates, key=lambda each: (-each.info.size_class, each.client_id))[:wanted]
+    >>> known = (("ada", 64), ("ben", 512), ("cyd", 128))
+    >>> candidates = [Candidate(ClientInfo(name, size, "1.0", simulated=True)) for name, size in known]
+    >>> chosen = Largest().choose(candidates, wanted=2, round=1, draw=np.random.default_rng(0))
+    >>> [each.client_id for each in chosen]
+    ['ben', 'cyd']
+    """
 
     uses_losses: ClassVar[bool] = False
     """True where clients must send their losses, which is refused under DP."""

@@ -24,8 +24,8 @@ Damage = Callable[[Matrix], float]
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What the forgers of a round see."""
+class AttackerView:
+    """What the attackers of a round know before they forge their updates."""
 
     honest_ND: Matrix
     """The updates of the honest clients, sorted by client_id."""
@@ -36,15 +36,30 @@ class Scene:
 
 
 class Attack:
-    """A way of lying. Frozen dataclasses; each does one of the two."""
+    """A way of lying: an attack spoils its examples or forges its update. Frozen dataclasses, arguments as fields.
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from simulation.attacks.base import Attack, AttackerView
+    >>> @dataclass(frozen=True)
+    ... class Opposite(Attack):
+    ...     times: float = 2.0
+    ...
+    ...     def forge(self, view):
+    ...         return np.tile(-self.times * view.honest_ND.mean(axis=0), (len(view.own_AD), 1))
+    >>> honest_ND, own_AD = np.array([[1.0, 2.0], [3.0, 2.0]]), np.ones((1, 2))
+    >>> view = AttackerView(honest_ND, own_AD, damage=lambda forged_AD: 0.0, draw=np.random.default_rng(0))
+    >>> Opposite().forge(view).tolist()
+    [[-4.0, -4.0]]
+    """
 
     def poison(self, examples: Examples, classes: int) -> Examples:
-        """What an attacker trains on in place of its examples."""
+        """The examples that an attacker trains on in place of its own; ``classes`` is how many labels there are."""
         return examples
 
-    def forge(self, scene: Scene) -> Matrix:
-        """What the attackers send, [A, D]."""
-        return scene.own_AD
+    def forge(self, view: AttackerView) -> Matrix:
+        """The updates [A, D] that the attackers send in place of their own."""
+        return view.own_AD
 
 
 @dataclass(frozen=True)
@@ -57,15 +72,15 @@ class TunedAttack(Attack, ABC):
         if self.strength is not None and not self.strength > 0:
             raise ValueError(f"simulation.attack.args.strength: expected above 0 or null, got {self.strength}")
 
-    def forge(self, scene: Scene) -> Matrix:
+    def forge(self, view: AttackerView) -> Matrix:
         """The forgery of the given strength, or of the most harmful one."""
-        prepared = self.prepare(scene)
+        prepared = self.prepare(view)
         if self.strength is not None:
             return prepared(self.strength)
-        return prepared(most_harmful(lambda strength: scene.damage(prepared(strength))))
+        return prepared(most_harmful(lambda strength: view.damage(prepared(strength))))
 
     @abstractmethod
-    def prepare(self, scene: Scene) -> Callable[[float], Matrix]:
+    def prepare(self, view: AttackerView) -> Callable[[float], Matrix]:
         """What would be sent, [A, D], as a function of the strength."""
 
 

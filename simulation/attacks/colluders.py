@@ -14,7 +14,7 @@ from fl_core.rng import generator
 from fl_core.tree import norm
 from fl_core.types import ClientUpdate
 from fl_server.rounds.checkpoint import load_checkpoint
-from simulation.attacks.base import Attack, Scene
+from simulation.attacks.base import Attack, AttackerView
 from simulation.attacks.registry import attackers, build_attack
 from strategies.base import Strategy, StrategyState
 from strategies.registry import build_strategy
@@ -49,7 +49,7 @@ class Colluders:
             except UpdateRejectedError:
                 return -np.inf
 
-        scene = Scene(
+        scene = AttackerView(
             honest_ND=np.stack([whole_row(update) for update in honest]),
             own_AD=np.stack([whole_row(update) for update in own]),
             damage=damage,

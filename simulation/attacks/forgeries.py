@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulation.attacks.base import Attack, Scene, TunedAttack
+from simulation.attacks.base import Attack, AttackerView, TunedAttack
 from strategies.robust.rule import Matrix
 
 
@@ -18,19 +18,19 @@ from strategies.robust.rule import Matrix
 class SignFlip(TunedAttack):
     """Each attacker sends its own honest update turned round: -strength * delta_k (arXiv 1705.09056)."""
 
-    def prepare(self, scene: Scene) -> Callable[[float], Matrix]:
-        """By the strength."""
-        return lambda strength: -strength * scene.own_AD
+    def prepare(self, view: AttackerView) -> Callable[[float], Matrix]:
+        """The forged updates [A, D] as a function of the strength."""
+        return lambda strength: -strength * view.own_AD
 
 
 @dataclass(frozen=True)
 class InnerProduct(TunedAttack):
     """Inner product manipulation (IPM), Xie et al. 2019, arXiv 1903.03936: all send -strength * mean of the honest."""
 
-    def prepare(self, scene: Scene) -> Callable[[float], Matrix]:
-        """By the strength."""
-        mean_D = scene.honest_ND.mean(axis=0)
-        return lambda strength: alike(-strength * mean_D, scene)
+    def prepare(self, view: AttackerView) -> Callable[[float], Matrix]:
+        """The forged updates [A, D] as a function of the strength."""
+        mean_D = view.honest_ND.mean(axis=0)
+        return lambda strength: alike(-strength * mean_D, view)
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class LittleIsEnough(TunedAttack):
     Mean and standard deviation are those of the honest updates, by coordinate: within their spread no rule can tell.
     """
 
-    def prepare(self, scene: Scene) -> Callable[[float], Matrix]:
-        """By the strength."""
-        mean_D, deviation_D = scene.honest_ND.mean(axis=0), spread(scene)
-        return lambda strength: alike(mean_D - strength * deviation_D, scene)
+    def prepare(self, view: AttackerView) -> Callable[[float], Matrix]:
+        """The forged updates [A, D] as a function of the strength."""
+        mean_D, deviation_D = view.honest_ND.mean(axis=0), spread(view)
+        return lambda strength: alike(mean_D - strength * deviation_D, view)
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class MinMax(Attack):
     unit length: the one that harms the defence most.
     """
 
-    def forge(self, scene: Scene) -> Matrix:
-        """The most harmful of the three directions."""
-        mean_D = scene.honest_ND.mean(axis=0)
-        directions = (unit(-mean_D), unit(-spread(scene)), unit(-np.sign(mean_D)))
-        forgeries = [alike(mean_D + reach(scene.honest_ND, p_D) * p_D, scene) for p_D in directions]
-        harms = [scene.damage(forged_AD) for forged_AD in forgeries]
+    def forge(self, view: AttackerView) -> Matrix:
+        """The forged updates [A, D] along the most harmful of the three directions."""
+        mean_D = view.honest_ND.mean(axis=0)
+        directions = (unit(-mean_D), unit(-spread(view)), unit(-np.sign(mean_D)))
+        forgeries = [alike(mean_D + reach(view.honest_ND, p_D) * p_D, view) for p_D in directions]
+        harms = [view.damage(forged_AD) for forged_AD in forgeries]
         return forgeries[int(np.argmax(harms))]
 
 
@@ -68,9 +68,9 @@ class MinMax(Attack):
 class Gaussian(TunedAttack):
     """Noise of its own for each attacker, N(0, strength^2) in units of the honest updates' root mean square."""
 
-    def prepare(self, scene: Scene) -> Callable[[float], Matrix]:
-        """By the strength."""
-        noise_AD = scene.draw.standard_normal(scene.own_AD.shape) * np.sqrt(np.mean(np.square(scene.honest_ND)))
+    def prepare(self, view: AttackerView) -> Callable[[float], Matrix]:
+        """The forged updates [A, D] as a function of the strength."""
+        noise_AD = view.draw.standard_normal(view.own_AD.shape) * np.sqrt(np.mean(np.square(view.honest_ND)))
         return lambda strength: strength * noise_AD
 
 
@@ -78,19 +78,19 @@ class Gaussian(TunedAttack):
 class NotANumber(Attack):
     """Every value is NaN: one of them would ruin a mean that nobody guards."""
 
-    def forge(self, scene: Scene) -> Matrix:
-        """NaN throughout."""
-        return np.full_like(scene.own_AD, np.nan)
+    def forge(self, view: AttackerView) -> Matrix:
+        """Updates [A, D] of NaN alone."""
+        return np.full_like(view.own_AD, np.nan)
 
 
-def alike(vector_D: Matrix, scene: Scene) -> Matrix:
-    """[A, D]: the same from every attacker."""
-    return np.tile(vector_D, (len(scene.own_AD), 1))
+def alike(vector_D: Matrix, view: AttackerView) -> Matrix:
+    """[A, D]: one vector [D] as the update of every attacker."""
+    return np.tile(vector_D, (len(view.own_AD), 1))
 
 
-def spread(scene: Scene) -> Matrix:
+def spread(view: AttackerView) -> Matrix:
     """[D]: standard deviation of the honest updates; zero for a single one."""
-    deviation_D: Matrix = scene.honest_ND.std(axis=0, ddof=1 if len(scene.honest_ND) > 1 else 0)
+    deviation_D: Matrix = view.honest_ND.std(axis=0, ddof=1 if len(view.honest_ND) > 1 else 0)
     return deviation_D
 
 

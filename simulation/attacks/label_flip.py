@@ -11,10 +11,10 @@ from simulation.attacks.base import Attack
 
 @dataclass(frozen=True)
 class LabelFlip(Attack):
-    """The order of the classes is reversed."""
+    """Data poisoning by targets whose order of classes is reversed."""
 
     def poison(self, examples: Examples, classes: int) -> Examples:
-        """The same inputs with flipped targets [N].
+        """The inputs as they were, each target [N] flipped.
 
         Raises:
             ConfigError: the targets are no classes.

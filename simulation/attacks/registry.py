@@ -25,10 +25,10 @@ ATTACKS: Mapping[str, Callable[..., Attack]] = {
 
 
 def build_attack(section: AttackSection) -> Attack:
-    """The attack of that name with its args.
+    """The attack that a config names, made with its args.
 
     Raises:
-        ConfigError: there is none, or it refuses its args.
+        ConfigError: there is no attack of that name, or it refuses its args.
     """
     maker = look_up("simulation.attack.name", section.name, ATTACKS)
     try:

@@ -19,21 +19,21 @@ from strategies.base import REFUSED_UNDER_DP, Strategy
 from strategies.client import ClientContext, run_to
 
 
-class _Reference:
-    """The net with other weights, as local training gives it."""
+class OtherWeights:
+    """A ``Reference`` to the suite's net: it answers with other weights, without gradient."""
 
     def __init__(self, net: nn.Module) -> None:
         self._net = net
 
     def __call__(self, weights: Mapping[str, torch.Tensor], x: torch.Tensor, layer: str | None = None) -> torch.Tensor:
-        other = data.net(data.SHAPE, data.CLASSES)
+        other = data.net(data.SHAPE, data.BLOB_CLASSES)
         other.load_state_dict({**self._net.state_dict(), **weights})
         with torch.no_grad():
             return other(x) if layer is None else run_to(other, layer, x)[1]
 
 
 def torch_of(groups: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, torch.Tensor]]:
-    """Copies as torch tensors, by slot."""
+    """Copies of tensors by slot and name, as torch tensors."""
     return {slot: {n: torch.from_numpy(np.array(t)) for n, t in group.items()} for slot, group in groups.items()}
 
 
@@ -45,7 +45,7 @@ def contexts(strategy: Strategy, net: nn.Module) -> list[ClientContext]:
     anchor = {name: p.detach().clone() for name, p in net.named_parameters()}
     broadcast = torch_of(strategy.broadcast(state))
     return [
-        ClientContext(anchor, broadcast, torch_of(kept), phase, _Reference(net))
+        ClientContext(anchor, broadcast, torch_of(kept), phase, OtherWeights(net))
         for kept in ({}, memory)
         for phase in strategy.phases()
     ]
@@ -56,7 +56,7 @@ class ClientHalf:
 
     def test_the_loss_is_one_number_an_example(self, strategy: Strategy) -> None:
         """Shape [B], finite, with a gradient: whatever stands there is clipped for each example."""
-        net, task = data.net(data.SHAPE, data.CLASSES), build_task("classification")
+        net, task = data.net(data.SHAPE, data.BLOB_CLASSES), build_task("classification")
         x, y = torch.linspace(-1, 1, 5 * 8).reshape(5, *data.SHAPE), torch.tensor([0, 1, 2, 1, 0])
         for context in contexts(strategy, net):
             loss_B = strategy.example_loss(task, net, x, y, context)
@@ -65,8 +65,8 @@ class ClientHalf:
             assert loss_B.requires_grad
 
     def test_the_correction_is_finite_and_names_what_is_trained(self, strategy: Strategy) -> None:
-        """Of the shape of the parameter that it is added to, and without a gradient of its own."""
-        net = data.net(data.SHAPE, data.CLASSES)
+        """Each tensor has the shape of the parameter that it is added to, and no gradient of its own."""
+        net = data.net(data.SHAPE, data.BLOB_CLASSES)
         for context in contexts(strategy, net):
             params = {n: nn.Parameter(p.detach() + 0.1) for n, p in net.named_parameters() if context.phase.trains(n)}
             extra = strategy.correction(params, context)
@@ -78,7 +78,7 @@ class ClientHalf:
 
     def test_the_correction_is_zero_at_the_anchor_with_an_empty_memory(self, strategy: Strategy) -> None:
         """A client that has just received its first model is pulled nowhere."""
-        net = data.net(data.SHAPE, data.CLASSES)
+        net = data.net(data.SHAPE, data.BLOB_CLASSES)
         for context in contexts(strategy, net)[: len(strategy.phases())]:
             params = {n: nn.Parameter(p.detach().clone()) for n, p in net.named_parameters()}
             for extra in strategy.correction(params, context).values():

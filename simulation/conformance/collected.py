@@ -10,9 +10,9 @@ from simulation.conformance.suite import StrategySuite
 
 
 class TestStrategy(StrategySuite):
-    """Whatever ``--stonecrop-strategy`` names."""
+    """The conformance suite, run for the strategy that ``--stonecrop-strategy`` names."""
 
     @pytest.fixture
     def section(self, stonecrop_section: dict[str, Any]) -> dict[str, Any]:
-        """The section ``strategy`` of a config."""
+        """The section ``strategy`` of a config, made from the command line."""
         return stonecrop_section

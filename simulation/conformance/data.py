@@ -21,9 +21,9 @@ from strategies.client import LocalOutcome
 if TYPE_CHECKING:
     from torch import nn
 
-CLASSES = 3
+BLOB_CLASSES = 3
 SHAPE = (2, 4)
-CLIENTS = ("root", "client-1", "client-2", "client-3", "client-4", "client-5", "client-6")
+CLIENT_IDS = ("root", "client-1", "client-2", "client-3", "client-4", "client-5", "client-6")
 """The first is the one that a strategy with a trusted client of its own trusts by default."""
 STEPS = 3
 
@@ -48,20 +48,20 @@ def net(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
 def blobs() -> Federation:
     """Seven clients with 24 examples of three well separated classes each, and a test set of 60."""
     draw = generator("conformance", "blobs")
-    centres = draw.uniform(-0.8, 0.8, (CLASSES, *SHAPE))
+    centres = draw.uniform(-0.8, 0.8, (BLOB_CLASSES, *SHAPE))
 
     def examples(count: int) -> Examples:
-        y = draw.integers(0, CLASSES, count)
+        y = draw.integers(0, BLOB_CLASSES, count)
         x = np.clip(centres[y] + 0.2 * draw.standard_normal((count, *SHAPE)), -1, 1)
         return Examples(x.astype(np.float32), y.astype(np.int64))
 
-    people = {name: ClientData(examples(24), examples(8)) for name in CLIENTS}
+    people = {name: ClientData(examples(24), examples(8)) for name in CLIENT_IDS}
     return Federation(people, test=examples(60), public=examples(12), labels=("a", "b", "c"), unit="a point")
 
 
 def model() -> dict[str, FloatArray]:
     """The trainable tensors of ``net``, in its order."""
-    named = net(SHAPE, CLASSES).named_parameters()
+    named = net(SHAPE, BLOB_CLASSES).named_parameters()
     return {name: param.detach().numpy().copy() for name, param in named}
 
 
@@ -95,10 +95,10 @@ def update(
 
 
 def updates(strategy: Strategy, state: StrategyState, weights: Sequence[int], round: int = 0) -> list[ClientUpdate]:
-    """One update of each client, all different, in the order of ``CLIENTS``."""
+    """One update of each client, all different, in the order of ``CLIENT_IDS``."""
     return [
         update(strategy, state, client, drawn(strategy, round, client), weight, state.version)
-        for client, weight in zip(CLIENTS, weights, strict=False)
+        for client, weight in zip(CLIENT_IDS, weights, strict=False)
     ]
 
 

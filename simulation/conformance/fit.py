@@ -16,23 +16,22 @@ from fl_core.config import Config
 from fl_core.config.load import from_plain
 from fl_core.runlog import Event, read_events
 from fl_server.rounds.checkpoint import load_checkpoint
-from simulation.conformance.server_half import bits
+from simulation.conformance.subject import bits, make
 
-ROUNDS = 4
+RUN_ROUNDS = 4
 
 
 class Fit:
-    """Checks on whole runs."""
+    """Checks on whole runs: the strategy learns, and a run that is resumed ends in the same bits."""
 
     def test_a_run_learns_and_resumes_bit_identically(self, section: Mapping[str, Any], tmp_path: Path) -> None:
         """Two runs of the same config, one of which is interrupted in the middle."""
-        from simulation.conformance.suite import make
         from simulation.run import resume, run
 
         straight = run(config_of(section, tmp_path / "straight"))
         events = list(read_events(straight))
         rounds = [event for event in events if event["kind"] == "round_finished"]
-        assert len(rounds) == ROUNDS
+        assert len(rounds) == RUN_ROUNDS
         assert [event for event in events if event["kind"] in ("client_failed", "client_rejected")] == []
         if "central_dp" not in make(section).traits:  # seven clients drown in its noise
             started = next(event for event in events if event["kind"] == "run_started")
@@ -57,15 +56,15 @@ def _reached(events: Sequence[Event]) -> float:
 
 
 def _stop_in_the_middle(event: Event) -> None:
-    if event["kind"] == "client_finished" and event["round"] == ROUNDS // 2:
+    if event["kind"] == "client_finished" and event["round"] == RUN_ROUNDS // 2:
         raise KeyboardInterrupt
 
 
 def config_of(section: Mapping[str, Any], out: Path) -> Config:
-    """The suite's run of a strategy."""
+    """A config of four rounds on the suite's net and data, with the strategy of ``section``."""
     name = {"name": None} if "factory" in section else {}
     return from_plain({
-        "run": {"name": "conformance", "rounds": ROUNDS, "seed": 7, "out": str(out)},
+        "run": {"name": "conformance", "rounds": RUN_ROUNDS, "seed": 7, "out": str(out)},
         "data": {"factory": "simulation.conformance.data:blobs"},
         "model": {"factory": "simulation.conformance.data:net"},
         "clients": {"batch_size": 8, "optimizer": {"learning_rate": 0.1}},

@@ -17,14 +17,10 @@ from fl_core.tree import digest
 from fl_core.types import Tensors
 from fl_server.rounds.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from simulation.conformance import data
-from strategies.base import MODEL_PART, Strategy, StrategyState
+from simulation.conformance.subject import bits, make
+from strategies.base import MODEL_PART, Strategy
 
 NO_PLAIN_MEAN = frozenset({"asynchronous", "central_dp"})
-
-
-def bits(state: StrategyState) -> tuple[str, ...]:
-    """The state to the bit."""
-    return digest(state.model), *(f"{name}:{digest(state.slots[name])}" for name in sorted(state.slots))
 
 
 def excuse(strategy: Strategy) -> None:
@@ -34,7 +30,7 @@ def excuse(strategy: Strategy) -> None:
 
 
 def largest_gap(left: Tensors, right: Tensors) -> float:
-    """Largest difference of any two elements."""
+    """Largest absolute difference of any element of two sets of tensors."""
     return max(float(np.abs(left[name] - right[name]).max()) for name in left)
 
 
@@ -53,8 +49,8 @@ class ServerHalf:
         excuse(strategy)
         state = strategy.init(data.model())
         same = data.drawn(strategy, "same")
-        few = [data.update(strategy, state, client, same) for client in data.CLIENTS[:5]]
-        many = [data.update(strategy, state, client, same, n + 1) for n, client in enumerate(data.CLIENTS)]
+        few = [data.update(strategy, state, client, same) for client in data.CLIENT_IDS[:5]]
+        many = [data.update(strategy, state, client, same, n + 1) for n, client in enumerate(data.CLIENT_IDS)]
         gap = largest_gap(data.finish(strategy, state, few).model, data.finish(strategy, state, many).model)
         assert gap <= 1e-5
 
@@ -72,7 +68,7 @@ class ServerHalf:
         assert largest_gap(weighted, equal) > 1e-6, "a plain mean must use the weights"
 
     def test_the_model_stays_finite_and_keeps_its_names_and_shapes(self, strategy: Strategy) -> None:
-        """For three rounds of all clients."""
+        """Checked after three rounds of all clients."""
         state = strategy.init(data.model())
         for number in range(3):
             state = data.finish(strategy, state, data.updates(strategy, state, range(1, 8), number))
@@ -85,7 +81,7 @@ class ServerHalf:
         assert state.version == 3
 
     def test_what_stays_at_home_is_not_moved(self, strategy: Strategy) -> None:
-        """The server never sees it."""
+        """Tensors that stay at home are never seen by the server, so they keep their bits."""
         start = data.model()
         state = strategy.init(start)
         state = data.finish(strategy, state, data.updates(strategy, state, (1,) * 7))
@@ -125,11 +121,11 @@ class ServerHalf:
         """A client that learned nothing divides nothing by zero."""
         state = strategy.init(data.model())
         zeros = {name: np.zeros_like(t) for name, t in data.travelling(strategy).items()}
-        answered = [data.update(strategy, state, client, zeros) for client in data.CLIENTS]
+        answered = [data.update(strategy, state, client, zeros) for client in data.CLIENT_IDS]
         assert all(np.isfinite(t).all() for t in data.finish(strategy, state, answered).model.values())
 
     def test_the_state_given_in_is_left_as_it_was(self, strategy: Strategy) -> None:
-        """State is a value."""
+        """State is a value: finishing a round changes nothing that it was given."""
         before = strategy.init(data.model())
         before = data.finish(strategy, before, data.updates(strategy, before, (1,) * 7))
         kept = bits(before)
@@ -144,8 +140,6 @@ class ServerHalf:
         self, strategy: Strategy, section: dict[str, object], tmp_path: Path
     ) -> None:
         """Written to a file and read back after each round, by a strategy that is made anew."""
-        from simulation.conformance.suite import make
-
         straight = strategy.init(data.model())
         for number in range(4):
             straight = data.finish(strategy, straight, data.updates(strategy, straight, range(1, 8), number))

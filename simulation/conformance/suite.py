@@ -11,20 +11,15 @@ What an algorithm may be excused from follows from its ``traits`` and ``needs_al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import pytest
 
-from fl_core.rng import SeededNoise
 from simulation.conformance.client_half import ClientHalf
-from simulation.conformance.data import travelling
 from simulation.conformance.fit import Fit
 from simulation.conformance.server_half import ServerHalf
+from simulation.conformance.subject import make
 from strategies.base import Strategy
-from strategies.central.mechanism import InMemory
-from strategies.central.user_level import UserLevel
-from strategies.registry import build_strategy
 
 
 class StrategySuite(ServerHalf, ClientHalf, Fit):
@@ -34,12 +29,3 @@ class StrategySuite(ServerHalf, ClientHalf, Fit):
     def strategy(self, section: Mapping[str, Any]) -> Strategy:
         """The strategy of ``section``, made anew for every test."""
         return make(section)
-
-
-def make(section: Mapping[str, Any]) -> Strategy:
-    """The strategy of a config's section; one with noise at the server has it from named seeds."""
-    strategy = build_strategy(section.get("name"), section.get("factory"), section.get("args") or {})
-    if isinstance(strategy, UserLevel):
-        noise = partial(SeededNoise, 7, "conformance", client_id="server")
-        return strategy.bound_to(InMemory(0.5, strategy.parts(travelling(strategy)), noise))
-    return strategy

@@ -19,8 +19,7 @@ from fl_core.config import Config
 from fl_core.data.federation import Federation
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
-from fl_core.rng import NoiseSource, SeededNoise
-from fl_core.types import RoundPlan
+from fl_core.rng import seeded_noise
 from simulation.attacks.registry import poisoned
 
 
@@ -44,11 +43,6 @@ def simulated_policy(config: Config) -> DevicePolicy | None:
         min_noise_multiplier=1e-3,
         max_sample_rate=1.0,
     )
-
-
-def seeded_noise(plan: RoundPlan) -> NoiseSource:
-    """The named noise of one task."""
-    return SeededNoise(plan.seed, plan.run, plan.round, plan.client_id)
 
 
 def client_app(trainer: Trainer) -> ClientApp:

@@ -71,33 +71,33 @@ class CentralDP(UserLevel):
         require("clip_share", 0 < self.clip_share < 1, "between 0 and 1", self.clip_share)
 
     def calibrate(self, rounds: int) -> float:
-        """One subsampled Gaussian a round."""
+        """The least noise multiplier that keeps ``rounds`` subsampled Gaussians within epsilon."""
         return noise_multiplier(self.epsilon, self.delta, self.sample_rate, rounds, self.accountant)
 
     def takes_part(self, clients: Sequence[str], round: int, noise: NoiseSource) -> BoolArray:
-        """Poisson sampling."""
+        """Who is asked, bool [clients]: each with probability ``sample_rate``, independently (Poisson sampling)."""
         return noise.poisson_mask(_DRAW, len(clients), self.sample_rate)
 
     def spends(self, round: int, noise_multiplier: float) -> tuple[PrivacyEvent, ...]:
-        """Update and count together are one event."""
+        """One subsampled Gaussian a round, which pays for updates and counts together."""
         return (PrivacyEvent(self.sample_rate, noise_multiplier, 1),)
 
     def describe(self) -> dict[str, Any]:
-        """How clients are sampled, and how the clip norm moves."""
+        """Plain values for the events: how clients are sampled, and how the clip norm moves."""
         adaptive = {"target_quantile": self.target_quantile, "clip_share": self.clip_share}
         fixed = {"mechanism": "gaussian", "sample_rate": self.sample_rate}
         return fixed if self.target_quantile is None else fixed | adaptive
 
     def own_slot(self, parts: Mapping[str, Tensors]) -> Tensors:
-        """The clip norm, where it moves."""
+        """The clip norm before the first round, float32 [1], where it moves; nothing where it is fixed."""
         return {} if self.target_quantile is None else {CLIP_NORM: np.array([self.clip_norm], np.float32)}
 
     def current_clip_norm(self, state: StrategyState) -> float:
-        """Fixed, or where it has moved to."""
+        """The clip norm of the open round: fixed, or where it has moved to."""
         return self.clip_norm if self.target_quantile is None else float(state.slots[self.slot][CLIP_NORM][0])
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
-        """The clipped parts, and whether they were clipped."""
+        """Add the clipped parts, and where the clip norm moves whether they kept to it (1/2 or -1/2)."""
         summed = super().accumulate(state, update)
         if self.target_quantile is None:
             return summed
@@ -109,7 +109,7 @@ class CentralDP(UserLevel):
     def make(
         self, state: StrategyState, shapes: Mapping[str, Tensors], noise_multiplier: float, noise: NoiseSource
     ) -> Tensors:
-        """Sums and count, each with its noise, divided by the public number."""
+        """The release of the open round: sums and count, each with its noise, divided by the public number."""
         counts = 0.0 if self.target_quantile is None else self.clip_share
         std = noise_multiplier / math.sqrt(1 - counts) * self.current_clip_norm(state)
         noisy = {part: self._noisy(state, part, like, std, noise) for part, like in shapes.items()}
@@ -120,7 +120,7 @@ class CentralDP(UserLevel):
     def read(
         self, state: StrategyState, shapes: Mapping[str, Tensors], released: Tensors
     ) -> tuple[dict[str, Tensors], Tensors]:
-        """The noisy means; the clip norm moved towards its quantile."""
+        """The noisy means by part, and the clip norm moved towards its quantile."""
         _, groups = split_tensors(released)
         means: dict[str, Tensors] = {part: groups[part] for part in shapes}
         if self.target_quantile is None:

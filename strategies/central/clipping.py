@@ -24,7 +24,7 @@ Exact = dict[str, npt.NDArray[np.float64]]
 
 
 def joint_norm(parts: Parts) -> float:
-    """Euclidean norm over all parts together."""
+    """Euclidean norm of an update over all its parts together."""
     return math.hypot(*(norm(tensors) for tensors in parts.values()))
 
 

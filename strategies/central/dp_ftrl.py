@@ -59,33 +59,33 @@ class DpFtrl(UserLevel):
         return self.restart_every.bit_length()
 
     def calibrate(self, rounds: int) -> float:
-        """Every tree that is begun counts whole."""
+        """The least noise multiplier that keeps ``rounds`` rounds within epsilon; a tree that is begun counts whole."""
         trees = -(-rounds // self.restart_every)
         return noise_multiplier(self.epsilon, self.delta, 1.0, trees * self.nodes_of_a_client, self.accountant)
 
     def takes_part(self, clients: Sequence[str], round: int, noise: NoiseSource) -> BoolArray:
-        """Those whose turn in this tree it is."""
+        """Who is asked, bool [clients]: those whose turn in this tree it is."""
         tree, turn = divmod(round - 1, self.restart_every)
         turns = [derive_seed("turn", tree, client) % self.restart_every for client in clients]
         return np.array([own == turn for own in turns], dtype=np.bool_)
 
     def spends(self, round: int, noise_multiplier: float) -> tuple[PrivacyEvent, ...]:
-        """The whole tree in its first round."""
+        """The Gaussians of a whole tree in its first round, nothing in its others."""
         first = (round - 1) % self.restart_every == 0
         return (PrivacyEvent(1.0, noise_multiplier, self.nodes_of_a_client),) if first else ()
 
     def describe(self) -> dict[str, Any]:
-        """The tree."""
+        """Plain values for the events: the mechanism and the size of its tree."""
         return {"mechanism": "tree", "restart_every": self.restart_every, "nodes": self.nodes_of_a_client}
 
     def own_slot(self, parts: Mapping[str, Tensors]) -> Tensors:
-        """No node is open."""
+        """Nothing: before the first round no node is open."""
         return {}
 
     def make(
         self, state: StrategyState, shapes: Mapping[str, Tensors], noise_multiplier: float, noise: NoiseSource
     ) -> Tensors:
-        """The step from one noisy prefix sum to the next, and the noise of the node that is new."""
+        """The release of the open round: the step from one noisy prefix sum to the next, and the new node's noise."""
         turn = self._turn(state)
         gone = [level for level in _bits(turn - 1) if level not in _bits(turn)]
         groups: dict[str, dict[str, FloatArray]] = {}
@@ -104,7 +104,7 @@ class DpFtrl(UserLevel):
     def read(
         self, state: StrategyState, shapes: Mapping[str, Tensors], released: Tensors
     ) -> tuple[dict[str, Tensors], Tensors]:
-        """The noisy means, and the nodes that stay open."""
+        """The noisy means by part, and the noise of the nodes that stay open."""
         turn = self._turn(state)
         _, groups = split_tensors(released)
         new, *kept = _bits(turn)
@@ -115,7 +115,7 @@ class DpFtrl(UserLevel):
         return {part: groups[part] for part in shapes}, nodes
 
     def _turn(self, state: StrategyState) -> int:
-        """t, from 1 to R."""
+        """The round of the tree, t, from 1 to R."""
         return state.version % self.restart_every + 1
 
 

@@ -51,5 +51,5 @@ class InMemory:
     """The source for a round."""
 
     def release(self, round: int, events: tuple[PrivacyEvent, ...], make: Make) -> Tensors:
-        """Drawn now."""
+        """What ``make`` gives with the noise of ``round``; drawn anew at every call, and ``events`` are not counted."""
         return make(self.noise(round))

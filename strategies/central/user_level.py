@@ -25,7 +25,7 @@ from fl_core.types import ClientUpdate, Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState, Trait
 from strategies.central.clipping import clip_jointly
 from strategies.central.mechanism import Mechanism
-from strategies.wrapped import Wrapped, sums_plainly
+from strategies.wrapper import Wrapper, sums_plainly
 
 REFUSED_INSIDE: Mapping[Trait, str] = {
     "asynchronous": (
@@ -41,7 +41,7 @@ Self = TypeVar("Self", bound="UserLevel")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UserLevel(Wrapped):
+class UserLevel(Wrapper):
     """Noise at the server around an inner strategy whose means are plain sums.
 
     Args:
@@ -105,12 +105,12 @@ class UserLevel(Wrapped):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What the events say of this kind beside the budget: plain values."""
+        """What the events say of this kind in addition to the budget: plain values."""
 
     # What they share.
 
     def bound_to(self: Self, mechanism: Mechanism) -> Self:
-        """The same strategy, able to finish rounds."""
+        """A copy of this strategy that releases through ``mechanism``, and so can finish rounds."""
         running = copy.copy(self)
         object.__setattr__(running, "mechanism", mechanism)
         return running
@@ -120,13 +120,13 @@ class UserLevel(Wrapped):
         return self.clip_norm
 
     def init(self, model: Tensors) -> StrategyState:
-        """The inner strategy's state, and the own slot."""
+        """The state of ``inner`` before the first round, and the own slot."""
         state = self.inner.init(model)
         own = self.own_slot(self.parts(model))
         return replace(state, slots={**state.slots, self.slot: own}) if own else state
 
     def broadcast(self, state: StrategyState) -> Mapping[str, Tensors]:
-        """The inner strategy's; the own slot stays at the server."""
+        """What ``inner`` sends to every client with the model; the own slot stays at the server."""
         return self.inner.broadcast(self._inner_state(state))
 
     def accumulate(self, state: StrategyState, update: ClientUpdate) -> StrategyState:
@@ -169,17 +169,17 @@ class UserLevel(Wrapped):
 
 
 def require(name: str, ok: bool, expected: str, got: object) -> None:
-    """Refuse a hyperparameter.
+    """Refuse the hyperparameter ``name`` unless ``ok``.
 
     Raises:
-        ValueError: ``ok`` is false.
+        ValueError: says what was expected and what came.
     """
     if not ok:
         raise ValueError(f"strategy.args.{name}: expected {expected}, got {got!r}")
 
 
 def _check_inner(inner: Strategy) -> None:
-    """Only plain running sums have the sensitivity that is accounted for.
+    """Refuse an inner strategy that makes no plain running sums: their sensitivity alone is accounted for.
 
     Raises:
         ValueError: names the inner strategy and why it cannot be wrapped.

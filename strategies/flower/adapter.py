@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SLOT = "flower"
+FLOWER_SLOT = "flower"
 _NEW_MODEL = "model"
 _HONOURED = {"server-round", "proximal-mu"}
 _NO_CLIPPING = (
@@ -113,17 +113,17 @@ class FlowerStrategy(Strategy):
 
     def init(self, model: Tensors) -> StrategyState:
         """What the strategy kept when it was made is the first value of its slot."""
-        return StrategyState(model=model, slots={SLOT: self.start})
+        return StrategyState(model=model, slots={FLOWER_SLOT: self.start})
 
     def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:
         """One round of Flower's strategy, from the state in the slot."""
         name = type(self.theirs).__name__
-        restore(self.theirs, state.slots[SLOT])
+        restore(self.theirs, state.slots[FLOWER_SLOT])
         number = state.version + 1
-        with borrowed_identity(), _seeded(derive_seed(SLOT, name, number, digest(state.model))):
+        with borrowed_identity(), _seeded(derive_seed(FLOWER_SLOT, name, number, digest(state.model))):
             arrays = _record(state.model)
             try:
-                grid = _Crowd(max(len(updates), _fewest(self.theirs)))
+                grid = CountedNodes(max(len(updates), _fewest(self.theirs)))
                 sent = list(self.theirs.configure_train(number, arrays, ConfigRecord(), grid))
                 replies = [self._reply(node, state.model, update) for node, update in enumerate(updates, start=2)]
                 aggregated, _ = self.theirs.aggregate_train(number, replies)
@@ -134,13 +134,13 @@ class FlowerStrategy(Strategy):
         _say_lost(self.theirs, lost)
         if aggregated is None:
             logger.warning("strategy %s: made no model of %d updates; it stays as it was", name, len(updates))
-            return {MODEL_PART: zeros_like(state.model), _NEW_MODEL: state.model, SLOT: kept}
+            return {MODEL_PART: zeros_like(state.model), _NEW_MODEL: state.model, FLOWER_SLOT: kept}
         model = _tensors(aggregated, state.model, name)
-        return {MODEL_PART: subtract(model, state.model), _NEW_MODEL: model, SLOT: kept}
+        return {MODEL_PART: subtract(model, state.model), _NEW_MODEL: model, FLOWER_SLOT: kept}
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
         """The weights that Flower's strategy gave, as they are."""
-        return StrategyState(model=means[_NEW_MODEL], version=state.version, slots={SLOT: means[SLOT]})
+        return StrategyState(model=means[_NEW_MODEL], version=state.version, slots={FLOWER_SLOT: means[FLOWER_SLOT]})
 
     def _reply(self, node: int, model: Tensors, update: ClientUpdate) -> Message:
         trained = {**model, **{name: model[name] + t for name, t in update.parts[MODEL_PART].tensors.items()}}
@@ -180,52 +180,52 @@ def build_theirs(maker: Callable[..., Any], args: Mapping[str, Any], where: str)
 
 
 def refuse(kind: object, where: str) -> None:
-    """Return when strategies of that class can run here.
+    """Refuse a class of Flower's strategies that cannot run here, and its subclasses.
 
     Raises:
-        ConfigError: they cannot; the message says why.
+        ConfigError: the message says why.
     """
     for base in getattr(kind, "__mro__", ()):
         if base.__module__.startswith("flwr.") and base.__name__ in REFUSED:
             raise ConfigError(f"{where}: Flower's {base.__name__} cannot run here: {REFUSED[base.__name__]}")
 
 
-class _Crowd(Grid):
+class CountedNodes(Grid):
     """A Grid of nodes that are only counted; asked again, it has more, so that nobody waits for ever."""
 
     def __init__(self, nodes: int) -> None:
         self._nodes, self._asked = nodes, 0
 
     def set_run(self, run: Run) -> None:
-        """There is none."""
+        """Ignored: no run stands behind this Grid."""
 
     @property
     def run(self) -> Run:
-        """An empty one."""
+        """An empty run, for strategies that ask for one."""
         return Run.create_empty(0)
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """A message to one node."""
+        """Make a message to one node, as Flower's own Grid does; it is never sent."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """As many as there are updates; twice as many from the third time on."""
+        """Ids of as many nodes as there are updates; twice as many at each call from the third on."""
         self._asked += 1
         self._nodes *= 1 if self._asked < 3 else 2
         return list(range(2, 2 + self._nodes))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Refused: our round asks the clients."""
+        """Refused with a RoundError, for the round loop of Stonecrop asks the clients."""
         raise RoundError("expected configure_train to give its messages back, but it sent them itself")
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Nothing was sent."""
+        """No message: nothing was sent."""
         return []
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Refused: our round asks the clients."""
+        """Refused with a RoundError, for the round loop of Stonecrop asks the clients."""
         return self.pull_messages(self.push_messages(messages))
 
 
@@ -286,12 +286,12 @@ def _say_not_honoured(theirs: Theirs, sent: Sequence[Message], arrays: ArrayReco
 
 
 def _say(theirs: Theirs, what: str) -> None:
-    _say_once(f"strategy {type(theirs).__name__}: {what}")
+    say_once(f"strategy {type(theirs).__name__}: {what}")
 
 
 @cache
-def _say_once(text: str) -> None:
-    """Once a process, for a strategy is built anew for every task."""
+def say_once(text: str) -> None:
+    """Warn once a process, for a strategy is built anew for every task."""
     logger.warning(text)
 
 

@@ -7,7 +7,7 @@
 
 Nodes are sampled and evaluated as by Flower's FedAvg, whose arguments may follow; the server half of ours makes the
 new model. What it needs of the clients their ClientApp does not have: a strategy with a client half of its own, with
-memory or with anything beside the model is refused, with the reason. A reply that is not fit to be summed costs that
+memory or with tensors other than the model is refused, with the reason. A reply that is not fit to be summed costs that
 node its update and nothing else.
 """
 
@@ -35,7 +35,7 @@ _PROBE = {"weight": np.array([[1.0, -2.0], [0.5, 4.0]], np.float32), "bias": np.
 
 
 class AsFlower(Theirs):
-    """Flower's face of ``ours``; keeps its state on itself, as Flower's own do."""
+    """A Flower strategy whose server half is ``ours``; its state is kept on itself, as Flower's own do."""
 
     def __init__(self, ours: Strategy, sampling: Sampling) -> None:
         self._ours = ours
@@ -45,7 +45,7 @@ class AsFlower(Theirs):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Flower's FedAvg's messages; the arrays become the model that this round starts from."""
+        """Messages to the nodes that Flower's FedAvg samples; the arrays are the model of this round."""
         model = {name: array.numpy().astype(np.float32) for name, array in arrays.items()}
         fresh = self._state is None or self._state.model.keys() != model.keys()
         self._state = self._ours.init(model) if fresh or self._state is None else replace(self._state, model=model)
@@ -75,15 +75,15 @@ class AsFlower(Theirs):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """As Flower's FedAvg."""
+        """Messages to the nodes that Flower's FedAvg would have evaluate."""
         return self._sampling.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """As Flower's FedAvg."""
+        """The mean of the nodes' metrics, as Flower's FedAvg takes it."""
         return self._sampling.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:
-        """Name the strategy, and say how nodes are sampled."""
+        """Log the name of the strategy, and how nodes are sampled."""
         log(INFO, "\t├──> %s", self._ours)
         self._sampling.summary()
 

@@ -1,4 +1,4 @@
-"""A strategy with a personal model beside it: one more phase on each client, and all else is the inner strategy's.
+"""A personal model alongside another strategy: one more phase on each client, and all else is the inner strategy's.
 
 The personal model is trained on the client's own examples, without noise whatever the plan says, and never leaves; so
 the inner strategy's updates are to the bit what they would be without it. Abstract: Ditto and FineTune say where the
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from strategies.client import ClientContext, Phase
-from strategies.wrapped import SummedInside
+from strategies.wrapper import PassThrough
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alongside(SummedInside):
+class Alongside(PassThrough):
     """The inner strategy, and a personal phase of ``epochs`` passes after its own; None: as the config says."""
 
     epochs: int | None = None
@@ -44,17 +44,17 @@ class Alongside(SummedInside):
         """What is added to the gradient of the personal model, by parameter name."""
 
     def phases(self) -> Sequence[Phase]:
-        """The inner strategy's, then the personal one."""
+        """The phases of ``inner``, then the personal one."""
         return (*self.inner.phases(), self.personal_phase())
 
     def example_loss(
         self, task: Task, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, context: ClientContext
     ) -> torch.Tensor:
-        """The task's own in the personal phase, shape [B]."""
+        """Loss per example, shape [B]: the task's own in the personal phase, that of ``inner`` in all others."""
         if context.phase.personal:
             return task.example_loss(model(x), y)
         return self.inner.example_loss(task, model, x, y, context)
 
     def correction(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
-        """The pull in the personal phase."""
+        """The pull in the personal phase, the correction of ``inner`` in all others; by parameter name."""
         return self.pull(params, context) if context.phase.personal else self.inner.correction(params, context)

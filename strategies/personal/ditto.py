@@ -1,4 +1,4 @@
-"""Ditto, Li et al. 2021, arXiv 2012.04221: beside the common model every client keeps one of its own, tied to it.
+"""Ditto, Li et al. 2021, arXiv 2012.04221: alongside the common model every client trains one of its own.
 
 Each round, after (or before: they do not meet) the common model's part, from the client's v_k of its last round:
 
@@ -34,7 +34,7 @@ class Ditto(Alongside):
         super().__post_init__()
 
     def personal_phase(self) -> Phase:
-        """From the client's own model of its last accepted round."""
+        """A personal phase that starts from the client's own model of its last accepted round."""
         return Phase(PERSONAL, personal=True, starts_from="personal", epochs=self.epochs)
 
     def pull(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:

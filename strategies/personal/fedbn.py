@@ -31,7 +31,7 @@ class FedBN(Strategy):
     tensors: Sequence[str] = ("bias", "log_scale")
 
     def stays_home(self, names: Sequence[str]) -> frozenset[str]:
-        """Shifts and ranges of every layer.
+        """The names of the shifts and ranges of every layer.
 
         Raises:
             ModelError: the model has none, or nothing else.
@@ -40,5 +40,5 @@ class FedBN(Strategy):
         return kept_home("FedBN", lambda all: own, names)
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """x + mean_delta, which is zero for what stays at home."""
+        """The model moved to x + mean_delta, which is zero for what stays at home."""
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], 1.0))

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from fl_core.tree import add_scaled
 from fl_core.types import Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState
-from strategies.personal.home import kept_home, last_layer, tensors_of
+from strategies.layers import last_layer, tensors_of_layers
+from strategies.personal.home import kept_home
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class FedPer(Strategy):
     layers: Sequence[str] = ()
 
     def stays_home(self, names: Sequence[str]) -> frozenset[str]:
-        """The tensors of the personal layers.
+        """The names of the tensors of the personal layers.
 
         Raises:
-            ModelError: they have none, or nothing else would travel.
+            ModelError: these layers have none, or nothing else would travel.
         """
-        return kept_home("FedPer", lambda all: tensors_of(self.layers or (last_layer(all),), all), names)
+        return kept_home("FedPer", lambda all: tensors_of_layers(self.layers or (last_layer(all),), all), names)
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """x + mean_delta, which is zero for what stays at home."""
+        """The model moved to x + mean_delta, which is zero for what stays at home."""
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], 1.0))

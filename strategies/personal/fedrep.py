@@ -19,12 +19,13 @@ from fl_core.tree import add_scaled
 from fl_core.types import Tensors
 from strategies.base import MODEL_PART, Strategy, StrategyState, Trait
 from strategies.client import Phase
-from strategies.personal.home import kept_home, last_layer, tensors_of
+from strategies.layers import last_layer, tensors_of_layers
+from strategies.personal.home import kept_home
 
 
 @dataclass(frozen=True)
 class FedRep(Strategy):
-    """Head and body in turns.
+    """Head and body of the net are trained in turns.
 
     Args:
         head_epochs: passes of the head, which the paper lets adapt well.
@@ -45,20 +46,20 @@ class FedRep(Strategy):
                 raise ValueError(f"strategy.args.{name}: expected at least 1, got {value}")
 
     def phases(self) -> Sequence[Phase]:
-        """The head, then the body."""
+        """Two phases: the head with the body held, then the body with the head held."""
         return (
             Phase("head", moves="home", epochs=self.head_epochs),
             Phase("body", moves="travelling", epochs=self.body_epochs),
         )
 
     def stays_home(self, names: Sequence[str]) -> frozenset[str]:
-        """The tensors of the head.
+        """The names of the tensors of the head.
 
         Raises:
-            ModelError: it has none, or nothing else would travel.
+            ModelError: the head has none, or nothing else would travel.
         """
-        return kept_home("FedRep", lambda all: tensors_of(self.layers or (last_layer(all),), all), names)
+        return kept_home("FedRep", lambda all: tensors_of_layers(self.layers or (last_layer(all),), all), names)
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """x + mean_delta, which is zero for what stays at home."""
+        """The model moved to x + mean_delta, which is zero for what stays at home."""
         return replace(state, model=add_scaled(state.model, means[MODEL_PART], 1.0))

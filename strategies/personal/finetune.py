@@ -26,9 +26,9 @@ class FineTune(Alongside):
     """Fine-tuning for ``epochs`` passes; None: as many as the config says for local training."""
 
     def personal_phase(self) -> Phase:
-        """From the received model, every round anew."""
+        """A personal phase that starts from the received model, every round anew."""
         return Phase("finetune", personal=True, starts_from="received", epochs=self.epochs)
 
     def pull(self, params: Mapping[str, torch.Tensor], context: ClientContext) -> Mapping[str, torch.Tensor]:
-        """Nothing."""
+        """Nothing is added: plain SGD."""
         return {}

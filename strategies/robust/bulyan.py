@@ -23,11 +23,11 @@ class Bulyan(CountedRule):
 
     @classmethod
     def withstands(cls, updates: int) -> int:
-        """n >= 4f + 3."""
+        """The most liars f among n updates that are covered: n >= 4f + 3."""
         return max(0, (updates - 3) // 4)
 
     def withstand(self, rows_ND: Matrix, byzantine: int, facts: RoundFacts) -> Matrix | None:
-        """Selection by Krum, then the values nearest to the median of each column."""
+        """One vector [D]: selection by Krum, then the mean of the values nearest to the median of each column."""
         distances_NN = squared_distances(rows_ND)
         left = list(range(len(rows_ND)))
         selected: list[int] = []

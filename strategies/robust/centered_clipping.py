@@ -18,7 +18,7 @@ from fl_core.types import Tensors
 from strategies.base import StrategyState
 from strategies.robust.rule import Matrix, RobustRule, RoundFacts, row_of
 
-SLOT = "center_"
+CENTER_PREFIX = "center_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +37,14 @@ class CenteredClipping(RobustRule):
             raise ValueError(f"strategy.args.iterations: expected at least 1, got {self.iterations}")
 
     def init(self, model: Tensors) -> StrategyState:
-        """The inner strategy's state, and centres at no change."""
+        """The state of ``inner`` before the first round, and centres at no change."""
         state = self.inner.init(model)
-        centres = {SLOT + part: zeros_like(tensors) for part, tensors in self.parts(model).items()}
+        centres = {CENTER_PREFIX + part: zeros_like(tensors) for part, tensors in self.parts(model).items()}
         return replace(state, slots={**state.slots, **centres})
 
     def aggregate(self, rows_ND: Matrix, facts: RoundFacts) -> Matrix | None:
-        """Clipped steps from the centre of the last round."""
-        before = facts.state.slots[SLOT + facts.part]
+        """One vector [D]: ``iterations`` clipped steps from the centre of the last round."""
+        before = facts.state.slots[CENTER_PREFIX + facts.part]
         centre_D = row_of({name: before[name] for name in facts.names})
         for _ in range(self.iterations):
             away_ND = rows_ND - centre_D
@@ -54,9 +54,9 @@ class CenteredClipping(RobustRule):
         return centre_D
 
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
-        """The inner strategy's step; the results become the next centres."""
-        centres = {name: slot for name, slot in state.slots.items() if name.startswith(SLOT)}
+        """The state of ``inner`` after its step; what the rule gave becomes the next centres."""
+        centres = {name: slot for name, slot in state.slots.items() if name.startswith(CENTER_PREFIX)}
         own = {name: slot for name, slot in state.slots.items() if name not in centres}
         stepped = self.inner.server_step(replace(state, slots=own), means)
-        moved = {SLOT + part: means[part] for part in means if SLOT + part in centres}
+        moved = {CENTER_PREFIX + part: means[part] for part in means if CENTER_PREFIX + part in centres}
         return replace(stepped, slots={**stepped.slots, **centres, **moved})

@@ -39,11 +39,11 @@ class DivideAndConquer(CountedRule):
 
     @classmethod
     def withstands(cls, updates: int) -> int:
-        """n >= 2f + 1."""
+        """The most liars f among n updates that are covered: n >= 2f + 1."""
         return (updates - 1) // 2
 
     def withstand(self, rows_ND: Matrix, byzantine: int, facts: RoundFacts) -> Matrix | None:
-        """The mean of what survives every repetition."""
+        """One vector [D]: the mean of the rows that survive every repetition; None where none does."""
         kept = max(len(rows_ND) - int(self.filtering * byzantine), 1)
         good_N = np.ones(len(rows_ND), dtype=bool)
         for repetition in range(self.repetitions):

@@ -31,11 +31,11 @@ class FLTrust(RobustRule):
 
     @property
     def least_updates(self) -> int:
-        """The root's and one other."""
+        """2: the root's update and one other."""
         return 2
 
     def aggregate(self, rows_ND: Matrix, facts: RoundFacts) -> Matrix | None:
-        """The trusted mean."""
+        """One vector [D]: the mean of all other rows, weighted by trust; None without a root or without trust."""
         if self.root not in facts.client_ids:
             return None
         at = facts.client_ids.index(self.root)

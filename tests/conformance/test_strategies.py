@@ -10,7 +10,7 @@ from fl_core.errors import ConfigError
 from simulation.conformance.client_half import ClientHalf
 from simulation.conformance.fit import Fit
 from simulation.conformance.server_half import ServerHalf
-from simulation.conformance.suite import make
+from simulation.conformance.subject import make
 from strategies.base import Strategy
 from strategies.registry import STRATEGIES, build_strategy
 

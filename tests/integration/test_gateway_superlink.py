@@ -21,12 +21,12 @@ from fl_core.flower_private.superlink import ControlApi
 from fl_core.identity import node_key_pem
 from fl_server.deploy.control import Control, environment
 from fl_server.deploy.home import ServerHome, Settings
-from fl_server.deploy.roster import Roster
+from fl_server.deploy.registrar import NodeRegistrar
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
-from fl_server.gateway.nginx import FLEET_CALLS
 from fl_server.gateway.operate import approved_keys, create_token, retired_keys, revoke_device
+from fl_server.gateway.routes import FLEET_CALLS
 from support.gateway import free_port, needs_nginx, running, running_gateway
 
 pytestmark = [pytest.mark.xdist_group("real processes"), needs_nginx]
@@ -108,14 +108,14 @@ def test_a_new_server_goes_on_from_what_the_superlink_was_told_before(
         node_id = control.register(key.pem, key.client_id)
         with pytest.raises(RoundError, match="in use"):
             control.register(key.pem, key.client_id)
-        assert Roster(home, control).sync() == 1
+        assert NodeRegistrar(home, control).sync() == 1
         assert control.nodes().keys() == {each.pem for each in approved_keys(home.folder)}
         with DeviceRegistry(GatewayFiles(home.folder).devices) as registry:
             registry.revoke("pi-1")
         control.unregister(node_id)
         with pytest.raises(RoundError, match="not found"):
             control.unregister(node_id)
-        assert Roster(home, control).sync() == 0
+        assert NodeRegistrar(home, control).sync() == 0
         control.stop("123")  # a run that it does not know is not under way
         assert control.nodes().keys() == {each.pem for each in approved_keys(home.folder)}
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from fl_client.app import app
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.runlog import RunLog, read_events
-from fl_server.deploy.show import status_tables
+from fl_server.deploy.status import status_tables
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.report import build_report, write_summary

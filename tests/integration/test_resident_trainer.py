@@ -25,10 +25,11 @@ from fl_core.errors import ConfigError, LedgerError, PolicyError, TrainerError, 
 from fl_core.privacy.ledger import Ledger
 from fl_core.process.structured_log import FORMAT_VARIABLE
 from fl_core.questions import EVALUATE, RANGES, TRAIN
+from fl_core.rng import seeded_noise
 from fl_core.types import RoundPlan, Tensors
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
-from simulation.engines.clients import seeded_noise, simulated_policy
+from simulation.engines.clients import simulated_policy
 from support import boards
 from support.boards import CLIENT, asked, info_of, make_home, trainer_process
 

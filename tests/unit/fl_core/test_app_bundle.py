@@ -85,7 +85,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.superexec.executor.types import ExecutionSpec
 from flwr.supernode.runtime import run_clientapp
 from fl_core.bundle import check_bundle
-from fl_core.flower_private import identify_process, set_message_id, supernode
+from fl_core.flower_private import identify_process, set_message_id, superexec
 
 app = ClientApp()
 
@@ -107,7 +107,7 @@ def push(client, message, context):
     os._exit(0)  # there is no SuperNode to say goodbye to
 
 run_clientapp.pull_task_input, run_clientapp.push_message = pull, push
-supernode._client_app(ExecutionSpec(
+superexec.run_client_app(ExecutionSpec(
     task_type=TaskType.CLIENT_APP, runtime_api_address="127.0.0.1:1", token="a token",
     insecure=True, root_certificates_path=None, runtime_dependency_install=False, parent_pid=None,
     suppress_output=False, task_id=1, fab_hash=None,
@@ -118,7 +118,7 @@ import http.server, threading
 from flwr.proto.runtime_pb2 import PushTaskOutputRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor.types import ExecutionSpec
-from fl_core.flower_private import supernode
+from fl_core.flower_private import superexec
 
 class SuperNode(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
@@ -131,7 +131,7 @@ class SuperNode(http.server.BaseHTTPRequestHandler):
 
 node = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SuperNode)
 threading.Thread(target=node.serve_forever, daemon=True).start()
-launched = supernode._forking_executor(None, None).launch(ExecutionSpec(
+launched = superexec.forking_executor(None, None).launch(ExecutionSpec(
     task_type=TaskType.AGENT_APP, runtime_api_address=f"127.0.0.1:{node.server_port}", token="a token",
     insecure=True, root_certificates_path=None, runtime_dependency_install=False, parent_pid=None,
     suppress_output=False, task_id=1, fab_hash=None,

@@ -85,7 +85,7 @@ def test_no_systemctl_is_no_error(monkeypatch, tmp_path):
 
 def test_processes_of_a_service_are_those_of_its_control_group_that_run(cgroups):
     unit = Unit("stonecrop-trainer.service", "active (running)", 0, "/system.slice/stonecrop-trainer.service")
-    assert [(found.pid, found.part) for found in processes_of_unit(unit)] == [(os.getpid(), "stonecrop-trainer")]
+    assert [(found.pid, found.spec_name) for found in processes_of_unit(unit)] == [(os.getpid(), "stonecrop-trainer")]
     assert processes_of_unit(Unit("stonecrop-node.service", "inactive (dead)", 0, "")) == []
 
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from fl_client.node import upkeep
-from fl_client.node.upkeep import IdentityRenewal, Moves
+from fl_client.node.upkeep import DeviceCertificateRenewal, StaleProcesses
 from fl_core.errors import ServerAwayError
 
 
@@ -36,38 +36,38 @@ def names(monkeypatch):
 def test_the_forwarder_starts_anew_when_no_address_of_the_server_holds_any_more(tmp_path, names):
     enrolled(tmp_path)
     names[:] = ["192.0.2.1", "192.0.2.2"]
-    moves = Moves(tmp_path)
-    assert moves.look() == ()
+    stale = StaleProcesses(tmp_path)
+    assert stale.look() == ()
     names[:] = ["192.0.2.2", "192.0.2.3"]
-    assert moves.look() == ()
+    assert stale.look() == ()
     names[:] = ["192.0.2.3"]
-    assert moves.look() == ("forwarder",)
-    assert moves.look() == ()
+    assert stale.look() == ("forwarder",)
+    assert stale.look() == ()
 
 
 def test_a_name_that_cannot_be_looked_up_changes_nothing(tmp_path, names):
     enrolled(tmp_path)
-    moves = Moves(tmp_path)
-    assert moves.look() == ()
+    stale = StaleProcesses(tmp_path)
+    assert stale.look() == ()
     names[:] = ["192.0.2.1"]
-    assert moves.look() == ()
+    assert stale.look() == ()
     names.clear()
-    assert moves.look() == ()
+    assert stale.look() == ()
     names[:] = ["192.0.2.1"]
-    assert moves.look() == ()
+    assert stale.look() == ()
     names[:] = ["192.0.2.9"]
-    assert moves.look() == ("forwarder",)
+    assert stale.look() == ("forwarder",)
 
 
 def test_another_identity_starts_both_parts_anew_even_without_a_network(tmp_path, names):
     enrolled(tmp_path)
-    moves = Moves(tmp_path)
-    assert moves.look() == ()
+    stale = StaleProcesses(tmp_path)
+    assert stale.look() == ()
     (tmp_path / "keys" / "identity.json").unlink()
-    assert moves.look() == ()
+    assert stale.look() == ()
     enrolled(tmp_path, "two")
-    assert moves.look() == ("supernode", "forwarder")
-    assert moves.look() == ()
+    assert stale.look() == ("supernode", "forwarder")
+    assert stale.look() == ()
 
 
 def test_a_renewal_that_a_full_disk_prevents_is_said_once_and_tried_again(tmp_path, monkeypatch, caplog):
@@ -82,7 +82,7 @@ def test_a_renewal_that_a_full_disk_prevents_is_said_once_and_tried_again(tmp_pa
 
     monkeypatch.setattr(upkeep, "renew_if_due", renew)
     caplog.set_level(logging.INFO)
-    renewal = IdentityRenewal(tmp_path)
+    renewal = DeviceCertificateRenewal(tmp_path)
     for hour in range(5):
         renewal.step(3600.0 * hour)
     assert outcomes == []

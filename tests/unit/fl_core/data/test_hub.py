@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fl_core.data.datasets import build_federation
-from fl_core.data.hub import from_datasets, hub
+from fl_core.data.hub import Columns, from_datasets, hub
 from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError, DataError
 
@@ -25,7 +25,7 @@ def columns(count: int = 12) -> dict[str, list[object]]:
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "flwr_datasets", None)
     with pytest.raises(ConfigError, match=r"stonecrop\[hub\]"):
-        hub("somebody/something", "img", "label")
+        hub("somebody/something", input_column="img", target_column="label")
 
 
 @pytest.mark.filterwarnings("default")
@@ -39,7 +39,7 @@ class TestWithTheExtra:
 
     def test_a_client_is_what_one_column_says(self) -> None:
         train = self.datasets.Dataset.from_dict(columns())
-        federation = from_datasets(train, train.select(range(2)), "img", "label", "speaker").check()
+        federation = from_datasets(train, train.select(range(2)), Columns("img", "label", "speaker")).check()
         assert sorted(federation.clients) == ["speaker-s0", "speaker-s1", "speaker-s2"]
         assert federation.input_shape == (3, 4, 5)
         assert sum(len(client.train) for client in federation.clients.values()) == 12
@@ -58,7 +58,13 @@ class TestWithTheExtra:
     def test_missing_column_and_uneven_inputs_are_named(self) -> None:
         train = self.datasets.Dataset.from_dict(columns())
         with pytest.raises(DataError, match="'sound'"):
-            from_datasets(train, None, "sound", "label")
+            from_datasets(train, None, Columns("sound", "label"))
         uneven = self.datasets.Dataset.from_dict({"x": [[1.0], [1.0, 2.0]], "y": [0, 1]})
         with pytest.raises(DataError, match="one shape"):
-            from_datasets(uneven, None, "x", "y")
+            from_datasets(uneven, None, Columns("x", "y"))
+
+
+@pytest.mark.parametrize("args", [{"input_column": "img"}, {"input_column": "img", "target_column": "y", "colour": 1}])
+def test_columns_that_are_missing_or_unknown_are_named(args: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"'target_column'|'colour'"):
+        build_federation("hub", {"dataset": "somebody/something", **args}, PartitionSpec("iid", clients=2), seed=1)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_core.data.partition import KINDS, PartitionSpec, dirichlet, hold_out, iid, shards, split
+from fl_core.data.partition import PARTITION_KINDS, PartitionSpec, dirichlet, hold_out, iid, shards, split
 from fl_core.errors import DataError
 
-DEALT = [kind for kind in KINDS if kind != "natural"]
+DEALT = [kind for kind in PARTITION_KINDS if kind != "natural"]
 
 
 def labels(count: int, classes: int = 5) -> np.ndarray:

@@ -37,7 +37,7 @@ def loop(monkeypatch):
 
     monkeypatch.setattr(supernode.time, "sleep", sleep)
     monkeypatch.setattr(supernode.time, "monotonic", lambda: now[0])
-    return supernode._PollingTime(), slept, now
+    return supernode.PollingTime(), slept, now
 
 
 def test_a_supernode_asks_oftener_only_while_it_gets_messages(loop):
@@ -81,7 +81,7 @@ from flwr.supercore.superexec.executor.types import ExecutionSpec
 from flwr.supercore.utils import disable_process_dumping
 from fl_client.app import app
 from fl_core.bundle import check_bundle
-from fl_core.flower_private.supernode import _forking_executor
+from fl_core.flower_private.superexec import forking_executor
 
 asked = queue.Queue()
 children = Path(f"/proc/self/task/{os.getpid()}/children")
@@ -99,7 +99,7 @@ class SuperNode(http.server.BaseHTTPRequestHandler):
 add_exit_handler(lambda: print("an exit of the SuperExec in", os.getpid(), flush=True))
 signal.signal(signal.SIGTERM, lambda *_: print("a signal of the SuperExec", flush=True))
 node = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SuperNode)
-executor = _forking_executor(app, check_bundle)
+executor = forking_executor(app, check_bundle)
 if os.geteuid() == 0:  # most boards' SuperExec is not root; reading (a capability) is all that is left of it here
     libc = ctypes.CDLL(None)
     libc.prctl(8, 1)  # PR_SET_KEEPCAPS
@@ -172,7 +172,7 @@ def test_a_supernode_whose_loop_has_ended_is_no_process_any_more():
 def node_state():
     """A SuperNode's state with one message, its task and the task's token."""
     identify_process(5)
-    state = supernode._state_of_one_message()(ObjectStoreFactory().store())
+    state = supernode.state_of_one_message()(ObjectStoreFactory().store())
     state.set_node_id(9)
     message = Message(RecordDict({}), 9, "train")
     set_message_id(message, "message-1")
@@ -217,7 +217,7 @@ def test_a_reply_that_has_come_is_the_only_one(node_state):
 def test_a_message_whose_run_ended_on_its_way_never_answers_for_the_next_one():
     identify_process(5)
     store = ObjectStoreFactory().store()
-    state = supernode._state_of_one_message()(store)
+    state = supernode.state_of_one_message()(store)
     state.set_node_id(9)
     state.store_run(Run.create_empty(5))
     messages = []
@@ -233,7 +233,7 @@ def test_a_message_whose_run_ended_on_its_way_never_answers_for_the_next_one():
         return parts[object_id]
 
     def pull(message: Message) -> int | None:
-        return supernode._forgetting(start_client_internal._pull_and_store_message)(
+        return supernode.forgetting(start_client_internal._pull_and_store_message)(
             state=state, object_store=store, node_config={}, get_run=None, get_fab=None, trusted_entities=None,
             receive=lambda: (remove_content_from_message(message), get_object_tree(message)),
             pull_object=pull_object, confirm_message_received=lambda *_: None,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fl_core.errors import ModelError, PrivacyError
-from fl_core.privacy.dpsgd import Augmentation, PrivateStep
+from fl_core.privacy.dpsgd import PrivateStep
 from fl_core.rng import BoolArray, NormalArray, SeededNoise
 from fl_core.types import DpTerms
 
@@ -183,21 +183,6 @@ def test_an_unused_parameter_gets_noise_alone() -> None:
     expected = noise.normal(0, "unused.weight", (3, 16)) * TERMS.noise_multiplier * TERMS.clip_norm / TERMS.normaliser
     assert model.unused.weight.grad is not None
     assert np.allclose(model.unused.weight.grad.numpy(), expected, atol=1e-6)
-
-
-def test_views_of_an_example_are_averaged_before_clipping() -> None:
-    model, (x_NX, y_N) = small_cnn(), some_examples(4)
-    terms = dataclasses.replace(TERMS, clip_norm=1e6)
-    shifts = torch.tensor([0.0, 0.5, -1.0])
-
-    def shift(x_BX: torch.Tensor, step: int) -> torch.Tensor:
-        return x_BX + shifts.repeat(len(x_BX) // 3)[:, None, None]
-
-    everything = Silent(np.ones(4, dtype=bool))
-    with PrivateStep(model, terms, everything, max_physical_batch=6, augmentation=Augmentation(3, shift)) as private:
-        private.step(0, x_NX, y_N, cross_entropy)
-    views = [flat(one_by_one(model, x_NX + s, y_N, terms.clip_norm)) for s in shifts]
-    assert torch.allclose(flat(gradients(model)), sum(views) / 3 / terms.normaliser, atol=1e-5)
 
 
 def test_the_hooks_leave_with_the_step() -> None:

@@ -35,6 +35,16 @@ def test_a_private_step_loads_no_accountant_optimizer_or_algebra_of_opacus():
     assert run(f"print([name for name in {BULK!r} if name in sys.modules])") == "[]"
 
 
+def test_a_plain_convolution_is_trained_in_a_process_that_has_imported_nothing_else():
+    code = """
+model = nn.Sequential(nn.Conv1d(1, 2, 2), nn.Flatten()).train()
+with PrivateStep(model, terms, SeededNoise(1, "run", 1, "client")) as private:
+    private.step(0, torch.ones(4, 1, 3), torch.zeros(4), lambda net, x, y: net(x).sum(1))
+print(tuple(model[0].weight.grad.shape))
+"""
+    assert run(code) == "(2, 1, 2)"
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

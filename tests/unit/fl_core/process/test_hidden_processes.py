@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fl_core.process import processes
-from fl_core.process.processes import HOME_VARIABLE, PART_VARIABLE, end, processes_of, pss_bytes
+from fl_core.process.processes import HOME_VARIABLE, SPEC_VARIABLE, end, processes_of, pss_bytes
 
 FAMILY = """
 import subprocess, sys
@@ -23,7 +23,7 @@ sys.stdin.read()
 @pytest.fixture
 def hidden(tmp_path, monkeypatch):
     """A parent and its child of a home; the child leads a session of its own and hides what Flower's SuperExec does."""
-    home = {HOME_VARIABLE: str(tmp_path), PART_VARIABLE: "node"}
+    home = {HOME_VARIABLE: str(tmp_path), SPEC_VARIABLE: "node"}
     with subprocess.Popen(
         [sys.executable, "-S", "-c", FAMILY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | home
     ) as parent:
@@ -46,7 +46,7 @@ def refusing(read, pid):
 
 def test_it_is_found_by_its_parent(tmp_path, hidden):
     parent, child = hidden
-    assert {found.pid: found.part for found in processes_of(tmp_path)} == {parent: "node", child: "node"}
+    assert {found.pid: found.spec_name for found in processes_of(tmp_path)} == {parent: "node", child: "node"}
 
 
 def test_it_is_found_by_its_group_when_its_parent_is_gone(tmp_path, hidden):

@@ -15,7 +15,8 @@ from typing import Any
 
 from fl_core.process.bounded_log import LOG_LIMIT_BYTES, BoundedLog
 from fl_core.process.processes import is_alive, processes_of, pss_bytes
-from fl_core.process.supervise import SUPERVISOR, End, ProcessSpec, Supervisor, health_by_part, parts_running
+from fl_core.process.supervise import ExitReason, ProcessSpec, Supervisor
+from fl_core.process.table import SUPERVISOR, health_by_process, running_processes
 
 SLEEP = "import time; time.sleep(60)"
 PARENT = f"import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); {SLEEP}"
@@ -67,16 +68,16 @@ def test_a_part_that_is_killed_comes_back_alone_and_its_orphan_is_gone(tmp_path)
         until(lambda: len(processes_of(tmp_path)) == 3 and supervisor.ready, supervisor.step)
         assert not before & {found.pid for found in processes_of(tmp_path)}
         assert pid_of(supervisor, "other") == other
-        assert parts_running(tmp_path / "run") == {
+        assert running_processes(tmp_path / "run") == {
             os.getpid(): SUPERVISOR, pid_of(supervisor): "part", other: "other",
         }  # fmt: skip
         assert supervisor.describe()["part"]["said"] == "was ended by SIGKILL"
-        assert health_by_part(tmp_path / "run") == {"part": (True, 1), "other": (True, 0)}
+        assert health_by_process(tmp_path / "run") == {"part": (True, 1), "other": (True, 0)}
         os.kill(other, signal.SIGKILL)
         until(lambda: not is_alive(other))
         supervisor.step()
-        assert health_by_part(tmp_path / "run")["other"] == (False, 1)
-    assert parts_running(tmp_path / "run") == {}
+        assert health_by_process(tmp_path / "run")["other"] == (False, 1)
+    assert running_processes(tmp_path / "run") == {}
 
 
 def test_a_worker_that_hides_its_environment_does_not_keep_the_port_of_its_killed_master(tmp_path):
@@ -131,7 +132,7 @@ def test_a_killed_supervisor_takes_its_parts_with_it_and_the_next_one_ends_the_r
 
 
 def test_a_part_that_never_runs_is_tried_for_ever_with_waits_that_stop_growing_and_said_once(tmp_path, caplog):
-    broken = part("raise SystemExit('no network')", explain=lambda tail: End(tail.strip().splitlines()[-1]))
+    broken = part("raise SystemExit('no network')", explain=lambda tail: ExitReason(tail.strip().splitlines()[-1]))
     with supervised(tmp_path, broken) as supervisor:
         until(lambda: int(str(supervisor.describe()["part"]["restarts"])) >= 6, supervisor.step)
         assert supervisor.describe()["part"]["said"] == "no network"

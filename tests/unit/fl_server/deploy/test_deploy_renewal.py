@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_server.deploy.renewal import GatewayRenewal
+from fl_server.deploy.renewal import ServerCertificateRenewal
 from fl_server.gateway import authority
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.layout import GatewayFiles
@@ -21,7 +21,7 @@ def test_a_server_that_stays_up_never_shows_an_old_certificate(tmp_path: Path) -
     init_authority(tmp_path, ["fleet.example"], NOW)
     certificate = GatewayFiles(tmp_path).server_certificate
     restarted: list[str] = []
-    renewal = GatewayRenewal(tmp_path, "fleet.example", lambda: restarted.append("superlink"))
+    renewal = ServerCertificateRenewal(tmp_path, "fleet.example", lambda: restarted.append("superlink"))
     first = certificate.read_bytes()
     assert not renewal.step(NOW)
     assert (certificate.read_bytes(), restarted) == (first, [])
@@ -37,7 +37,9 @@ def test_an_authority_that_cannot_sign_does_not_end_the_server(tmp_path: Path) -
     init_authority(tmp_path, ["fleet.example"], NOW)
     GatewayFiles(tmp_path).ca_key.unlink()
     restarted: list[str] = []
-    assert not GatewayRenewal(tmp_path, "fleet.example", lambda: restarted.append("superlink")).step(NOW + 300 * DAY)
+    assert not ServerCertificateRenewal(tmp_path, "fleet.example", lambda: restarted.append("superlink")).step(
+        NOW + 300 * DAY
+    )
     assert restarted == []
 
 
@@ -46,7 +48,7 @@ def test_a_full_disk_does_not_end_the_server_and_the_next_day_makes_up_for_it(
 ) -> None:
     init_authority(tmp_path, ["fleet.example"], NOW)
     restarted: list[str] = []
-    renewal = GatewayRenewal(tmp_path, "fleet.example", lambda: restarted.append("superlink"))
+    renewal = ServerCertificateRenewal(tmp_path, "fleet.example", lambda: restarted.append("superlink"))
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -63,4 +65,4 @@ def test_an_edited_host_is_certified_at_the_next_start_where_it_is_one(
     tmp_path: Path, host: str, renewed: bool
 ) -> None:
     init_authority(tmp_path, ["fleet.example"], NOW)
-    assert GatewayRenewal(tmp_path, host, lambda: None).step(NOW) == renewed
+    assert ServerCertificateRenewal(tmp_path, host, lambda: None).step(NOW) == renewed

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from fl_core.runlog import RunLog
 from fl_server.cli import app
-from fl_server.deploy.endpoint import Health, serve
+from fl_server.deploy.health import Health, serve_health
 from fl_server.deploy.home import Settings
 from fl_server.deploy.operations import make_home
-from fl_server.deploy.show import describe_server, status_tables
+from fl_server.deploy.status import describe_server, status_tables
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.watch.status import status_of
@@ -86,7 +86,7 @@ def answer(port: int, path: str) -> tuple[int, str]:
 )
 def test_healthz_is_well_only_where_everything_is(ready, trouble, devices_trouble, code):
     health = Health(ready, {"superlink": {"ready": ready, "restarts": 3}}, None, trouble, devices_trouble)
-    with serve(lambda: health, 0) as port:
+    with serve_health(lambda: health, 0) as port:
         status, body = answer(port, "/healthz")
         assert status == code
         told = json.loads(body)
@@ -98,7 +98,7 @@ def test_metrics_carry_the_figures_of_the_events(tmp_path, log):
     round_of(log, 1, 0.5)
     round_of(log, 2, 0.8)
     health = Health(True, {"superlink": {"ready": True, "restarts": 3}}, status_of(tmp_path))
-    with serve(lambda: health, 0) as port:
+    with serve_health(lambda: health, 0) as port:
         code, text = answer(port, "/metrics")
     assert code == 200
     found = {

@@ -13,7 +13,7 @@ from fl_core.errors import ConfigError
 from fl_core.runlog import read_events
 from fl_core.types import ClientUpdate, Part
 from fl_server.rounds.checkpoint import load_checkpoint
-from simulation.attacks.base import Scene, most_harmful
+from simulation.attacks.base import AttackerView, most_harmful
 from simulation.attacks.colluders import Colluders
 from simulation.attacks.forgeries import MinMax
 from simulation.attacks.registry import ATTACKS, attackers
@@ -24,8 +24,8 @@ CONFIGS = Path(__file__).resolve().parents[4] / "configs"
 HONEST = np.random.default_rng(1).normal(loc=1.0, size=(8, 5))
 
 
-def scene(damage=lambda forged: 0.0) -> Scene:
-    return Scene(HONEST, np.ones((2, 5)), damage, np.random.default_rng(0))
+def scene(damage=lambda forged: 0.0) -> AttackerView:
+    return AttackerView(HONEST, np.ones((2, 5)), damage, np.random.default_rng(0))
 
 
 def update(client: int, row) -> ClientUpdate:

@@ -32,7 +32,7 @@ def replies_of(values: Sequence[np.ndarray], examples: Sequence[int]) -> list[Me
 
 def begin(theirs: flower.Strategy, nodes: int, start: np.ndarray = ZERO) -> None:
     with borrowed_identity():
-        list(theirs.configure_train(1, ArrayRecord({"w": Array(start)}), ConfigRecord(), adapter._Crowd(nodes)))
+        list(theirs.configure_train(1, ArrayRecord({"w": Array(start)}), ConfigRecord(), adapter.CountedNodes(nodes)))
 
 
 def central(norm: float, clients: int) -> flower.Strategy:

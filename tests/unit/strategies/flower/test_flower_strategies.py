@@ -77,7 +77,7 @@ def run_flower(theirs: flower.Strategy, rounds: int) -> dict[str, np.ndarray]:
     with borrowed_identity():
         for round in range(rounds):
             arrays = ArrayRecord({n: Array(t) for n, t in model.items()})
-            theirs.configure_train(round + 1, arrays, ConfigRecord(), adapter._Crowd(CLIENTS))
+            theirs.configure_train(round + 1, arrays, ConfigRecord(), adapter.CountedNodes(CLIENTS))
             replies = []
             for client in range(CLIENTS):
                 record = ArrayRecord({n: Array(t) for n, t in trained(client, round, model).items()})
@@ -172,7 +172,7 @@ def counting(scale: float) -> flower.Strategy:
 def test_a_users_subclass_runs_and_says_what_no_checkpoint_can_hold(
     factory: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter._say_once.cache_clear()
+    adapter.say_once.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "own_flower", __import__("types").SimpleNamespace(**globals()))
     make: Callable[[], Strategy] = lambda: build_strategy(None, f"own_flower:{factory}", {"scale": 0.5})  # noqa: E731
     strategy = make()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import RoundError
-from fl_server.deploy import roster as module
+from fl_server.deploy import registrar as module
 from fl_server.deploy.home import ServerHome, Settings
-from fl_server.deploy.roster import Roster
+from fl_server.deploy.registrar import NodeRegistrar
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
@@ -65,8 +65,8 @@ def revoke(home: ServerHome, name: str) -> None:
         registry.revoke(name)
 
 
-def roster(home: ServerHome, superlink: OwnSuperLink) -> Roster:
-    return Roster(home, superlink)  # type: ignore[arg-type]
+def registrar(home: ServerHome, superlink: OwnSuperLink) -> NodeRegistrar:
+    return NodeRegistrar(home, superlink)  # type: ignore[arg-type]
 
 
 def let_in(superlink: OwnSuperLink) -> list[bytes]:
@@ -75,7 +75,7 @@ def let_in(superlink: OwnSuperLink) -> list[bytes]:
 
 def test_devices_come_in_and_go_and_nothing_is_told_twice(home):
     superlink = OwnSuperLink()
-    each = roster(home, superlink)
+    each = registrar(home, superlink)
     put_in(home, "a", "b")
     assert (each.sync(), each.sync()) == (2, 0)
     revoke(home, "a")
@@ -85,7 +85,7 @@ def test_devices_come_in_and_go_and_nothing_is_told_twice(home):
 
 def test_a_device_that_is_refused_holds_up_no_other_and_is_named(home):
     superlink = OwnSuperLink(refuses={"a"})
-    each = roster(home, superlink)
+    each = registrar(home, superlink)
     put_in(home, "z")
     each.sync()
     put_in(home, "a", "b")
@@ -102,24 +102,24 @@ def test_a_server_that_died_right_after_it_told_the_superlink_goes_on(home):
     superlink = OwnSuperLink()
     put_in(home, "a", "b", "c")
     superlink.register(b"key-a", "a")
-    assert roster(home, superlink).sync() == 2
+    assert registrar(home, superlink).sync() == 2
     revoke(home, "b")
     superlink.unregister("2")
-    assert roster(home, superlink).sync() == 0
+    assert registrar(home, superlink).sync() == 0
     assert let_in(superlink) == [b"key-a", b"key-c"]
 
 
 def test_a_device_that_is_revoked_while_the_server_is_down_is_let_out_by_the_next_one(home):
     superlink = OwnSuperLink()
     put_in(home, "a")
-    roster(home, superlink).sync()
+    registrar(home, superlink).sync()
     revoke(home, "a")
-    assert roster(home, superlink).sync() == 1
+    assert registrar(home, superlink).sync() == 1
     assert let_in(superlink) == []
 
 
 def test_a_registry_that_cannot_be_read_is_said_once_and_tried_again(home, monkeypatch, caplog):
-    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "SYNC_EVERY_S", 0.01)
     looks = []
     approved_keys = module.approved_keys
     monkeypatch.setattr(module, "approved_keys", lambda folder: (looks.append(1), approved_keys(folder))[1])
@@ -128,7 +128,7 @@ def test_a_registry_that_cannot_be_read_is_said_once_and_tried_again(home, monke
     registry.rename(registry.with_suffix(".away"))
     registry.mkdir()  # SQLite cannot open it, nor write it, as on a full disk
     superlink = OwnSuperLink()
-    each, ready, stop = roster(home, superlink), threading.Event(), threading.Event()
+    each, ready, stop = registrar(home, superlink), threading.Event(), threading.Event()
     ready.set()
     keeper = threading.Thread(target=each.keep, args=(ready, stop))
     with caplog.at_level(logging.WARNING):

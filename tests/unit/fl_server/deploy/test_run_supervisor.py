@@ -1,4 +1,4 @@
-"""The director brings about what is wanted: starts, notices deaths, goes on, gives up what would fail again, stops."""
+"""The run supervisor brings about what is wanted: starts, notices deaths, goes on, gives up what fails again, stops."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ASK_EVERY_S", 0.0)
 
 
-def director(home: ServerHome, control: OwnControl) -> RunSupervisor:
+def run_supervisor(home: ServerHome, control: OwnControl) -> RunSupervisor:
     return RunSupervisor(home, control, _wait_s=0.0)  # type: ignore[arg-type]
 
 
 def test_a_wanted_run_is_submitted_once_while_it_may_still_come(home):
     control = OwnControl()
-    each = director(home, control)
+    each = run_supervisor(home, control)
     for _ in range(5):
         each.step()
     assert control.submitted == ["toy"]
@@ -68,7 +68,7 @@ def test_a_wanted_run_is_submitted_once_while_it_may_still_come(home):
 
 def test_a_run_whose_process_died_is_stopped_and_submitted_again(home):
     control = OwnControl()
-    each = director(home, control)
+    each = run_supervisor(home, control)
     each.step()
     with run_lock(home.run_dir("toy")):
         each.step()
@@ -79,7 +79,7 @@ def test_a_run_whose_process_died_is_stopped_and_submitted_again(home):
 
 def test_a_run_that_flower_gave_up_is_submitted_again(home):
     control = OwnControl()
-    each = director(home, control)
+    each = run_supervisor(home, control)
     each.step()
     control.believes = "finished:failed"
     each.step()
@@ -88,15 +88,15 @@ def test_a_run_that_flower_gave_up_is_submitted_again(home):
 
 def test_a_new_server_takes_over_what_the_one_before_it_had_submitted(home):
     control = OwnControl()
-    director(home, control).step()
-    director(home, control).step()
+    run_supervisor(home, control).step()
+    run_supervisor(home, control).step()
     assert (control.submitted, control.stopped) == (["toy", "toy"], ["1"])
 
 
 @pytest.mark.parametrize(("error", "again"), [(RoundError("no clients"), True), (ConfigError("wrong"), False)])
 def test_only_what_may_go_better_is_tried_again(home, error, again):
     control = OwnControl()
-    each = director(home, control)
+    each = run_supervisor(home, control)
     each.step()
     control.believes = "finished:failed"
     Failure.at(home.run_dir("toy")).write(type(error).__name__, str(error), error.exit_code)
@@ -112,7 +112,7 @@ def test_a_done_run_is_wanted_no_more(home):
     control = OwnControl()
     write_run(home.runs / "toy")
     (home.runs / "toy" / "report.html").write_text("")
-    each = director(home, control)
+    each = run_supervisor(home, control)
     each.step()
     assert home.wanted() is None
     assert control.submitted == []
@@ -120,7 +120,7 @@ def test_a_done_run_is_wanted_no_more(home):
 
 def test_a_run_that_is_not_wanted_any_more_is_stopped(home):
     control = OwnControl()
-    each = director(home, control)
+    each = run_supervisor(home, control)
     each.step()
     home.want(None)
     each.step()
@@ -131,10 +131,10 @@ def test_a_run_that_is_not_wanted_any_more_is_stopped(home):
 @pytest.mark.parametrize("wanted", [None, "toy"])
 def test_a_run_that_could_not_be_stopped_is_stopped_later_and_none_starts_beside_it(home, wanted):
     control = OwnControl()
-    director(home, control).step()
+    run_supervisor(home, control).step()
     home.want(wanted)
     control.refuses = RoundError("no answer from the SuperLink")
-    each = director(home, control)
+    each = run_supervisor(home, control)
     for _ in range(3):
         each.step()
         assert each.trouble == "no answer from the SuperLink"
@@ -149,12 +149,12 @@ def test_a_run_that_could_not_be_stopped_is_stopped_later_and_none_starts_beside
 def test_a_run_that_cannot_be_submitted_is_trouble_until_it_can(home, monkeypatch):
     monkeypatch.setattr(module, "FIRST_WAIT_S", 60.0)
     control = OwnControl(refuses=RoundError("no answer from the SuperLink"))
-    each = director(home, control)
+    each = run_supervisor(home, control)
     for _ in range(3):
         each.step()
         assert each.trouble == "no answer from the SuperLink"
     control.refuses = None
-    each = director(home, control)
+    each = run_supervisor(home, control)
     each.step()
     each.step()
     assert (control.submitted, each.trouble) == (["toy"], None)
@@ -162,7 +162,7 @@ def test_a_run_that_cannot_be_submitted_is_trouble_until_it_can(home, monkeypatc
 
 def test_a_full_disk_ends_nothing_and_leaves_no_run_that_nobody_knows_of(home, monkeypatch):
     control = OwnControl()
-    each = director(home, control)
+    each = run_supervisor(home, control)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -203,7 +203,7 @@ def test_a_second_server_app_that_waits_in_vain_does_not_fail_the_run_of_the_fir
         app.run_deployed(None, run_dir)  # type: ignore[arg-type]
     assert Failure.at(run_dir).read() is None
     control = OwnControl()
-    director(home, control).step()
+    run_supervisor(home, control).step()
     assert control.submitted == ["toy"]
 
 
@@ -212,7 +212,7 @@ def test_a_failed_run_is_replaced_whole_while_a_server_looks_at_it(home):
     for number in range(200):
         write_atomic(run_dir / "rounds" / f"{number:04d}" / "model", b"model")
     Failure.at(run_dir).write("ConfigError", "wrong", ConfigError.exit_code)
-    each, done, wrong = director(home, OwnControl()), threading.Event(), list[Exception]()
+    each, done, wrong = run_supervisor(home, OwnControl()), threading.Event(), list[Exception]()
 
     def look() -> None:
         while not done.is_set():

@@ -1,4 +1,4 @@
-"""A killed SuperNode's place is given back by its successor on the same board, and by nobody else."""
+"""A killed SuperNode's lease is given back by its successor on the same board, and by nobody else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from fl_client.node.lease import NodeLease
-from fl_core.flower_private.supernode import _giving_back
+from fl_core.flower_private.supernode import giving_back
 
 HOLDS = """
 import sys
@@ -30,7 +30,7 @@ NODE_ID = 2**64 - 5
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that has taken the place in ``tmp_path``."""
+    """A process that holds the lease in ``tmp_path``."""
     command = [sys.executable, "-c", HOLDS, str(tmp_path / "place.json")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -45,12 +45,12 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def test_the_place_of_a_killed_supernode_is_left_behind(tmp_path, holder):
-    place = NodeLease(tmp_path / "place.json")
-    assert place.left_behind() is None, "its holder is alive"
+    lease = NodeLease(tmp_path / "place.json")
+    assert lease.left_behind() is None, "its holder is alive"
     kill(holder)
-    assert place.left_behind() == NODE_ID
-    place.take(7)
-    assert place.left_behind() is None
+    assert lease.left_behind() == NODE_ID
+    lease.take(7)
+    assert lease.left_behind() is None
 
 
 def test_copied_files_take_no_place_away(tmp_path, holder):
@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be_written_keeps_no_supernode_from_starting(tmp_pat
 
 
 class FleetApi:
-    """A SuperLink that lets nobody in whose place is held."""
+    """A SuperLink that lets nobody in whose node is held."""
 
     held = True
     error: httpx.HTTPError | None = None
@@ -103,15 +103,15 @@ def refused(status: int) -> httpx.HTTPStatusError:
 
 def test_a_successor_is_let_in_at_once(tmp_path, holder):
     kill(holder)
-    place = NodeLease(tmp_path / "place.json")
-    client = _giving_back(FleetApi, place)()
+    lease = NodeLease(tmp_path / "place.json")
+    client = giving_back(FleetApi, lease)()
     assert client.ActivateNode(None).node_id == NODE_ID
     assert client.calls == [f"deactivate {NODE_ID}", "activate"]
     assert json.loads((tmp_path / "place.json").read_text())["pid"] == os.getpid()
 
 
 def test_a_second_supernode_beside_a_living_one_is_kept_out(tmp_path, holder):
-    client = _giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
+    client = giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
     with pytest.raises(httpx.HTTPStatusError):
         client.ActivateNode(None)
     assert client.calls == ["activate"]
@@ -120,16 +120,16 @@ def test_a_second_supernode_beside_a_living_one_is_kept_out(tmp_path, holder):
 
 def test_a_place_that_the_server_does_not_know_is_asked_for_all_the_same(tmp_path, holder):
     kill(holder)
-    client = _giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
+    client = giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
     client.error, client.held = refused(404), False
     assert client.ActivateNode(None).node_id == NODE_ID
 
 
 def test_a_server_that_is_away_takes_no_place_away(tmp_path, holder):
     kill(holder)
-    place = NodeLease(tmp_path / "place.json")
-    client = _giving_back(FleetApi, place)()
+    lease = NodeLease(tmp_path / "place.json")
+    client = giving_back(FleetApi, lease)()
     client.error = httpx.ConnectError("no")
     with pytest.raises(httpx.ConnectError):
         client.ActivateNode(None)
-    assert place.left_behind() == NODE_ID, "the next attempt gives it back"
+    assert lease.left_behind() == NODE_ID, "the next attempt gives it back"

@@ -19,12 +19,12 @@ from fl_server.gateway.operate import approved_keys, retired_keys
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
+SYNC_EVERY_S = 1.0
 
 
 @dataclass
-class Roster:
-    """The nodes of one SuperLink."""
+class NodeRegistrar:
+    """Tells one SuperLink which devices may connect; ``keep`` does so again and again, in a thread of its own."""
 
     home: ServerHome
     control: Control
@@ -64,7 +64,7 @@ class Roster:
 
     def keep(self, ready: threading.Event, stop: threading.Event) -> None:
         """Sync again and again until ``stop``, whenever the SuperLink is ``ready``; what goes wrong is tried again."""
-        while not stop.wait(LOOK_EVERY_S):
+        while not stop.wait(SYNC_EVERY_S):
             if ready.is_set():
                 try:
                     self.sync()

@@ -42,7 +42,7 @@ class Health:
         return self.ready and self.trouble is None and self.devices_trouble is None
 
     def to_plain(self) -> dict[str, Any]:
-        """As plain values, without what Prometheus gets."""
+        """What ``/healthz`` says, as plain values; the figures of Prometheus are not among them."""
         run = None
         if self.run is not None:
             run = {"name": self.run.name, "rounds_done": self.run.rounds_done, "rounds": self.run.rounds}
@@ -104,12 +104,12 @@ def _run_metrics(run: RunStatus) -> Iterator[Metric]:
 
 
 @contextmanager
-def serve(health: Callable[[], Health], port: int) -> Iterator[int]:
+def serve_health(health: Callable[[], Health], port: int) -> Iterator[int]:
     """Serve the endpoint on loopback while the context lasts; gives the port, a free one where 0 was asked for."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HealthCollector(health))
 
-    class Handler(BaseHTTPRequestHandler):
+    class HealthRequestHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/healthz":
                 state = health()
@@ -129,7 +129,7 @@ def serve(health: Callable[[], Health], port: int) -> Iterator[int]:
             self.end_headers()
             self.wfile.write(body)
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), HealthRequestHandler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, name="endpoint", daemon=True)
     thread.start()

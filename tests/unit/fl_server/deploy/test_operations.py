@@ -10,15 +10,15 @@ import toy
 
 from fl_core.errors import ConfigError, RunFolderError
 from fl_core.files import run_lock
-from fl_server.deploy import up
+from fl_server.deploy import keep_up
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_run
 
 
 def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
-    monkeypatch.setattr(up, "TURN_S", 0.0)
+    monkeypatch.setattr(keep_up, "LOCK_WAIT_S", 0.0)
     with run_lock(home.folder), pytest.raises(RunFolderError, match="the server of this folder is up") as refused:
-        up.keep_up(home, threading.Event(), print)
+        keep_up.keep_up(home, threading.Event(), print)
     assert str(home.folder) in str(refused.value)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from fl_server.deploy.home import Failure, ServerHome
 from fl_server.deploy.operations import is_up
-from fl_server.gateway.devices import Status
+from fl_server.gateway.devices import DeviceStatus
 from fl_server.gateway.operate import count_devices
 from fl_server.watch.status import status_of
 from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_seconds
@@ -64,7 +64,7 @@ def status_tables(described: Mapping[str, Any]) -> Iterator[Table]:
         yield _reasons_table(run)
 
 
-def _count_devices(home: ServerHome) -> dict[Status, int] | None:
+def _count_devices(home: ServerHome) -> dict[DeviceStatus, int] | None:
     try:
         return count_devices(home.folder)
     except (OSError, sqlite3.Error):  # on a full disk the rest is told all the same
