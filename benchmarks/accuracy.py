@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
-from shared.experiments import CONFIGS, Experiment, Outcome, experiment, run_all
+from shared.experiments import CONFIGS, Experiment, ExperimentOutcome, experiment, run_all
 from shared.joined import OWN, UNSEEN
 from shared.paired import Difference, difference
 from shared.printing import Figures, as_points, show
@@ -58,26 +58,26 @@ NAMES = (*CONFIG_OF, POOLED, ALONE)
 INT8_MARGIN = 0.005
 """How far int8 may be below float at 95 % confidence."""
 
-Figure = Callable[[Outcome], "float | None"]
-Runs = Mapping[str, Sequence[Outcome]]
+Figure = Callable[[ExperimentOutcome], "float | None"]
+Runs = Mapping[str, Sequence[ExperimentOutcome]]
 
 
-def test_set(outcome: Outcome) -> float | None:
+def test_set(outcome: ExperimentOutcome) -> float | None:
     """The artefact on the server's test set."""
     return outcome.int8
 
 
-def own_parts(outcome: Outcome) -> float | None:
+def own_parts(outcome: ExperimentOutcome) -> float | None:
     """The artefact on the clients' own held-out parts, the mean over clients."""
     return fmean(outcome.own_int8.values()) if outcome.own_int8 else None
 
 
-def own_parts_float(outcome: Outcome) -> float | None:
+def own_parts_float(outcome: ExperimentOutcome) -> float | None:
     """The same weights with fake-quant off, there."""
     return fmean(outcome.own_float.values()) if outcome.own_float else None
 
 
-def unseen_people(outcome: Outcome) -> float | None:
+def unseen_people(outcome: ExperimentOutcome) -> float | None:
     """The artefact on people who trained nowhere, the mean over people."""
     return fmean(outcome.groups.values()) if outcome.groups else None
 
@@ -139,7 +139,7 @@ def experiments_of(name: str, seed: int) -> list[Experiment]:
     return [experiment(POOLED, config, bound, seed)]
 
 
-def as_one(name: str, outcomes: Sequence[Outcome]) -> Outcome:
+def as_one(name: str, outcomes: Sequence[ExperimentOutcome]) -> ExperimentOutcome:
     """One seed's outcome of a row; that of a bound is told by person, as a federation's is.
 
     Where everybody is alone, a person's own part is answered by that person's model, and an unseen person has the mean

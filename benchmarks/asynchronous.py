@@ -36,7 +36,7 @@ ROWS: Mapping[str, tuple[StrategySection, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Line:
+class TimeToAccuracy:
     """Accuracy of one run over time: (seconds, share) of each round, in order."""
 
     points: tuple[tuple[float, float], ...]
@@ -50,9 +50,9 @@ class Line:
             found = at_s
         return found
 
-    def until(self, end_s: float) -> Line:
+    def until(self, end_s: float) -> TimeToAccuracy:
         """The part up to ``end_s``: a run goes on while it is being stopped."""
-        return Line(tuple(point for point in self.points if point[0] <= end_s))
+        return TimeToAccuracy(tuple(point for point in self.points if point[0] <= end_s))
 
 
 def main() -> None:
@@ -82,12 +82,12 @@ def slug(row: str) -> str:
     return row.lower().replace(",", "").replace(" ", "-")
 
 
-def read_line(run_dir: Path) -> Line:
+def read_line(run_dir: Path) -> TimeToAccuracy:
     """What the events of a run say of its float weights, the untrained model first."""
-    return Line(accuracy_over_time(state_of(read_events(run_dir)))[0].points)
+    return TimeToAccuracy(accuracy_over_time(state_of(read_events(run_dir)))[0].points)
 
 
-def figures(lines: Mapping[tuple[str, int], Line], kind: str) -> Figures:
+def figures(lines: Mapping[tuple[str, int], TimeToAccuracy], kind: str) -> Figures:
     """One row a kind of run: final accuracy, seconds to each target, and how often quicker than the first kind.
 
     Args:

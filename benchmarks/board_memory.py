@@ -55,7 +55,7 @@ ORDER = ("supervisor", "forwarder", "SuperNode", "SuperExec", "app", "trainer", 
 
 
 @dataclass(frozen=True)
-class Row:
+class MemoryRow:
     """A model to train: its data's shape and outputs, the expected batch, and the model's args."""
 
     model: str
@@ -67,25 +67,25 @@ class Row:
 
 
 ROWS = (
-    Row("imu_bank", (6, 100), 7, 512, {}),
-    Row("image_bank", (1, 28, 28), 10, 512, {}),
-    Row("autoencoder", (640,), 640, 32, {}, "reconstruction"),
-    Row("ds_cnn", (1, 49, 10), 12, 32, {}),
-    Row("ds_cnn", (1, 49, 10), 12, 128, {}),
-    Row("resnet8", (3, 32, 32), 10, 32, {}),
-    Row("resnet8", (3, 32, 32), 10, 128, {}),
-    Row("efficientnet_lite0", (3, 65, 65), 10, 32, {"pretrained": False}),
-    Row("efficientnet_lite0", (3, 65, 65), 10, 32, {"pretrained": False, "trained_blocks": 2}),
+    MemoryRow("imu_bank", (6, 100), 7, 512, {}),
+    MemoryRow("image_bank", (1, 28, 28), 10, 512, {}),
+    MemoryRow("autoencoder", (640,), 640, 32, {}, "reconstruction"),
+    MemoryRow("ds_cnn", (1, 49, 10), 12, 32, {}),
+    MemoryRow("ds_cnn", (1, 49, 10), 12, 128, {}),
+    MemoryRow("resnet8", (3, 32, 32), 10, 32, {}),
+    MemoryRow("resnet8", (3, 32, 32), 10, 128, {}),
+    MemoryRow("efficientnet_lite0", (3, 65, 65), 10, 32, {"pretrained": False}),
+    MemoryRow("efficientnet_lite0", (3, 65, 65), 10, 32, {"pretrained": False, "trained_blocks": 2}),
 )
 
 
-def made(row: Row) -> dict[str, Any]:
+def made(row: MemoryRow) -> dict[str, Any]:
     """Where the examples of a row come from."""
     args = {"shape": list(row.shape), "outputs": row.outputs, "number": 512, "labels": row.task == "classification"}
     return {"factory": "shared.board_data:examples", "args": args}
 
 
-def config_of(row: Row) -> dict[str, Any]:
+def config_of(row: MemoryRow) -> dict[str, Any]:
     """A run that trains a row's model privately."""
     return {
         "run": {"name": "memory", "rounds": ROUNDS},
@@ -153,7 +153,7 @@ def compared(task: str, folder: Path) -> Figures:
     return Figures(f"Memory of a board: {task}", columns, tuple(rows))
 
 
-def trainer_alone(row: Row, folder: Path) -> tuple[float, float, int]:
+def trainer_alone(row: MemoryRow, folder: Path) -> tuple[float, float, int]:
     """MB that a trainer takes before its first task and at the peak of a row's, and the model's trained parameters."""
     config = folder / "run.yaml"
     config.write_text(yaml.safe_dump(config_of(row)))

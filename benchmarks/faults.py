@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from inject.harm import KILLS, OTHERS, Harm, Scene, Watch
+from inject.harm import KILLS, OTHERS, FleetScene, Harm, Watch
 from inject.later import LaterClock
-from shared.fault_outcomes import Losses, Outcome, keep_outcome, read_outcomes, tables_of
+from shared.fault_outcomes import FaultOutcome, Losses, keep_outcome, read_outcomes, tables_of
 from shared.kill_phases import phase_of, schedule_of
 from shared.printing import show
 
@@ -69,7 +69,7 @@ class Run:
         """The round that was started last."""
         return max((int(event["round"]) for event in self.watch.of_kind("round_started")), default=0)
 
-    def wait_for(self, scene: Scene, person: str, phase: str) -> None:
+    def wait_for(self, scene: FleetScene, person: str, phase: str) -> None:
         """Until a round is in that phase for a person's board.
 
         Raises:
@@ -113,7 +113,7 @@ def survive(
     schedule: Sequence[tuple[str, str]],
     seed: int,
     say: Callable[[str], None],
-    keep: Callable[[Outcome], None],
+    keep: Callable[[FaultOutcome], None],
     pass_lost_time: Callable[[float], None] = time.sleep,
 ) -> list[float]:
     """Bring a federation up and let each fault of ``schedule`` happen to a run; gives seconds of undisturbed rounds.
@@ -134,7 +134,7 @@ def survive(
     with federation_up(federation, say) as live:
         home = ServerHome.open(federation.server)
         run = Run(federation, want_run(home, load_config(federation.config, federation.overrides), overwrite=False))
-        scene = Scene(live, run.watch, draw, pass_lost_time)
+        scene = FleetScene(live, run.watch, draw, pass_lost_time)
         scene.wait(lambda: len(run.full_rounds()) >= UNDISTURBED, "undisturbed rounds", RECOVERY_S)
         undisturbed = [float(event["seconds"]) for event in run.full_rounds()]
         for name, phase in schedule:
@@ -146,7 +146,7 @@ def survive(
         return undisturbed
 
 
-def _one(run: Run, scene: Scene, name: str, harm: Harm, phase: str, round_s: float) -> Outcome:
+def _one(run: Run, scene: FleetScene, name: str, harm: Harm, phase: str, round_s: float) -> FaultOutcome:
     person = scene.draw.choice(PEOPLE)
     before = run.losses()
     started = len(run.watch.of_kind("round_started"))
@@ -167,7 +167,7 @@ def _one(run: Run, scene: Scene, name: str, harm: Harm, phase: str, round_s: flo
         recovery_s = time.monotonic() - since
     except RoundError as error:
         print(f"{name}: {error}", file=sys.stderr)
-    return Outcome(name, person, phase, phase_s, recovery_s, run.losses() - before)
+    return FaultOutcome(name, person, phase, phase_s, recovery_s, run.losses() - before)
 
 
 def write_config(folder: Path, rounds: int) -> LocalFleet:
@@ -231,7 +231,7 @@ def main() -> int:
         schedule = left_of(plan_of(given.kills, given.only), [(each.fault, each.phase) for each in outcomes])
         federation = write_config(folder, rounds=50 + 20 * len(schedule))
 
-        def keep(outcome: Outcome) -> None:
+        def keep(outcome: FaultOutcome) -> None:
             outcomes.append(outcome)
             keep_outcome(folder, outcome)
 

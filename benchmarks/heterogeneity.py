@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from shared.experiments import Experiment, Outcome, experiment, run_all
+from shared.experiments import Experiment, ExperimentOutcome, experiment, run_all
 from shared.paired import difference
 from shared.printing import Figures, as_points, show
 
@@ -41,7 +41,7 @@ PEOPLE = ("clients.local_epochs=1",)
 
 
 @dataclass(frozen=True)
-class Row:
+class StrategyRow:
     """A strategy on one of the two federations."""
 
     config: str
@@ -50,17 +50,17 @@ class Row:
     args: Mapping[str, Any]
 
 
-def digits(strategy: str, **args: Any) -> Row:
+def digits(strategy: str, **args: Any) -> StrategyRow:
     """A row on MNIST, Dirichlet(0.1)."""
-    return Row("mnist_no_dp.yaml", DIGITS, strategy, args)
+    return StrategyRow("mnist_no_dp.yaml", DIGITS, strategy, args)
 
 
-def people(strategy: str, **args: Any) -> Row:
+def people(strategy: str, **args: Any) -> StrategyRow:
     """A row on the smartwatch people."""
-    return Row("quickstart_no_dp.yaml", PEOPLE, strategy, args)
+    return StrategyRow("quickstart_no_dp.yaml", PEOPLE, strategy, args)
 
 
-ROWS: Mapping[str, Row] = {
+ROWS: Mapping[str, StrategyRow] = {
     "digits_fedavg": digits("fedavg"),
     "digits_scaffold": digits("scaffold"),
     "digits_feddyn": digits("feddyn", alpha=0.1),
@@ -111,7 +111,7 @@ def experiment_of(name: str, seed: int) -> Experiment:
     return experiment(name, row.config, [*row.overrides, *chosen], seed)
 
 
-def finding(folder: Path, outcome: Outcome) -> Finding:
+def finding(folder: Path, outcome: ExperimentOutcome) -> Finding:
     """The figures of a finished run."""
     state = state_of(read_events(folder))
     personal = dict(series.personal_scores(state)) or outcome.own_int8

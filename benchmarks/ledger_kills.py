@@ -49,7 +49,7 @@ while True:
 
 
 @dataclass(frozen=True)
-class KillReport:
+class LedgerKillReport:
     """What the kills did. Every count but the first three must be zero."""
 
     kills: int
@@ -65,7 +65,7 @@ class KillReport:
     seconds: float
 
 
-def kill_ledger_writers(path: Path, kills: int, seed: int) -> KillReport:
+def kill_ledger_writers(path: Path, kills: int, seed: int) -> LedgerKillReport:
     """Kill ``kills`` writers of one ledger file, looking at it after each.
 
     Raises:
@@ -95,7 +95,7 @@ def kill_ledger_writers(path: Path, kills: int, seed: int) -> KillReport:
         under_counted += not bool(np.all(ledger.rdp(_DATASET) >= expected * (1 - 1e-9)))
         held = sum(kind == "reserved" for kind, _ in entries) - reserved
         ledger.close()
-    return KillReport(kills, len(acknowledged), held, lost, under_counted, broken, time.monotonic() - start)
+    return LedgerKillReport(kills, len(acknowledged), held, lost, under_counted, broken, time.monotonic() - start)
 
 
 def _one_life(path: Path, life: int, seconds: float) -> list[tuple[str, str]]:

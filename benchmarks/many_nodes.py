@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 from inject.harm import Watch
 from shared.printing import Figures, show
-from shared.server_scene import MB, Scene, Weight, python_path, scene, wait_for
+from shared.server_scene import MB, ServerScene, Weight, python_path, scene, wait_for
 
 from fl_core.config import load_config
 from fl_core.process.command import errors_as_lines
@@ -105,7 +105,7 @@ class Churn:
 
 
 def observe(
-    here: Scene, config: Path, seconds: float, swap_s: float, seed: int, say: Callable[[str], None]
+    here: ServerScene, config: Path, seconds: float, swap_s: float, seed: int, say: Callable[[str], None]
 ) -> Findings:
     """Let a run go for so long while nodes come and go and storms come; gives what was seen."""
     found = Findings(weights=[here.weigh()])
@@ -141,7 +141,7 @@ def observe(
     return found
 
 
-def _follow(found: Findings, here: Scene, watch: Watch, say: Callable[[str], None]) -> None:
+def _follow(found: Findings, here: ServerScene, watch: Watch, say: Callable[[str], None]) -> None:
     done = watch.of_kind("round_finished")
     for storm in found.storms:
         since_s = time.monotonic() - storm.began_s

@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 from inject.harm import Watch
 from shared.printing import Figures, show
-from shared.server_scene import MB, Scene, Weight, python_path, scene
+from shared.server_scene import MB, ServerScene, Weight, python_path, scene
 from torch import nn
 
 from fl_core.config import load_config
@@ -59,7 +59,7 @@ class RoundWeight:
     after: Weight
 
 
-def weigh_rounds(here: Scene, config: Path, rounds: int, say: Callable[[str], None]) -> list[RoundWeight]:
+def weigh_rounds(here: ServerScene, config: Path, rounds: int, say: Callable[[str], None]) -> list[RoundWeight]:
     """What the server weighs before the run, and in each of its rounds.
 
     Raises:

@@ -53,7 +53,7 @@ class PartKind:
     summed: Summed = "weighted"
     """How the server adds it up; what is never summed is taken out as it comes in."""
     asked_by_plan: bool = False
-    """Whether it comes because the plan ``asks`` for it, beside the parts of the strategy."""
+    """Whether it comes where the plan ``asks`` for it, in addition to the parts of the strategy."""
 
 
 _LOSSES = "losses of private examples would leave the device without noise"

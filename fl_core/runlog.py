@@ -105,7 +105,7 @@ class RunLog:
         self._listeners.append(listener)
 
     def append(self, kind: str, round: int, visibility: Visibility = "public", **fields: Any) -> None:
-        """Write one event; it reaches the operating system before this returns."""
+        """Write one event; afterwards the operating system has it."""
         batch = EventBatch()
         batch.append(kind, round, visibility, **fields)
         self.append_all(batch)

@@ -52,7 +52,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Scene:
+class FleetScene:
     """Where faults happen."""
 
     live: Live
@@ -92,7 +92,7 @@ class Scene:
         return min(found)  # a master is older than its workers
 
 
-Harm = Callable[[Scene, str], float]
+Harm = Callable[[FleetScene, str], float]
 
 
 def runs(pid: int, program: str) -> bool:
@@ -114,7 +114,7 @@ def kill_of_board(program: str) -> Harm:
     return lambda scene, person: _kill(scene.board_pid(person, program))
 
 
-def kill_up(scene: Scene, person: str) -> float:
+def kill_up(scene: FleetScene, person: str) -> float:
     """SIGKILL to ``fl-server up``, and another one a second later."""
     killed = _kill(scene.live.up_pid)
     time.sleep(RESTART_S)
@@ -122,7 +122,7 @@ def kill_up(scene: Scene, person: str) -> float:
     return killed
 
 
-def kill_run(scene: Scene, person: str) -> float:
+def kill_run(scene: FleetScene, person: str) -> float:
     """SIGKILL to ``fl-client run``, and another one a second later."""
     killed = _kill(scene.live.boards[person].pid)
     time.sleep(RESTART_S)
@@ -130,7 +130,7 @@ def kill_run(scene: Scene, person: str) -> float:
     return killed
 
 
-def lose_server(scene: Scene, person: str) -> float:
+def lose_server(scene: FleetScene, person: str) -> float:
     """The whole server is gone for long; every trainer stays, and every board finds the next server by itself."""
     trainers = {each: scene.board_pid(each, "fl_client.trainer") for each in scene.live.boards}
     _kill(scene.live.up_pid)
@@ -143,7 +143,7 @@ def lose_server(scene: Scene, person: str) -> float:
     return time.monotonic()
 
 
-def stall_network(scene: Scene, person: str) -> float:
+def stall_network(scene: FleetScene, person: str) -> float:
     """The forwarder of a board stands still: its connections stay open and nothing goes through them."""
     stalled = _pids_of(processes_of_board(scene.live.federation, person), "forwarder")
     _send(stalled, signal.SIGSTOP)
@@ -154,13 +154,13 @@ def stall_network(scene: Scene, person: str) -> float:
     return time.monotonic()
 
 
-def drop_at_gateway(scene: Scene, person: str) -> float:
+def drop_at_gateway(scene: FleetScene, person: str) -> float:
     """In the gateway's place something takes every connection and cuts it off, as a load balancer without a server."""
     gateway = _pids_of(processes_of_server(scene.live.federation), "gateway")
     return _cut_off(scene.live.up_pid, gateway, scene.live.gateway_port)
 
 
-def drop_at_forwarder(scene: Scene, person: str) -> float:
+def drop_at_forwarder(scene: FleetScene, person: str) -> float:
     """The same in the place of a board's forwarder, which its SuperNode talks to."""
     forwarder = _pids_of(processes_of_board(scene.live.federation, person), "forwarder")
     return _cut_off(scene.live.boards[person].pid, forwarder, scene.live.forwarder_port(person))
@@ -187,7 +187,7 @@ def _cut_off(supervisor: int, processes: Sequence[int], port: int) -> float:
     return time.monotonic()
 
 
-def fill_disk(scene: Scene, person: str) -> float:
+def fill_disk(scene: FleetScene, person: str) -> float:
     """No file of the trainer may grow, as on a full disk, until a round has been over; then there is room again."""
     trainer = psutil.Process(scene.board_pid(person, "fl_client.trainer"))
     before = len(scene.watch.of_kind("round_finished"))
@@ -200,7 +200,7 @@ def fill_disk(scene: Scene, person: str) -> float:
     return time.monotonic()
 
 
-def shift_clock(scene: Scene, person: str) -> float:
+def shift_clock(scene: FleetScene, person: str) -> float:
     """A board whose clock is an hour ahead says so in words and is not let in; then its clock is set right."""
     path = os.pathsep.join((str(Path(__file__).with_name("wrong_clock")), os.environ["PYTHONPATH"]))
     log = scene.live.board_log(person)
@@ -215,7 +215,7 @@ def shift_clock(scene: Scene, person: str) -> float:
     return time.monotonic()
 
 
-def send_nan(scene: Scene, person: str) -> float:
+def send_nan(scene: FleetScene, person: str) -> float:
     """A board with changed code sends updates that are not numbers, until one was rejected; then its code is right."""
     before = len(scene.watch.of_kind("client_rejected"))
     python = scene.live.federation.folder / "sick-python"

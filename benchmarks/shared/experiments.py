@@ -44,7 +44,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExperimentOutcome:
     """What one finished run came to; accuracies are shares, None where the run has no such figure."""
 
     row: str
@@ -76,7 +76,7 @@ def experiment(row: str, config: str, overrides: Sequence[str], seed: int) -> Ex
     return Experiment(row, load_config(CONFIGS / config, [*overrides, *alone]))
 
 
-def run_all(experiments: Sequence[Experiment], out: Path, workers: int, console: Console) -> list[Outcome]:
+def run_all(experiments: Sequence[Experiment], out: Path, workers: int, console: Console) -> list[ExperimentOutcome]:
     """Run what is not finished yet on ``workers`` processes; gives the outcomes in the order of ``experiments``."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # One Ctrl-C ends the workers too; each run goes on from its checkpoint the next time.
@@ -123,14 +123,14 @@ def decides(config: Config) -> dict[str, Any]:
     return {**plain, "run": {key: value for key, value in plain["run"].items() if key not in ("out", "companion")}}
 
 
-def read_outcome(each: Experiment, out: Path) -> Outcome:
+def read_outcome(each: Experiment, out: Path) -> ExperimentOutcome:
     """The figures of a finished run."""
     folder = each.folder(out)
     state = state_of(read_events(folder))
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     agreements = [artifact.top1_agreement for artifact in state.artifacts]
     clients = series.client_accuracies(state)
-    return Outcome(
+    return ExperimentOutcome(
         row=each.row,
         seed=each.config.run.seed,
         int8=summary["accuracy_int8"],

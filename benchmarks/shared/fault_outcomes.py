@@ -35,7 +35,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FaultOutcome:
     """One fault and what came of it."""
 
     fault: str
@@ -49,13 +49,13 @@ class Outcome:
     losses: Losses
 
 
-def keep_outcome(folder: Path, outcome: Outcome) -> None:
+def keep_outcome(folder: Path, outcome: FaultOutcome) -> None:
     """Write one down, behind those that are there."""
     with (folder / RESULTS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(outcome)) + "\n")
 
 
-def read_outcomes(folder: Path) -> list[Outcome]:
+def read_outcomes(folder: Path) -> list[FaultOutcome]:
     """What earlier calls have found.
 
     Raises:
@@ -66,10 +66,10 @@ def read_outcomes(folder: Path) -> list[Outcome]:
     plain = [json.loads(line) for line in lines]
     if any("phase" not in fields for fields in plain):
         raise ConfigError(f"{path}: expected the phase of each kill, found lines without; name another --folder")
-    return [Outcome(**{**fields, "losses": Losses(**fields["losses"])}) for fields in plain]
+    return [FaultOutcome(**{**fields, "losses": Losses(**fields["losses"])}) for fields in plain]
 
 
-def tables_of(outcomes: Sequence[Outcome], undisturbed_s: Sequence[float]) -> list[Figures]:
+def tables_of(outcomes: Sequence[FaultOutcome], undisturbed_s: Sequence[float]) -> list[Figures]:
     """The outcomes by fault, and the kills by the phase in which they came."""
     by_fault = {name: [each for each in outcomes if each.fault == name] for name in (*KILLS, *OTHERS)}
     by_phase = {name: [each for each in outcomes if each.phase == name] for name in PHASES}
@@ -81,7 +81,7 @@ def tables_of(outcomes: Sequence[Outcome], undisturbed_s: Sequence[float]) -> li
     ]
 
 
-def _table(title: str, what: str, groups: Mapping[str, Sequence[Outcome]], notes: tuple[str, ...]) -> Figures:
+def _table(title: str, what: str, groups: Mapping[str, Sequence[FaultOutcome]], notes: tuple[str, ...]) -> Figures:
     rows = []
     for name, some in groups.items():
         if not some:

@@ -1,11 +1,9 @@
 """Devices without a trainer: each makes the calls of a SuperNode over HTTPS, and answers tasks with a made-up update.
 
 Hundreds of them fit into a few processes without torch. A node enrols like a board, shows its certificate to the
-gateway, signs with its node key, polls, beats, retries and restarts at a board's intervals. In place of a ClientApp
-and a trainer is a function here, and its heartbeat goes between two polls instead of beside them. Its client classes
-are Flower's own, private ones (written for flwr 1.41).
-
-What nodes do, and whether they are to be there, stands in one table in a file that all processes map.
+gateway, signs with its node key, polls, beats, retries and restarts at a board's intervals; a function stands for its
+app and its trainer. Its client classes are Flower's own, private ones (written for flwr 1.41). What nodes do, and
+whether they are to be there, stands in one table in a file that all processes map.
 """
 
 from __future__ import annotations
@@ -161,7 +159,7 @@ class ProtocolNode:
                 continue
             began = time.monotonic()
             try:
-                with self._client() as client:
+                with self._fleet() as client:
                     self._live(client)
             except GoneError:
                 continue
@@ -170,7 +168,7 @@ class ProtocolNode:
             self._pause(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
-    def _client(self) -> FleetHttpClient:
+    def _fleet(self) -> FleetHttpClient:
         """Flower's client, straight to the gateway with the certificate that a board's forwarder adds."""
         context = trusting(self._identity.ca.read_bytes())
         self._identity.keys.show(context, self._identity.certificate)

@@ -54,7 +54,7 @@ class Weight:
     """What the SuperLink that runs now has computed since it was started."""
 
 
-class Scene:
+class ServerScene:
     """A server that is up, and the table of the nodes that talk to it."""
 
     def __init__(self, live: Live, folder: Path, table: Any) -> None:
@@ -114,7 +114,7 @@ def wait_for(holds: Callable[[], object], limit_s: float, what: str) -> None:
 
 
 @contextmanager
-def scene(folder: Path, nodes: int, processes: int, say: Callable[[str], None]) -> Iterator[Scene]:
+def scene(folder: Path, nodes: int, processes: int, say: Callable[[str], None]) -> Iterator[ServerScene]:
     """A server and ``nodes`` nodes that are enrolled and connected; all of it is gone at the end.
 
     Raises:
@@ -136,7 +136,7 @@ def scene(folder: Path, nodes: int, processes: int, say: Callable[[str], None]) 
         say(f"{nodes} nodes are enrolled: a key and a certificate each")
         table = open_table(folder, nodes)
         everything.enter_context(nodes_up(folder, nodes, processes))
-        here = Scene(live, folder, table)
+        here = ServerScene(live, folder, table)
         wait_for(lambda: len(here.heard_since(0.0)) == nodes, CONNECTED_S, f"{nodes} connected nodes")
         say("all nodes are connected")
         yield here

@@ -14,7 +14,7 @@ from pathlib import Path
 from fl_client.board.services import UNITS
 from fl_core.process.processes import RunningProcess, name_of
 
-_CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = (".", "systemd")
 """Where systemd's control groups are: at the root, or beside those of version 1."""
 _ASK = ("Id", "LoadState", "ActiveState", "SubState", "NRestarts", "ControlGroup")
@@ -48,7 +48,7 @@ def processes_of_unit(unit: Unit) -> list[RunningProcess]:
     found: list[RunningProcess] = []
     if not unit.control_group:
         return found
-    groups = (_CGROUPS / each / unit.control_group.lstrip("/") for each in _HIERARCHIES)
+    groups = (CGROUPS / each / unit.control_group.lstrip("/") for each in _HIERARCHIES)
     group = next((path for path in groups if path.is_dir()), None)
     for listed in sorted(group.rglob("cgroup.procs") if group else ()):
         with suppress(OSError):

@@ -18,7 +18,7 @@ from fl_client.shell.protocol import SERVICE, STATUS, address, read_response, se
 from fl_core.errors import TrainerError
 from fl_core.questions import Question, Request
 
-PATIENCE_S = 30.0
+CONNECT_PATIENCE_S = 30.0
 """How long a call waits for a trainer that is not there yet: one that has just been restarted loads torch first."""
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -38,12 +38,12 @@ class SocketTrainer:
         StonecropError: from every method: whatever the trainer raised.
     """
 
-    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, path: Path, patience_s: float = CONNECT_PATIENCE_S) -> None:
         self._path = path
         self._patience_s = patience_s
 
     def ask(self, question: Question, request: Request) -> bytes:
-        """See ``TrainerApi``."""
+        """The trainer's reply to a question, as bytes; raises what the trainer raised."""
         return self._call(question.name, request)
 
     def status(self) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ class LoopEngine:
     """One job after the other, each with the user's own loss and correction as they are: what a board does."""
 
     def run(self, jobs: Sequence[TrainJob]) -> Iterator[Outcome | Exception]:
-        """See ``Engine``."""
+        """The outcome of each job, or the error of the one client that could not be trained, in order."""
         for job in jobs:
             yield _train(job)
 

@@ -33,7 +33,7 @@ class GuardedTrainer:
         self._condition = condition
 
     def answer(self, call: Call) -> bytes:
-        """See ``CallTrainer``; who the device is with how it is right now, where its owner shares that.
+        """The inner trainer's reply; to who the device is, with how it is right now, where its owner shares that.
 
         Raises:
             PolicyError: the plan names code or a model that the device does not allow, or the reply would say

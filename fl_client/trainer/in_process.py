@@ -53,7 +53,7 @@ class LocalTrainer:
         self._client_id = client_id
 
     def answer(self, call: Call) -> bytes:
-        """See ``CallTrainer``."""
+        """The reply to one call, as bytes, from the table of answers."""
         return ANSWERS[call.question.name](self._trainer, self._client_id, call)
 
 
@@ -64,5 +64,5 @@ class InProcessTrainer:
         self._trainer = trainer
 
     def ask(self, question: Question, request: Request) -> bytes:
-        """See ``TrainerApi``."""
+        """The trainer's reply to a question, as bytes; raises what the trainer raised."""
         return self._trainer.answer(read_call(question, request))

@@ -82,7 +82,7 @@ class Outcome:
     memory: Mapping[str, Tensors]
     """What the client is to remember once the update was accepted, by slot."""
     result: LocalResult
-    """Of the shared phases."""
+    """Steps and loss of the shared phases."""
     trained: Tensors
     """The weights after the shared phases."""
     personal: Tensors | None = None

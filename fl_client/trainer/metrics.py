@@ -41,7 +41,7 @@ class _StatusCollector(Collector):
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """See prometheus_client."""
+        """Every figure of the status of this moment, as prometheus_client asks for them."""
         found = self._status()
         for key, words in _COUNTERS.items():
             yield CounterMetricFamily(f"stonecrop_trainer_{key}", words, value=found[key])

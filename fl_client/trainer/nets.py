@@ -6,7 +6,7 @@ from fl_core.quant.forward import FrozenCache
 from fl_core.spec import TrainingSpec
 
 
-class Nets:
+class TrainerNets:
     """One net a width, each with the outputs of its frozen front end."""
 
     def __init__(self) -> None:

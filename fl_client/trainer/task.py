@@ -20,7 +20,7 @@ from fl_client.trainer.engine import Engine, LoopEngine
 from fl_client.trainer.export import export_own
 from fl_client.trainer.job import Outcome, TrainJob
 from fl_client.trainer.memory import decode_memory, encode_memory
-from fl_client.trainer.nets import Nets
+from fl_client.trainer.nets import TrainerNets
 from fl_client.trainer.ranges import noisy_histograms
 from fl_client.trainer.refusals import check_plan
 from fl_core import __version__
@@ -87,7 +87,7 @@ class Trainer:
     """What trains."""
     transforms: Sequence[PartTransform] = PART_TRANSFORMS
     """What is done to the parts of an update before they travel, in this order."""
-    nets: Nets = field(default_factory=Nets, init=False, repr=False)
+    nets: TrainerNets = field(default_factory=TrainerNets, init=False, repr=False)
 
     def info(self, client_id: str) -> ClientInfo:
         """What the server may know of a client before it plans anything; fixes the size class for ever."""

@@ -84,6 +84,13 @@ class Exporter(Protocol):
 
     A whole exporter, which writes chains of linear layers as a NumPy file and has the integer evaluator as its runtime:
 
+    >>> from dataclasses import astuple, replace
+    >>> import numpy as np
+    >>> from fl_core.errors import ExportError
+    >>> from fl_core.export.base import KernelProof
+    >>> from fl_core.export.integer_runner import IntegerRunner
+    >>> from fl_core.export.parity import ParityLimits
+    >>> from fl_core.quant.lowered import Lowered, Node, QParams
     >>> class Npz:
     ...     name, proof = "npz", "here"
     ...
@@ -123,15 +130,13 @@ class Exporter(Protocol):
 
     What it makes of a model is proven as with every other format:
 
-    >>> from dataclasses import astuple, replace
+    >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> from torch import nn
     >>> from fl_core.export.artifact import Origin
-    >>> from fl_core.export.integer_runner import IntegerRunner
     >>> from fl_core.export.make import ExportRequest, make_artifact
     >>> from fl_core.quant.forward import outputs
     >>> from fl_core.quant.lower import lower
-    >>> from fl_core.quant.lowered import Node, QParams
     >>> from fl_core.quant.prepare import prepare_qat
     >>> from fl_core.quant.spec import QuantSpec
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))

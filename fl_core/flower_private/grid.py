@@ -42,12 +42,12 @@ class _OneReply:
     """A client of the Runtime API to which one reply has been announced."""
 
     def __init__(self, client: Any, announced: Any, over: threading.Event) -> None:
-        self._client = client
+        self._stub = client
         self._announced = announced
         self._over = over
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+        return getattr(self._stub, name)
 
     def PullMessages(self, request: Any) -> Any:  # noqa: N802
         return self._announced
@@ -55,7 +55,7 @@ class _OneReply:
     def PullObject(self, request: Any) -> Any:  # noqa: N802
         if self._over.is_set():
             raise ObjectPullError(request.object_id, "nobody waits for it")
-        return self._client.PullObject(request)
+        return self._stub.PullObject(request)
 
 
 class _Downloads:
@@ -66,7 +66,7 @@ class _Downloads:
 
     def __init__(self, grid: HttpGrid) -> None:
         self._grid = grid
-        self._client = grid._runtime_client
+        self._stub = grid._runtime_client
         self._announced = dict[str, Any]()
         """What the SuperLink said of replies that nobody downloads yet, by the id of the message they answer."""
         self._underway = dict[str, float]()
@@ -95,7 +95,7 @@ class _Downloads:
 
         known = self._announced.keys() | self._underway.keys() | self._ready.keys()
         if wanted := (self._left | set(asked)) - known:
-            response = self._client.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
+            response = self._stub.PullMessages(PullAppMessagesRequest(message_ids=sorted(wanted)))
             for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
                 one = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
                 self._announced[message.metadata.reply_to_message_id] = one
@@ -126,7 +126,7 @@ class _Downloads:
         found: list[Message] = []
         single = copy.copy(self._grid)
         # The copy takes over the stand-in ``pull_messages`` of the grid as well: Flower's own is called by its class.
-        vars(single)["_client"] = _OneReply(self._client, announced, self.over)
+        vars(single)["_client"] = _OneReply(self._stub, announced, self.over)
         try:
             found = list(HttpGrid.pull_messages(single, []))
         finally:

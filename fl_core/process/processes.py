@@ -51,7 +51,7 @@ def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[R
         if pid == os.getpid():
             continue
         with suppress(OSError):
-            variables = _environment(pid)
+            variables = environment_of(pid)
             if variables.get(HOME_VARIABLE) == wanted:
                 spec_of[pid] = variables.get(SPEC_VARIABLE, "")
             elif pid in known and is_alive(pid):
@@ -133,7 +133,7 @@ def _pids() -> Iterator[int]:
     return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
 
 
-def _environment(pid: int) -> dict[str, str]:
+def environment_of(pid: int) -> dict[str, str]:
     """The environment that a process was started with; nothing where it shows none."""
     try:
         raw = (_PROC / str(pid) / "environ").read_bytes().decode(errors="replace")

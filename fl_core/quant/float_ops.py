@@ -37,7 +37,7 @@ class FloatOp:
 
 
 @dataclass(frozen=True)
-class Call:
+class TracedCall:
     """One fx node with what the readers below need to know of it."""
 
     node: fx.Node
@@ -69,11 +69,11 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(getattr(meta, "shape", ()))
 
 
-Reader = Callable[[Call], FloatOp]
+Reader = Callable[[TracedCall], FloatOp]
 """Turns one node into an operation; the tracer fills in names, inputs and shape."""
 
 
-def clamp_of(low: float | None, high: float | None, call: Call) -> Range:
+def clamp_of(low: float | None, high: float | None, call: TracedCall) -> Range:
     """Bounds of a clamping activation function.
 
     Raises:

@@ -133,10 +133,10 @@ def _identity(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
 
 
 def _lut(reals: list[FloatArray], attrs: Mapping[str, Any]) -> FloatArray:
-    return FUNCTIONS[attrs["function"]](reals[0]).astype(np.float32)
+    return INTEGER_FUNCTIONS[attrs["function"]](reals[0]).astype(np.float32)
 
 
-FUNCTIONS: Mapping[str, Callable[[FloatArray], npt.NDArray[Any]]] = {
+INTEGER_FUNCTIONS: Mapping[str, Callable[[FloatArray], npt.NDArray[Any]]] = {
     "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }

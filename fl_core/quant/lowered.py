@@ -60,7 +60,9 @@ class Lowered:
 
     One linear layer by hand, and what ``fl_core.quant.integer`` computes with it:
 
+    >>> import numpy as np
     >>> from fl_core.quant.integer import integer_forward
+    >>> from fl_core.quant.lowered import Lowered, Node, QParams
     >>> grids = {"input": QParams(0.5, 0, -127, 127, "int8"), "sum": QParams(0.25, 100, 0, 255, "uint8")}
     >>> scale_O, bias_O = np.ones(1, np.float32), np.array([4], np.int32)  # 4 steps of 0.5 * 1 = 2.0
     >>> layer = Node("fc", "linear", ("input",), "sum", {}, np.array([[1, -2]], np.int8), scale_O, 8, bias_O)

@@ -61,7 +61,10 @@ def prepare_qat(
     Parameters with ``requires_grad`` off stay frozen and are quantized like all others. Fake quantization is on
     exactly if ``spec.enabled``.
 
+    >>> from torch import Tensor, nn
     >>> from fl_core.quant.graph import activation_names
+    >>> from fl_core.quant.prepare import prepare_qat
+    >>> from fl_core.quant.spec import QuantSpec
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
     >>> qat = prepare_qat(net, QuantSpec(ranges="learned"), (1, 8), (-1.0, 1.0), ranges={"2": (0.0, 6.0)})
     >>> qat(Tensor([[[0.5] * 8]])).shape

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fl_core.quant.float_ops import Call, FloatOp, Reader, clamp_of
+from fl_core.quant.float_ops import FloatOp, Reader, TracedCall, clamp_of
 
 
 def _op(kind: str, **attrs: Any) -> FloatOp:
@@ -22,7 +22,7 @@ def _tuple(value: Any, rank: int) -> tuple[int, ...]:
     return tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else (int(value),) * rank
 
 
-def _conv(call: Call) -> FloatOp:
+def _conv(call: TracedCall) -> FloatOp:
     conv = cast("nn.Conv1d | nn.Conv2d", call.module)
     if conv.padding_mode != "zeros":
         raise call.refuse(f"padding_mode must be zeros, got {conv.padding_mode}")
@@ -39,71 +39,71 @@ def _conv(call: Call) -> FloatOp:
     return _op("conv", stride=conv.stride, padding=padding, dilation=conv.dilation, groups=conv.groups)
 
 
-def _linear(call: Call) -> FloatOp:
+def _linear(call: TracedCall) -> FloatOp:
     if len(call.shape_in()) != 2:
         raise call.refuse(f"expected an input [B, features], got {len(call.shape_in())} axes; use Flatten before it")
     return _op("linear")
 
 
-def _batch_norm(call: Call) -> FloatOp:
+def _batch_norm(call: TracedCall) -> FloatOp:
     return _op("batch_norm")
 
 
-def _clamp(low: float | None, high: float | None, call: Call) -> FloatOp:
+def _clamp(low: float | None, high: float | None, call: TracedCall) -> FloatOp:
     op = _op("clamp")
     op.clamp = clamp_of(low, high, call)
     return op
 
 
-def _relu(call: Call) -> FloatOp:
+def _relu(call: TracedCall) -> FloatOp:
     return _clamp(0.0, None, call)
 
 
-def _relu6(call: Call) -> FloatOp:
+def _relu6(call: TracedCall) -> FloatOp:
     return _clamp(0.0, 6.0, call)
 
 
-def _hardtanh_module(call: Call) -> FloatOp:
+def _hardtanh_module(call: TracedCall) -> FloatOp:
     module = cast(nn.Hardtanh, call.module)
     return _clamp(module.min_val, module.max_val, call)
 
 
-def _hardtanh(call: Call) -> FloatOp:
+def _hardtanh(call: TracedCall) -> FloatOp:
     return _clamp(call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0), call)
 
 
-def _clamp_call(call: Call) -> FloatOp:
+def _clamp_call(call: TracedCall) -> FloatOp:
     return _clamp(call.argument(1, "min"), call.argument(2, "max"), call)
 
 
-def _hard_swish(call: Call) -> FloatOp:
+def _hard_swish(call: TracedCall) -> FloatOp:
     return _op("lut", function="hard_swish")
 
 
-def _sigmoid(call: Call) -> FloatOp:
+def _sigmoid(call: TracedCall) -> FloatOp:
     return _op("lut", function="sigmoid")
 
 
-def _alias(call: Call) -> FloatOp:
+def _alias(call: TracedCall) -> FloatOp:
     return _op("alias")
 
 
-def _dropout_module(call: Call) -> FloatOp:
+def _dropout_module(call: TracedCall) -> FloatOp:
     return _op("dropout")
 
 
-def _dropout(call: Call) -> FloatOp:
+def _dropout(call: TracedCall) -> FloatOp:
     return _op("dropout", p=float(call.argument(1, "p", 0.5)))
 
 
-def _pool(call: Call, kind: str, kernel: Any, stride: Any, padding: Any) -> FloatOp:
+def _pool(call: TracedCall, kind: str, kernel: Any, stride: Any, padding: Any) -> FloatOp:
     rank = len(call.shape_in()) - 2
     kernel = _tuple(kernel, rank)
     stride = kernel if stride is None or stride == [] else _tuple(stride, rank)
     return _op(kind, kernel=kernel, stride=stride, padding=_tuple(padding, rank))
 
 
-def _max_pool(call: Call) -> FloatOp:
+def _max_pool(call: TracedCall) -> FloatOp:
     pool: Any = call.module
     if pool is None:
         given = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
@@ -119,7 +119,7 @@ def _max_pool(call: Call) -> FloatOp:
     return _pool(call, "max_pool", kernel, stride, padding)
 
 
-def _avg_pool(call: Call) -> FloatOp:
+def _avg_pool(call: TracedCall) -> FloatOp:
     pool: Any = call.module
     if pool is None:
         given = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
@@ -136,7 +136,7 @@ def _avg_pool(call: Call) -> FloatOp:
     return _pool(call, "avg_pool", kernel, stride, padding)
 
 
-def _adaptive(call: Call, kind: str) -> FloatOp:
+def _adaptive(call: TracedCall, kind: str) -> FloatOp:
     pool: Any = call.module
     size = call.argument(1, "output_size") if pool is None else pool.output_size
     sides = call.shape_in()[2:]
@@ -148,17 +148,17 @@ def _adaptive(call: Call, kind: str) -> FloatOp:
     return _pool(call, kind, kernel, kernel, 0)
 
 
-def _adaptive_avg(call: Call) -> FloatOp:
+def _adaptive_avg(call: TracedCall) -> FloatOp:
     return _adaptive(call, "avg_pool")
 
 
-def _adaptive_max(call: Call) -> FloatOp:
+def _adaptive_max(call: TracedCall) -> FloatOp:
     if getattr(call.module, "return_indices", False) or call.argument(2, "return_indices", False):
         raise call.refuse("expected max pooling without return_indices")
     return _adaptive(call, "max_pool")
 
 
-def _mean(call: Call) -> FloatOp:
+def _mean(call: TracedCall) -> FloatOp:
     """The mean over all spatial axes is an average pooling as large as the input; keepdim off flattens as well."""
     shape = call.shape_in()
     axes = {axis % len(shape) for axis in _tuple(call.argument(1, "dim", ()), 1)}
@@ -169,23 +169,23 @@ def _mean(call: Call) -> FloatOp:
     return pool
 
 
-def _flatten_to(call: Call, start: int, end: int) -> FloatOp:
+def _flatten_to(call: TracedCall, start: int, end: int) -> FloatOp:
     rank = len(call.shape_in())
     if start % rank == 0 or end % rank != rank - 1:
         raise call.refuse("expected a flatten that keeps the batch axis and ends at the last one")
     return _op("flatten", start_dim=start % rank)
 
 
-def _flatten_module(call: Call) -> FloatOp:
+def _flatten_module(call: TracedCall) -> FloatOp:
     module = cast(nn.Flatten, call.module)
     return _flatten_to(call, module.start_dim, module.end_dim)
 
 
-def _flatten(call: Call) -> FloatOp:
+def _flatten(call: TracedCall) -> FloatOp:
     return _flatten_to(call, call.argument(1, "start_dim", 0), call.argument(2, "end_dim", -1))
 
 
-def _reshape(call: Call) -> FloatOp:
+def _reshape(call: TracedCall) -> FloatOp:
     before, after = call.shape_in(), tuple(call.node.meta["tensor_meta"].shape)
     if before == after:
         return _alias(call)
@@ -194,7 +194,7 @@ def _reshape(call: Call) -> FloatOp:
     return _op("flatten", start_dim=1)
 
 
-def _add(call: Call) -> FloatOp:
+def _add(call: TracedCall) -> FloatOp:
     shapes = {tuple(node.meta["tensor_meta"].shape) for node in call.node.all_input_nodes}
     operands = [call.argument(0, "input"), call.argument(1, "other")]
     if call.node.kwargs.get("alpha", 1) != 1 or any(isinstance(x, (int, float)) for x in operands) or len(shapes) != 1:
@@ -202,7 +202,7 @@ def _add(call: Call) -> FloatOp:
     return _op("add")
 
 
-def _concat(call: Call) -> FloatOp:
+def _concat(call: TracedCall) -> FloatOp:
     dim = call.argument(1, "dim", call.node.kwargs.get("axis", 0)) % len(call.shape_in())
     if dim == 0:
         raise call.refuse("expected a concat along another axis than the batch")
@@ -235,7 +235,7 @@ MODULES: Mapping[type, Reader] = {
     nn.Flatten: _flatten_module,
 }
 
-FUNCTIONS: Mapping[Any, Reader] = {
+FUNCTION_READERS: Mapping[Any, Reader] = {
     F.relu: _relu,
     torch.relu: _relu,
     F.relu6: _relu6,

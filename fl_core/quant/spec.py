@@ -19,6 +19,7 @@ class QuantSpec:
     Weights are quantized per output channel, symmetric around zero, with the scale taken from their largest
     magnitude; activations per tensor, 8 bits, on the chosen grid (arXiv 1712.05877).
 
+    >>> from fl_core.quant.spec import QuantSpec
     >>> spec = QuantSpec(weight_bits=4, per_layer={"head": 8}, client_bits={"watch": 2})
     >>> spec.bits_of("stem"), spec.bits_of("head"), spec.width_of("watch"), spec.widths
     (4, 8, 2, (4, 2))

@@ -17,8 +17,8 @@ from torch import Tensor, fx, nn
 
 from fl_core.errors import ModelError, UnsupportedLayerError
 from fl_core.quant.fake_quant import Range
-from fl_core.quant.float_ops import Call, FloatOp, Reader, layer_name, shape_of
-from fl_core.quant.readers import FUNCTIONS, METHODS, MODULES, SHAPE_QUERIES
+from fl_core.quant.float_ops import FloatOp, Reader, TracedCall, layer_name, shape_of
+from fl_core.quant.readers import FUNCTION_READERS, METHODS, MODULES, SHAPE_QUERIES
 from fl_core.quant.refusals import INSTEAD
 
 TRACING = threading.RLock()
@@ -66,7 +66,7 @@ class _Shapes(fx.Interpreter):
     """Leaves shape and type of each result with its node, as torch's ShapeProp does, which loads 45 MB of sympy."""
 
     def run_node(self, n: fx.Node) -> Any:
-        """See fx.Interpreter."""
+        """The node's result, whose shape and type stay with the node."""
         result = super().run_node(n)
         if isinstance(result, Tensor):
             n.meta["tensor_meta"] = result.to("meta")
@@ -82,7 +82,7 @@ def _reader(node: fx.Node, traced: fx.GraphModule) -> Reader | None:
         target = type(traced.get_submodule(str(node.target)))
         reader = MODULES.get(target)
     elif node.op == "call_function":
-        reader = FUNCTIONS.get(target)
+        reader = FUNCTION_READERS.get(target)
     elif node.op == "call_method":
         reader = METHODS.get(target)
     else:
@@ -112,7 +112,7 @@ def _read_graph(traced: fx.GraphModule, readers: dict[fx.Node, Reader | None]) -
         reader = readers[node]
         if reader is not None and _is_tensor(node):
             module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-            op = reader(Call(node, module))
+            op = reader(TracedCall(node, module))
             op.inputs = [names[source] for source in _tensor_arguments(node)]
             if op.kind == "alias":
                 names[node] = op.inputs[0]

@@ -80,7 +80,7 @@ class Control:
         Raises:
             RoundError: the SuperLink does not know it, or does not answer.
         """
-        return self._api.run_status(run_id)
+        return self.api.run_status(run_id)
 
     def stop(self, run_id: str) -> None:
         """End a run and its ServerApp; one that is not under way stays as it is.
@@ -89,9 +89,9 @@ class Control:
             RoundError: it is under way still, or the SuperLink does not answer.
         """
         try:
-            self._api.stop_run(run_id)
+            self.api.stop_run(run_id)
         except RoundError:
-            if self._api.newest_runs().get(run_id) in UNDER_WAY:
+            if self.api.newest_runs().get(run_id) in UNDER_WAY:
                 raise
 
     def register(self, public_key: bytes, name: str) -> str:
@@ -100,7 +100,7 @@ class Control:
         Raises:
             RoundError: the SuperLink did not take it.
         """
-        return self._api.register_node(public_key, name)
+        return self.api.register_node(public_key, name)
 
     def unregister(self, node_id: str) -> None:
         """Let the SuperNode with this node id out again.
@@ -108,7 +108,7 @@ class Control:
         Raises:
             RoundError: there is none of that id, or the SuperLink does not answer.
         """
-        self._api.unregister_node(node_id)
+        self.api.unregister_node(node_id)
 
     def nodes(self) -> dict[bytes, str]:
         """Node ids of the SuperNodes that are let in, by their public keys as ``register`` took them.
@@ -116,7 +116,7 @@ class Control:
         Raises:
             RoundError: the SuperLink does not answer.
         """
-        return self._api.nodes()
+        return self.api.nodes()
 
     def names(self) -> dict[int, str]:
         """The client_ids under which the SuperNodes that are let in were enrolled, by node id.
@@ -124,10 +124,11 @@ class Control:
         Raises:
             RoundError: the SuperLink does not answer.
         """
-        return self._api.names()
+        return self.api.names()
 
     @property
-    def _api(self) -> ControlApi:
+    def api(self) -> ControlApi:
+        """The Control API of this server's SuperLink, on loopback."""
         certificate = GatewayFiles(self.home.folder).ca_certificate.read_bytes()
         return ControlApi(f"127.0.0.1:{self.home.settings.superlink_port}", certificate)
 

@@ -58,7 +58,7 @@ def server_processes(home: ServerHome) -> list[ProcessSpec]:
 
 
 def refuse_taken_ports(home: ServerHome) -> None:
-    """See that a server that is about to start can have its ports.
+    """Make sure that a server that is about to start can have its ports.
 
     Raises:
         ConfigError: something listens on one of them; the message names them all.

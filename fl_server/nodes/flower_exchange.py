@@ -39,24 +39,24 @@ class FlowerExchange:
 
     @property
     def clock(self) -> Clock:
-        """See ``Exchange``."""
+        """The clock of the Grid where it keeps one, else the wall's."""
         return self._clock
 
     def push(self, messages: Sequence[Outgoing]) -> list[str | None]:
-        """See ``Exchange``."""
+        """Push messages over the Grid; gives the key of each, None for one that could not be sent."""
         keys = self._grid.push_messages([_message(each) for each in messages])
         return [key or None for key in keys]
 
     def pull(self, keys: Iterable[str]) -> list[Incoming]:
-        """See ``Exchange``."""
+        """Replies that are there now to the messages of these keys."""
         return [_incoming(message) for message in self._grid.pull_messages(keys)]
 
     def nodes(self) -> set[int]:
-        """See ``Exchange``."""
+        """The nodes that are connected now."""
         return set(self._grid.get_node_ids())
 
     def leave(self, keys: Iterable[str]) -> None:
-        """See ``Exchange``; a Grid that does not care is not told."""
+        """Nobody will ask for the replies to these messages; a Grid that does not care is not told."""
         if isinstance(self._grid, LeavingGrid):
             self._grid.leave(keys)
 

@@ -28,7 +28,7 @@ Nodes = Mapping[int, ClientInfo]
 Enrolled = Callable[[], Mapping[int, str]]
 """The client_ids under which nodes were enrolled, as far as they are known now."""
 QUERY_DEADLINE_S = 180.0
-PATIENCE_S = 600.0
+START_PATIENCE_S = 600.0
 """How much longer a start waits that has too few clients while somebody it has asked is still connected: ending it
 would only ask the same slow devices once more."""
 
@@ -54,7 +54,7 @@ class Members:
     def gather(self, deadline_s: float, at_least: int) -> Nodes:
         """At the start of a run: everyone who answers before the deadline; ends early when all have, and are enough.
 
-        Where they are too few, whoever was asked is waited for ``PATIENCE_S`` longer.
+        Where they are too few, whoever was asked is waited for ``START_PATIENCE_S`` longer.
 
         Raises:
             RoundError: fewer than ``at_least`` have.
@@ -63,9 +63,9 @@ class Members:
         while True:
             nodes, asked = self.look(), bool(self._mail.open_nodes)
             too_few, late_s = len(nodes) < at_least, self._mail.clock.now_s() - ends_s
-            if not (too_few or asked) or late_s >= (PATIENCE_S if asked and too_few else 0.0):
+            if not (too_few or asked) or late_s >= (START_PATIENCE_S if asked and too_few else 0.0):
                 break
-            self._mail.wait(ends_s if late_s < 0 else ends_s + PATIENCE_S)
+            self._mail.wait(ends_s if late_s < 0 else ends_s + START_PATIENCE_S)
         return self._enough(nodes, at_least, deadline_s)
 
     def wait_for(self, at_least: int, deadline_s: float) -> Nodes:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from fl_core.config import Config
 from fl_core.errors import ConfigError
-from fl_server.plan.forbidden import FORBIDDEN, PARTS
+from fl_server.plan.forbidden import FORBIDDEN, RUN_PARTS
 from strategies.base import Strategy
 
 
 def problems_of(config: Config, strategy: Strategy) -> list[str]:
     """Each forbidden pair of a run, in one line each, and a cohort that is too small; empty where nothing is wrong."""
-    there = {name for name, has in PARTS.items() if has(config, strategy.traits)}
+    there = {name for name, has in RUN_PARTS.items() if has(config, strategy.traits)}
     pairs = [
         f"{pair.field}: {pair.left} cannot go with {pair.right}: {pair.reason}"
         for pair in FORBIDDEN

@@ -30,7 +30,7 @@ def _trait(name: Trait) -> Has:
     return lambda config, traits: name in traits
 
 
-PARTS: Mapping[str, Has] = {
+RUN_PARTS: Mapping[str, Has] = {
     "asynchronous rounds": _trait("asynchronous"),
     "a robust rule": _trait("robust"),
     "noise for whole clients": _trait("central_dp"),

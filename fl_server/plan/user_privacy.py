@@ -39,7 +39,7 @@ class LedgerMechanism:
     """The source of a round."""
 
     def release(self, round: int, events: tuple[PrivacyEvent, ...], make: Make) -> Tensors:
-        """See ``Mechanism``."""
+        """The noisy tensors of a round, paid for first; drawn once, however often the round is done again."""
         from safetensors.numpy import load, save
 
         task = f"round {round}"

@@ -17,7 +17,7 @@ from fl_server.results.model import Model, Nets
 
 TEST = "server test set"
 WIDTH_FIGURES = ("examples", "accuracy_fake_quant", "accuracy_int8")
-"""Of the record of an evaluation, what depends on the width."""
+"""Fields in the record of an evaluation that depend on the width."""
 
 
 def mean_score(task: Task, output: FloatArray, examples: Examples) -> float:

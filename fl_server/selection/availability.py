@@ -28,6 +28,6 @@ class ByAvailability(Selection):
     def choose(
         self, candidates: Sequence[Candidate], wanted: int, round: int, draw: np.random.Generator
     ) -> list[Candidate]:
-        """See ``Selection``."""
+        """Candidates drawn by their share of answered tasks."""
         weights = [((each.seen.answered + 1) / (each.seen.asked + 2)) ** self.power for each in candidates]
         return draw_weighted(candidates, weights, wanted, draw)

@@ -34,7 +34,7 @@ class ByEnergy(Selection):
     def choose(
         self, candidates: Sequence[Candidate], wanted: int, round: int, draw: np.random.Generator
     ) -> list[Candidate]:
-        """See ``Selection``."""
+        """Candidates drawn by the energy that they can spare."""
         fit = [(each, self._charge(each)) for each in candidates if self._is_cool(each)]
         fit = [(each, charge) for each, charge in fit if charge >= self.least_battery_share]
         return draw_weighted([each for each, _ in fit], [charge for _, charge in fit], wanted, draw)

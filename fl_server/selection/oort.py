@@ -23,7 +23,7 @@ from fl_server.selection.uniform import Uniform
 
 _DECAY = 0.98
 _LEAST = 1e-9
-"""Of a utility, so that it can be a weight."""
+"""The least utility, so that it can be a weight."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Oort(Selection):
     def choose(
         self, candidates: Sequence[Candidate], wanted: int, round: int, draw: np.random.Generator
     ) -> list[Candidate]:
-        """See ``Selection``."""
+        """Candidates by utility, and unseen ones for a share of the places."""
         wanted = min(wanted, len(candidates))
         known = [each for each in candidates if each.seen.loss is not None]
         unseen = [each for each in candidates if each.seen.loss is None]

@@ -32,7 +32,7 @@ class BySpeed(Selection):
     def choose(
         self, candidates: Sequence[Candidate], wanted: int, round: int, draw: np.random.Generator
     ) -> list[Candidate]:
-        """See ``Selection``."""
+        """Candidates drawn by how quickly they answer."""
         wanted = min(wanted, len(candidates))
         anyone = Uniform().choose(candidates, int(draw.binomial(wanted, self.explore)), round, draw)
         others = [each for each in candidates if each not in anyone]

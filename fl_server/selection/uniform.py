@@ -17,7 +17,7 @@ class Uniform(Selection):
     def choose(
         self, candidates: Sequence[Candidate], wanted: int, round: int, draw: np.random.Generator
     ) -> list[Candidate]:
-        """See ``Selection``."""
+        """Candidates drawn without repetition, each as likely as any other."""
         if wanted >= len(candidates):
             return list(candidates)
         return [candidates[row] for row in sorted(draw.choice(len(candidates), wanted, replace=False).tolist())]

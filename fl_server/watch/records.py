@@ -103,7 +103,7 @@ class PublishedArtifact:
     weight_bits: int | None
     """The width of the clients that it is for; None where the run does not say."""
     path: str
-    """Of its entry file, from the run folder."""
+    """The path of its entry file, from the run folder."""
     bytes: int
     bytes_float: int
     """Bytes of its float32 twin."""
@@ -141,7 +141,7 @@ class Mishap:
 
     round: int
     kind: str
-    """Of the event: a key of ``MISHAPS``."""
+    """The kind of the event: a key of ``MISHAPS``."""
     who: str
     """A client_id, or an artefact's format and width."""
     reason: str

@@ -16,7 +16,7 @@ from fl_core.runlog import Event
 from fl_server.watch.accuracy import best_accuracy
 from fl_server.watch.records import MISHAPS, ClientAccuracy, ClientState, Mishap, PublishedArtifact, RoundState
 
-ANSWERS = ("client_finished", "client_refused", "client_rejected", "client_failed")
+ANSWER_KINDS = ("client_finished", "client_refused", "client_rejected", "client_failed")
 """Kinds of events by which a client shows that it is there."""
 CLIENT_MISHAPS = MISHAPS.keys() - {"artifact_vetoed"}
 """Kinds of events by which a client is left out of a round."""
@@ -47,7 +47,7 @@ class RunState:
     rounds_done: int = 0
     """Number of the last finished round."""
     accuracy: float | None = None
-    """Of the newest model that was measured after training, in its preferred form."""
+    """The score of the newest model that was measured after training, in its preferred form."""
     resumed: int = 0
     """Times that the run went on after an interruption."""
     finished: bool = False
@@ -213,7 +213,7 @@ class RunState:
     def _update_client(self, kind: str, event: Event) -> None:
         client_id, number = event["client_id"], event["round"]
         client = self.clients.setdefault(client_id, ClientState(client_id))
-        if kind in ANSWERS:
+        if kind in ANSWER_KINDS:
             client.last_seen, client.last_round = event.get("time"), number
         if kind == "client_finished":
             self._round(event).answered += 1

@@ -20,7 +20,7 @@ from fl_core.files import write_atomic, write_json
 from simulation.compare.figures import Curve, Row
 
 COLOURS = ("#14508c", "#d98a1f", "#1b7f5c", "#7a3d9a", "#b3331f", "#5b616b", "#0f8a9d", "#8a6d00")
-MARKERS = "osD^vPX*"
+PLOT_MARKERS = "osD^vPX*"
 HEADS = {
     "strategy": "strategy",
     "seeds": "seeds",
@@ -85,7 +85,7 @@ def draw_curves(curves: Sequence[Curve], target: float, out: Path) -> None:
             for at, accuracy in seed:
                 by_round.setdefault(at, []).append(accuracy)
         rounds = sorted(by_round)
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        colour, marker = COLOURS[number % len(COLOURS)], PLOT_MARKERS[number % len(PLOT_MARKERS)]
         means = [fmean(by_round[at]) for at in rounds]
         every = max(1, len(rounds) // 12)
         axes.plot(rounds, means, color=colour, marker=marker, markevery=every, markersize=4, label=curve.strategy)

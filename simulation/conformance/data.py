@@ -25,7 +25,7 @@ BLOB_CLASSES = 3
 SHAPE = (2, 4)
 CLIENT_IDS = ("root", "client-1", "client-2", "client-3", "client-4", "client-5", "client-6")
 """The first is the one that a strategy with a trusted client of its own trusts by default."""
-STEPS = 3
+LOCAL_STEPS = 3
 
 
 def net(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -83,7 +83,7 @@ def outcome(strategy: Strategy, state: StrategyState, delta: Tensors, private: b
     """What local training would have given for that change, in a client's first round."""
     asked = "uses_losses" in strategy.traits and not private
     loss = 0.75 if asked else None
-    return LocalOutcome(state.model, delta, strategy.broadcast(state), {}, STEPS, 0.1, 0.0, private, loss)
+    return LocalOutcome(state.model, delta, strategy.broadcast(state), {}, LOCAL_STEPS, 0.1, 0.0, private, loss)
 
 
 def update(
@@ -91,7 +91,7 @@ def update(
 ) -> ClientUpdate:
     """The update of one client, with the parts that the strategy's own client half makes."""
     parts, _ = strategy.conclude(outcome(strategy, state, delta))
-    return ClientUpdate(f"task-{client}", client, base_version, parts_of(parts, False), weight, STEPS)
+    return ClientUpdate(f"task-{client}", client, base_version, parts_of(parts, False), weight, LOCAL_STEPS)
 
 
 def updates(strategy: Strategy, state: StrategyState, weights: Sequence[int], round: int = 0) -> list[ClientUpdate]:

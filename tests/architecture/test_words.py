@@ -16,56 +16,6 @@ from support.house import BENCHMARKS, SOURCES, TESTS, Function, docstrings_of, i
 LEANING = re.compile(r"(Of|See|Likewise)\b|(The|In the) same\b|As (above|below|before|there)\b")
 """How a docstring opens that cannot be understood without the one before it, or without another file."""
 AVOIDED = re.compile(r"\b(returns|because|currently)\b")
-CLASSES_UNTIL_MENDED = {"Handler", "KillReport", "Line", "Outcome", "Row", "Scene", "Task"}
-CONSTANTS_UNTIL_MENDED = {
-    "ACCURACIES", "HOME_VARIABLE", "LEFT_OUT", "LOOK_EVERY_S", "LOSS_PART", "MARKERS", "METHODS", "NOT_PRIVATE",
-    "PATIENCE_S", "TURN_S",
-}  # fmt: skip
-DOCSTRINGS_UNTIL_MENDED = {
-    "fl_client/home.py",
-    "fl_client/shell/protocol.py",
-    "fl_client/shell/socket_trainer.py",
-    "fl_client/trainer/guard.py",
-    "fl_client/trainer/in_process.py",
-    "fl_client/trainer/metrics.py",
-    "fl_client/trainer/service.py",
-    "fl_core/bundle.py",
-    "fl_core/config/schema.py",
-    "fl_core/export/base.py",
-    "fl_core/export/onnx/forms.py",
-    "fl_core/privacy/audit.py",
-    "fl_core/privacy/ledger.py",
-    "fl_core/process/bounded_log.py",
-    "fl_core/process/processes.py",
-    "fl_core/process/structured_log.py",
-    "fl_core/process/supervise.py",
-    "fl_core/quant/fuse.py",
-    "fl_core/quant/layers.py",
-    "fl_core/quant/ranges.py",
-    "fl_core/quant/spec.py",
-    "fl_core/quant/trace.py",
-    "fl_core/runlog.py",
-    "fl_core/spec.py",
-    "fl_server/deploy/superlink.py",
-    "fl_server/nodes/members.py",
-    "fl_server/plan/setup.py",
-    "fl_server/plan/user_privacy.py",
-    "fl_server/results/evaluate.py",
-    "fl_server/selection/availability.py",
-    "fl_server/selection/energy.py",
-    "fl_server/selection/oort.py",
-    "fl_server/selection/speed.py",
-    "fl_server/selection/uniform.py",
-}
-PRIVATE_UNTIL_MENDED = {
-    "tests/unit/fl_client/board/test_status_of_services.py",
-    "tests/unit/fl_client/node/test_place.py",
-    "tests/unit/fl_client/trainer/test_trainer.py",
-    "tests/unit/fl_core/flower_private/test_flower_private.py",
-    "tests/unit/fl_core/flower_private/test_flower_supernode.py",
-    "tests/unit/fl_core/process/test_hidden_processes.py",
-    "tests/unit/fl_server/deploy/test_deploy_director.py",
-}
 
 
 def test_no_class_name_stands_for_two_things() -> None:
@@ -75,7 +25,7 @@ def test_no_class_name_stands_for_two_things() -> None:
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(f"{name_of(path)}:{node.lineno}")
     twice = {name: places for name, places in found.items() if len(places) > 1}
-    assert {name: places for name, places in twice.items() if name not in CLASSES_UNTIL_MENDED} == {}
+    assert twice == {}
 
 
 def test_no_public_constant_has_two_values() -> None:
@@ -84,20 +34,20 @@ def test_no_public_constant_has_two_values() -> None:
         for name in constants_of(path):
             found[name].append(name_of(path))
     twice = {name: places for name, places in found.items() if len(places) > 1}
-    assert {name: places for name, places in twice.items() if name not in CONSTANTS_UNTIL_MENDED} == {}
+    assert twice == {}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_docstring_is_understood_alone(path: Path) -> None:
     leaning = [f"{line}: {text.splitlines()[0]}" for line, text in docstrings_of(path) if LEANING.match(text)]
     avoided = [f"{line}: {word}" for line, text in docstrings_of(path) for word in AVOIDED.findall(text)]
-    assert name_of(path) in DOCSTRINGS_UNTIL_MENDED or leaning + avoided == []
+    assert leaning + avoided == []
 
 
 @pytest.mark.parametrize("path", TESTS + BENCHMARKS, ids=name_of)
 def test_tests_and_benchmarks_reach_for_no_private_name(path: Path) -> None:
     reached = [f"{line}: {what}" for line, what in reached_by(path, private_names() - private_names_of(path))]
-    assert name_of(path) in PRIVATE_UNTIL_MENDED or reached == []
+    assert reached == []
 
 
 def constants_of(path: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from shared.experiments import LAST_ROUND_ONLY, Experiment, Outcome, read_outcome, run_one
+from shared.experiments import LAST_ROUND_ONLY, Experiment, ExperimentOutcome, read_outcome, run_one
 from shared.joined import OWN, UNSEEN, joined_smartwatch
 from weight_bits import lowered_accuracy
 
@@ -24,7 +24,7 @@ def experiment(row: str, **sections: object) -> Experiment:
     return Experiment(row, toy.config(Path(), **sections))
 
 
-def outcome(each: Experiment, out: Path) -> Outcome:
+def outcome(each: Experiment, out: Path) -> ExperimentOutcome:
     run_one(each, out)
     return read_outcome(each, out)
 

@@ -19,7 +19,7 @@ from fl_core.export.base import IntArray, KernelProof, Proof
 from fl_core.export.onnx.forms import INPUT
 from fl_core.export.onnx.graph import EMITTERS, build_model
 from fl_core.export.parity import ParityLimits
-from fl_core.export.tables import FUNCTIONS
+from fl_core.export.tables import TABLE_FUNCTIONS
 from fl_core.export.unsupported import reasons_against
 from fl_core.quant.lowered import Lowered
 from fl_core.types import FloatArray
@@ -37,7 +37,9 @@ class OnnxExporter:
     proof: Proof = "here"
 
     def unsupported(self, lowered: Lowered) -> list[str]:
-        return reasons_against(lowered, ops=frozenset(EMITTERS), look_ups=frozenset(FUNCTIONS), spatial_ranks=(1, 2))
+        return reasons_against(
+            lowered, ops=frozenset(EMITTERS), look_ups=frozenset(TABLE_FUNCTIONS), spatial_ranks=(1, 2)
+        )
 
     def limits(self, lowered: Lowered, classes: bool) -> ParityLimits:
         return ParityLimits.for_model(lowered, classes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asynchronous_deployed
-from asynchronous import ROWS, Line, figures, planned
+from asynchronous import ROWS, TimeToAccuracy, figures, planned
 
 from fl_server.plan.checks import check_deployed
 
 
-def line(*accuracies: float, round_s: float = 10.0) -> Line:
-    return Line(tuple((number * round_s, accuracy) for number, accuracy in enumerate(accuracies)))
+def line(*accuracies: float, round_s: float = 10.0) -> TimeToAccuracy:
+    return TimeToAccuracy(tuple((number * round_s, accuracy) for number, accuracy in enumerate(accuracies)))
 
 
 def test_a_target_is_reached_where_the_accuracy_stays_above_it() -> None:

@@ -62,7 +62,7 @@ def cgroups(tmp_path, monkeypatch, request):
     inner.mkdir(parents=True)
     (inner.parent / "cgroup.procs").write_text("")
     (inner / "cgroup.procs").write_text(f"{os.getpid()}\n999999999\n")
-    monkeypatch.setattr(units, "_CGROUPS", root)
+    monkeypatch.setattr(units, "CGROUPS", root)
     return root
 
 

@@ -31,7 +31,7 @@ def forward(source: QParams, target: FixedRange, function: str | None) -> np.nda
     return np.rint(target(real).numpy() / np.float32(grid.scale)).astype(int) + grid.zero_point
 
 
-@pytest.mark.parametrize("function", [None, *tables.FUNCTIONS])
+@pytest.mark.parametrize("function", [None, *tables.TABLE_FUNCTIONS])
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
 def test_a_table_is_the_forward_of_every_integer(grid: GridKind, function: str | None) -> None:
     for bounds, other in pairwise(RANGES):
@@ -40,7 +40,7 @@ def test_a_table_is_the_forward_of_every_integer(grid: GridKind, function: str |
         assert np.array_equal(table, forward(source, target, function))
 
 
-@pytest.mark.parametrize("function", [None, *tables.FUNCTIONS])
+@pytest.mark.parametrize("function", [None, *tables.TABLE_FUNCTIONS])
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
 def test_the_independent_evaluator_gives_the_table(grid: GridKind, function: str | None) -> None:
     for bounds, other in pairwise(RANGES):
@@ -53,4 +53,9 @@ def test_the_independent_evaluator_gives_the_table(grid: GridKind, function: str
 
 
 def test_every_account_knows_the_same_functions() -> None:
-    assert set(tables.FUNCTIONS) == set(functions.FUNCTIONS) == set(integer.FUNCTIONS) == set(FLOAT_FUNCTIONS)
+    assert (
+        set(tables.TABLE_FUNCTIONS)
+        == set(functions.FUNCTIONS)
+        == set(integer.INTEGER_FUNCTIONS)
+        == set(FLOAT_FUNCTIONS)
+    )

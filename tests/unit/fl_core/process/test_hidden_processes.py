@@ -67,5 +67,5 @@ def test_its_rss_stands_for_its_pss(hidden, monkeypatch):
 @pytest.mark.usefixtures("hidden")
 def test_a_process_that_belongs_to_nobody_is_not_found(tmp_path, monkeypatch):
     assert processes_of(tmp_path / "another") == []
-    monkeypatch.setattr(processes, "_environment", lambda pid: {})
+    monkeypatch.setattr(processes, "environment_of", lambda pid: {})
     assert processes_of(tmp_path) == []

@@ -188,7 +188,7 @@ def test_a_run_counts_as_stopped_where_flower_says_that_it_is_not_under_way(home
         def newest_runs(self) -> dict[str, str]:
             return {} if believed is None else {"7": believed}
 
-    monkeypatch.setattr(Control, "_api", Api())
+    monkeypatch.setattr(Control, "api", Api())
     if ends:
         Control(home).stop("7")
     else:

@@ -16,7 +16,7 @@ from fl_core.parts import RANGES_PART
 from fl_core.tree import FixedPointSum
 from fl_core.types import ClientUpdate, Part
 from fl_server.plan.checks import check_deployed, check_run, problems_of
-from fl_server.plan.forbidden import FORBIDDEN, PARTS
+from fl_server.plan.forbidden import FORBIDDEN, RUN_PARTS
 from fl_server.plan.setup import Setup
 from fl_server.results.ranges import mean_ranges
 from simulation.preflight import preflight
@@ -52,8 +52,8 @@ def strategy_with(*traits: str) -> Strategy:
 
 
 def test_the_table_names_parts_that_exist_and_every_part_can_be_seen():
-    assert PARTS.keys() == TRAITS.keys() | SECTIONS.keys()
-    assert {name for pair in FORBIDDEN for name in (pair.left, pair.right)} == PARTS.keys()
+    assert RUN_PARTS.keys() == TRAITS.keys() | SECTIONS.keys()
+    assert {name for pair in FORBIDDEN for name in (pair.left, pair.right)} == RUN_PARTS.keys()
 
 
 @pytest.mark.parametrize("pair", FORBIDDEN, ids=lambda pair: f"{pair.left} + {pair.right}")
