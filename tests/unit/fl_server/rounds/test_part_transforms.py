@@ -14,6 +14,7 @@ from fl_core import wire
 from fl_core.errors import UpdateRejectedError
 from fl_core.part_transforms import Parts, PartTransform, restored, transformed
 from fl_core.privacy.ledger import Ledger
+from fl_core.questions import TRAIN
 from fl_core.rng import SeededNoise
 from fl_core.runlog import RunLog, read_events
 from fl_core.types import FloatArray, Part
@@ -95,7 +96,7 @@ def test_what_a_chain_did_on_the_client_is_undone_before_admission(tmp_path):
         travelled[name] = decode_update(result.encoded, CLIENT).parts["delta"].tensors
         log, tally = RunLog(tmp_path / name, "toy"), Tally(asked=1)
         intake = Intake(setup, expected, log, 1, {}, tally, {}, transforms=() if name == "not undone" else chain)
-        reply = Reply(1, wire.pack_update(result.encoded))
+        reply = Reply(1, wire.pack_reply(TRAIN, result.encoded))
         sums[name] = intake.take(reply, plan, state).sums
         log.close()
         trainer.ledger.close()
