@@ -14,17 +14,17 @@ from typing import Protocol
 
 from fl_core.types import Part
 
-Parts = Mapping[str, Part]
+UpdateParts = Mapping[str, Part]
 
 
 class PartTransform(Protocol):
     """One link of the chain; both halves are pure, and the origin of a part's privacy stays what it was."""
 
-    def forward(self, parts: Parts) -> Parts:
+    def forward(self, parts: UpdateParts) -> UpdateParts:
         """What travels in place of ``parts``: everything here comes after clip and noise."""
         ...
 
-    def backward(self, parts: Parts) -> Parts:
+    def backward(self, parts: UpdateParts) -> UpdateParts:
         """The parts again, exactly or as near as this link promises.
 
         Raises:
@@ -37,15 +37,15 @@ PART_TRANSFORMS: tuple[PartTransform, ...] = ()
 """The chain of every client and of the server, in the client's order."""
 
 
-def transformed(parts: Parts, chain: Sequence[PartTransform]) -> Parts:
+def transformed(parts: UpdateParts, chain: Sequence[PartTransform]) -> UpdateParts:
     """``parts`` as they travel."""
     for link in chain:
         parts = link.forward(parts)
     return parts
 
 
-def restored(parts: Parts, chain: Sequence[PartTransform]) -> Parts:
-    """Parts that ``transformed`` made, as they were before."""
+def restored(parts: UpdateParts, chain: Sequence[PartTransform]) -> UpdateParts:
+    """UpdateParts that ``transformed`` made, as they were before."""
     for link in reversed(chain):
         parts = link.backward(parts)
     return parts

@@ -16,15 +16,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fl_core.errors import ModelError
 from fl_core.quant.lowered import Lowered, Node, QParams
+from fl_core.types import FloatArray
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
 
 _CHUNK = 32
 """Examples unfolded at a time."""
 
 
-def integer_forward(lowered: Lowered, x_BX: npt.NDArray[Any]) -> dict[str, IntArray]:
+def integer_forward(lowered: Lowered, x_BX: npt.NDArray[Any]) -> dict[str, Int64Array]:
     """The integers [B, ...] of every tensor by name, for float inputs ``x_BX`` [B, *input_shape].
 
     Raises:
@@ -38,7 +38,7 @@ def integer_forward(lowered: Lowered, x_BX: npt.NDArray[Any]) -> dict[str, IntAr
     return values
 
 
-def run_node(node: Node, inputs: list[IntArray], sources: list[QParams], target: QParams) -> IntArray:
+def run_node(node: Node, inputs: list[Int64Array], sources: list[QParams], target: QParams) -> Int64Array:
     """One node alone: integers of its output from integers of its inputs."""
     if node.op in ("conv", "linear"):
         return _product(node, inputs[0], sources[0], target)
@@ -50,29 +50,29 @@ def run_node(node: Node, inputs: list[IntArray], sources: list[QParams], target:
         start = node.attrs["start_dim"]
         return inputs[0].reshape(*inputs[0].shape[:start], -1)
     if node.op == "max_pool":
-        largest: IntArray = _windows(inputs[0], node.attrs, padding=np.iinfo(np.int64).min).max(-1)
+        largest: Int64Array = _windows(inputs[0], node.attrs, padding=np.iinfo(np.int64).min).max(-1)
         return largest
     reals = [dequantize(q, source) for q, source in zip(inputs, sources, strict=True)]
     return quantize(_REAL_OPS[node.op](reals, node.attrs), target)
 
 
-def quantize(real: FloatArray, params: QParams) -> IntArray:
+def quantize(real: FloatArray, params: QParams) -> Int64Array:
     """Integers of real values: half to even of ``real * (1 / scale)``."""
     steps = np.rint(real.astype(np.float32) * (np.float32(1) / np.float32(params.scale)))
     return _place(steps, params)
 
 
-def dequantize(q: IntArray, params: QParams) -> FloatArray:
+def dequantize(q: Int64Array, params: QParams) -> FloatArray:
     """Real values of integers, float32."""
     return (q - params.zero_point).astype(np.float32) * np.float32(params.scale)
 
 
-def _place(steps: FloatArray, params: QParams) -> IntArray:
+def _place(steps: FloatArray, params: QParams) -> Int64Array:
     low, high = params.qmin - params.zero_point, params.qmax - params.zero_point
     return np.clip(steps, low, high).astype(np.int64) + params.zero_point
 
 
-def _product(node: Node, q: IntArray, source: QParams, target: QParams) -> IntArray:
+def _product(node: Node, q: Int64Array, source: QParams, target: QParams) -> Int64Array:
     assert node.weight is not None
     assert node.weight_scale is not None
     chunks = [_accumulate(node, (q[at : at + _CHUNK] - source.zero_point)) for at in range(0, max(len(q), 1), _CHUNK)]
@@ -86,11 +86,11 @@ def _product(node: Node, q: IntArray, source: QParams, target: QParams) -> IntAr
     return _requantize(accumulator, multiplier_O.astype(np.float32).reshape(-1, *trailing), target)
 
 
-def _requantize(accumulator: IntArray, multiplier: Any, target: QParams) -> IntArray:
+def _requantize(accumulator: Int64Array, multiplier: Any, target: QParams) -> Int64Array:
     return _place(np.rint(accumulator.astype(np.float32) * multiplier), target)
 
 
-def _accumulate(node: Node, centred: IntArray) -> IntArray:
+def _accumulate(node: Node, centred: Int64Array) -> Int64Array:
     assert node.weight is not None
     weight = node.weight.astype(np.float64)
     if node.op == "linear":

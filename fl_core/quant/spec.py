@@ -9,7 +9,7 @@ from typing import Literal
 from fl_core.parts import RANGES_PART
 
 GridKind = Literal["asymmetric", "symmetric"]
-Ranges = Literal["fixed", "public", "ema", "learned", "dp_histogram"]
+RangesKind = Literal["fixed", "public", "ema", "learned", "dp_histogram"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class QuantSpec:
     activation_bits: int = 8
     grid: GridKind = "asymmetric"
     """Grid of the activations: asymmetric is uint8 with a zero point, symmetric is int8 with zero point 0."""
-    ranges: Ranges = "fixed"
+    ranges: RangesKind = "fixed"
     """fixed: constants; public: calibrated on public examples; ema: running, never under privacy; learned:
     parameters inside the clipped update; dp_histogram: measured under DP in round 0, paid from the budget."""
     per_layer: Mapping[str, int] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from fl_core.files import read_json, write_atomic
 from fl_core.runlog import read_events
 from fl_server.report import privacy_words, series, timeline
-from fl_server.report.charts import Bar, Format, Style, bar_chart, column_chart, line_chart, time_axis
+from fl_server.report.charts import Bar, Formatter, Style, bar_chart, column_chart, line_chart, time_axis
 from fl_server.report.summary import summarize
 from fl_server.watch.accuracy import ACCURACIES
 from fl_server.watch.folder import companion_folders
@@ -127,7 +127,7 @@ def _privacy(state: RunState) -> dict[str, Any]:
     }
 
 
-def accuracy_figure(state: RunState, companions: Mapping[str, RunState], show: Format) -> Mapping[str, Any]:
+def accuracy_figure(state: RunState, companions: Mapping[str, RunState], show: Formatter) -> Mapping[str, Any]:
     """Accuracy per round, with the artefact (or the float model) of every companion; {} where nothing is known."""
     lines = [(line, ACCURACY_STYLES[line.name]) for line in series.accuracy_lines(state)]
     for number, (name, companion) in enumerate(companions.items()):
@@ -141,7 +141,7 @@ def accuracy_figure(state: RunState, companions: Mapping[str, RunState], show: F
     return _figure(line_chart(f"{state.metric.capitalize()} per round", lines, show, top=top), lines)
 
 
-def over_time_figure(state: RunState, show: Format) -> Mapping[str, Any]:
+def over_time_figure(state: RunState, show: Formatter) -> Mapping[str, Any]:
     """Accuracy over virtual or wall time; {} before the first round has ended, or where nothing is known."""
     lines = [(line, ACCURACY_STYLES[line.name]) for line in timeline.accuracy_over_time(state)]
     last_s = max((line.points[-1][0] for line, _ in lines), default=0.0)
@@ -178,7 +178,7 @@ def epsilon_figure(epsilons: Sequence[series.Line], privacy: Mapping[str, Any] |
     return _figure(line_chart(title, drawn, as_plain, zero=True), legend)
 
 
-def clients_figure(clients: Sequence[ClientAccuracy], show: Format, metric: str) -> Markup | None:
+def clients_figure(clients: Sequence[ClientAccuracy], show: Formatter, metric: str) -> Markup | None:
     """Accuracy of every client on its own held-out examples, worst first and named; None where nobody measured."""
     if not clients:
         return None

@@ -18,12 +18,11 @@ from fl_server.report.series import Line
 
 WIDTH, HEIGHT = 640, 300  # user units of the viewBox; the page scales them
 LEFT, RIGHT, TOP, BOTTOM = 72, 14, 14, 44  # margins around the plot
-MARKERS = ("circle", "square", "diamond")
 MARKED_POINTS = 40  # a line with more points is drawn without markers
 _UNITS = (("h", "hours", 3600.0), ("min", "minutes", 60.0), ("s", "seconds", 1.0))
 _FEWEST_UNITS = 10.0  # a time of fewer hours is shown in minutes, one of fewer minutes in seconds
 
-Format = Callable[[float], str]
+Formatter = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Bar:
 def line_chart(
     title: str,
     lines: Sequence[tuple[Line, Style]],
-    show: Format,
+    show: Formatter,
     *,
     zero: bool = False,
     top: float | None = None,
@@ -96,7 +95,7 @@ def line_chart(
     return _markup(svg)
 
 
-def bar_chart(title: str, bars: Sequence[Bar], show: Format, top: float | None = None) -> Markup:
+def bar_chart(title: str, bars: Sequence[Bar], show: Formatter, top: float | None = None) -> Markup:
     """Horizontal bars from 0, each with its label, its value and its note; for up to some 24 bars."""
     step, label_width = 26, 160
     height = TOP + step * len(bars) + 6
@@ -116,7 +115,7 @@ def bar_chart(title: str, bars: Sequence[Bar], show: Format, top: float | None =
     return _markup(svg)
 
 
-def column_chart(title: str, bars: Sequence[Bar], show: Format, top: float | None = None) -> Markup:
+def column_chart(title: str, bars: Sequence[Bar], show: Formatter, top: float | None = None) -> Markup:
     """Narrow columns for crowds, in the given order; only bars with a note are named, all have a title."""
     values = [bar.value for bar in bars]
     ticks_y = nice_ticks(min(0.0, *values), max(0.0, *values), top)
@@ -190,7 +189,7 @@ def _draw_line(
     style: Style,
     x_of: Callable[[float], float],
     y_of: Callable[[float], float],
-    show: Format,
+    show: Formatter,
     axis: Axis,
 ) -> None:
     group = ET.SubElement(svg, "g", {"class": style.css})

@@ -32,7 +32,7 @@ from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.sent_models import SentModels
-from fl_server.selection.base import Candidate, Seen
+from fl_server.selection.base import Candidate, ClientHistory
 from strategies.client import join_tensors
 
 
@@ -149,7 +149,7 @@ def _hand_out(under_way: _UnderWay, intake: Intake, progress: Progress, nodes: N
     places = (setup.config.clients.per_round or len(nodes)) - len(under_way.tasks)
     if not free or places <= 0:
         return
-    candidates = [Candidate(nodes[free[name]], intake.seen.get(name, Seen())) for name in sorted(free)]
+    candidates = [Candidate(nodes[free[name]], intake.seen.get(name, ClientHistory())) for name in sorted(free)]
     # The first draw of a version is named as that of a synchronous round.
     names = (offer.version, under_way.draws) if under_way.draws else (offer.version,)
     draw = generator("cohort", setup.config.run.seed, *names)

@@ -29,7 +29,7 @@ from fl_server.results.observer import RoundView
 from fl_server.results.publish import exports
 from fl_server.rounds.intake import Tally
 from fl_server.rounds.progress import Progress, RunContext, told
-from fl_server.selection.base import Seen
+from fl_server.selection.base import ClientHistory
 from strategies.base import StrategyState
 
 
@@ -41,7 +41,7 @@ class RoundOutcome:
     state: StrategyState
     """With everything summed."""
     tally: Tally
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, ClientHistory]
     nodes: Nodes
     """Who is asked for scores where the server has no test set."""
     started_s: float

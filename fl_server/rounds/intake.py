@@ -22,7 +22,7 @@ from fl_server.nodes.mailbox import Reply
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import ExpectedUpdate
 from fl_server.rounds.admission import check_update
-from fl_server.selection.base import Seen
+from fl_server.selection.base import ClientHistory
 from strategies.base import StrategyState
 
 
@@ -53,7 +53,7 @@ class Intake:
     round: int
     accepted: Mapping[str, str]
     tally: Tally
-    seen: dict[str, Seen]
+    seen: dict[str, ClientHistory]
     transforms: Sequence[PartTransform] = PART_TRANSFORMS
     """What clients did to their parts, in their order; undone before anything is checked."""
 
@@ -64,7 +64,7 @@ class Intake:
 
     def _take(self, reply: Reply, plan: RoundPlan, state: StrategyState) -> StrategyState:
         client = plan.client_id
-        before = self.seen.get(client, Seen())
+        before = self.seen.get(client, ClientHistory())
         if reply.content is None:
             if reply.missing:
                 self.seen[client] = before.was_late(reply.seconds)

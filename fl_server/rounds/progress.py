@@ -18,7 +18,7 @@ from fl_server.results.observer import Observer
 from fl_server.results.publish import Publication, exports
 from fl_server.results.publisher import Publisher
 from fl_server.rounds.checkpoint import Checkpoint, save_checkpoint
-from fl_server.selection.base import Seen, seen_from_plain, seen_to_plain
+from fl_server.selection.base import ClientHistory, histories_from_plain, histories_to_plain
 from strategies.base import StrategyState
 
 
@@ -56,7 +56,7 @@ class Progress:
     """The strategy's state; its model is that of ``model``."""
     accepted: Mapping[str, str] = field(default_factory=dict)
     """The task_id of every client's last update that was summed."""
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, ClientHistory] = field(default_factory=dict)
     epsilon_max: float | None = None
     """The largest that any client had spent when its update was summed; None without DP, see ``Tally``."""
     user_epsilon: float | None = None
@@ -75,7 +75,7 @@ class Progress:
             Model(setup.spec, checkpoint.state.model, Moving.from_plain(facts["ranges"])),
             checkpoint.state,
             facts["accepted"],
-            seen_from_plain(facts["seen"]),
+            histories_from_plain(facts["seen"]),
             facts["epsilon_max"],
             facts.get("user_epsilon"),  # an older version kept none
             tuple(facts["outstanding"]),
@@ -100,7 +100,7 @@ class Progress:
         facts = {
             "ranges": self.model.moving.ranges,
             "accepted": self.accepted,
-            "seen": seen_to_plain(self.seen),
+            "seen": histories_to_plain(self.seen),
             "epsilon_max": self.epsilon_max,
             "user_epsilon": self.user_epsilon,
             "outstanding": self.outstanding,

@@ -25,7 +25,7 @@ from fl_server.plan.user_privacy import central_cohort
 from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
-from fl_server.selection.base import Candidate, Seen, SeenByClient
+from fl_server.selection.base import Candidate, ClientHistory, HistoryByClient
 from strategies.base import StrategyState
 from strategies.client import join_tensors
 
@@ -61,7 +61,7 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     context.log.append("round_started", round, cohort=[plan.client_id for plan in plans.values()])
     members.say_impostors(context.log, round)
     for plan in plans.values():
-        seen[plan.client_id] = seen.get(plan.client_id, Seen()).was_asked()
+        seen[plan.client_id] = seen.get(plan.client_id, ClientHistory()).was_asked()
     tally = Tally(asked=len(plans), downlink_bytes=len(plans) * count_bytes(sent))
     intake = Intake(setup, context.expected, context.log, round, progress.accepted, tally, seen)
     model = wire.pack_tensors(sent)
@@ -115,7 +115,9 @@ def _back(context: RunContext, away: Mapping[int, Reply], ends_s: float) -> set[
     return set()
 
 
-def select_cohort(setup: Setup, nodes: Nodes, seen: SeenByClient, round: int) -> tuple[int, Mapping[int, ClientInfo]]:
+def select_cohort(
+    setup: Setup, nodes: Nodes, seen: HistoryByClient, round: int
+) -> tuple[int, Mapping[int, ClientInfo]]:
     """How many updates a round wants, and the nodes that are asked, in the order of their client_ids."""
     clients = setup.config.clients
     wanted = clients.per_round or len(nodes)
@@ -123,7 +125,7 @@ def select_cohort(setup: Setup, nodes: Nodes, seen: SeenByClient, round: int) ->
     drawn = central_cohort(setup, sorted(node_of), round)
     if drawn is not None:
         return len(drawn), {node_of[name]: nodes[node_of[name]] for name in drawn}
-    candidates = [Candidate(nodes[node_of[name]], seen.get(name, Seen())) for name in sorted(node_of)]
+    candidates = [Candidate(nodes[node_of[name]], seen.get(name, ClientHistory())) for name in sorted(node_of)]
     draw = generator("cohort", setup.config.run.seed, round)
     chosen = setup.selection.choose(candidates, math.ceil(wanted * clients.over_select), round, draw)
     return wanted, {node_of[each.client_id]: each.info for each in chosen}

@@ -18,7 +18,7 @@ from fl_core.types import ClientInfo
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClientHistory:
     """What a server has seen of one client."""
 
     asked: int = 0
@@ -31,31 +31,31 @@ class Seen:
     loss: float | None = None
     """Root mean square loss of its examples, as its last update says; only where the rule asks for it."""
 
-    def was_asked(self) -> Seen:
+    def was_asked(self) -> ClientHistory:
         """One more task was sent."""
         return replace(self, asked=self.asked + 1)
 
-    def was_summed(self, round: int, seconds: float, loss: float | None) -> Seen:
+    def was_summed(self, round: int, seconds: float, loss: float | None) -> ClientHistory:
         """One more update was fit to be summed."""
         smooth = seconds if self.seconds is None else (self.seconds + seconds) / 2
         return replace(self, answered=self.answered + 1, last_round=round, seconds=smooth, loss=loss)
 
-    def was_late(self, seconds: float) -> Seen:
+    def was_late(self, seconds: float) -> ClientHistory:
         """It was not done after ``seconds``, so it takes at least that long."""
         return replace(self, seconds=max(self.seconds or 0.0, seconds))
 
 
-SeenByClient = Mapping[str, Seen]
+HistoryByClient = Mapping[str, ClientHistory]
 
 
-def seen_to_plain(seen: SeenByClient) -> dict[str, dict[str, Any]]:
+def histories_to_plain(seen: HistoryByClient) -> dict[str, dict[str, Any]]:
     """As a checkpoint keeps it."""
     return {client: asdict(each) for client, each in sorted(seen.items())}
 
 
-def seen_from_plain(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, Seen]:
-    """What ``seen_to_plain`` gave."""
-    return {client: Seen(**fields) for client, fields in plain.items()}
+def histories_from_plain(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, ClientHistory]:
+    """What ``histories_to_plain`` gave."""
+    return {client: ClientHistory(**fields) for client, fields in plain.items()}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Candidate:
     """A client that could be asked now."""
 
     info: ClientInfo
-    seen: Seen = Seen()
+    seen: ClientHistory = ClientHistory()
 
     @property
     def client_id(self) -> str:

@@ -20,7 +20,7 @@ from fl_core.quant.lower import lower
 from fl_core.quant.lowered import weighted_layers
 from fl_core.quant.prepare import prepare_qat
 from fl_core.quant.ranges import calibrate
-from fl_core.quant.spec import GridKind, QuantSpec, Ranges
+from fl_core.quant.spec import GridKind, QuantSpec, RangesKind
 from fl_core.rng import SeededNoise
 from fl_core.types import DpTerms
 
@@ -57,7 +57,7 @@ def uniform(shape: tuple[int, ...], examples: int) -> Tensor:
 
 
 def published(
-    model: nn.Module, x: Tensor, classes: bool, out: Path, grid: GridKind = "asymmetric", ranges: Ranges = "fixed"
+    model: nn.Module, x: Tensor, classes: bool, out: Path, grid: GridKind = "asymmetric", ranges: RangesKind = "fixed"
 ) -> Artifact:
     """Prepares, lowers, exports and proves; raises where a limit is exceeded."""
     shape = tuple(x.shape[1:])
@@ -84,7 +84,7 @@ def test_every_model_of_the_table_is_tested_here() -> None:
 @pytest.mark.parametrize("ranges", ["fixed", "public"])
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else SLOW) for name in SIZES])
-def test_the_artefact_computes_what_was_trained(name: str, grid: GridKind, ranges: Ranges, tmp_path: Path) -> None:
+def test_the_artefact_computes_what_was_trained(name: str, grid: GridKind, ranges: RangesKind, tmp_path: Path) -> None:
     shape, outputs, classes = SIZES[name]
     model = seeded(build_model(name, None, {}, shape, outputs, 0))
     artifact = published(model, uniform(shape, EXAMPLES), classes, tmp_path / "out", grid, ranges)

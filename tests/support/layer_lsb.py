@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from fl_core.quant.graph import QatModel
-from fl_core.quant.integer import IntArray, dequantize, integer_forward, quantize
+from fl_core.quant.integer import Int64Array, dequantize, integer_forward, quantize
 from fl_core.quant.lowered import Lowered
 
 
@@ -31,6 +31,6 @@ def layer_lsb(model: QatModel, lowered: Lowered, x_BX: npt.NDArray[Any]) -> dict
     return worst
 
 
-def _distance(out: torch.Tensor, lowered: Lowered, tensor: str, values: dict[str, IntArray]) -> int:
+def _distance(out: torch.Tensor, lowered: Lowered, tensor: str, values: dict[str, Int64Array]) -> int:
     found = quantize(out.numpy(), lowered.tensors[tensor])
     return int(np.abs(found - values[tensor]).max(initial=0))

@@ -12,7 +12,7 @@ import toy
 from fl_client.trainer.task import ClientTask, Trainer
 from fl_core import wire
 from fl_core.errors import UpdateRejectedError
-from fl_core.part_transforms import Parts, PartTransform, restored, transformed
+from fl_core.part_transforms import PartTransform, UpdateParts, restored, transformed
 from fl_core.privacy.ledger import Ledger
 from fl_core.questions import TRAIN
 from fl_core.rng import SeededNoise
@@ -28,7 +28,7 @@ from fl_server.rounds.intake import Intake, Tally
 CLIENT = "client-2"
 
 
-def by_tensor(parts: Parts, change: Callable[[FloatArray], FloatArray]) -> Parts:
+def by_tensor(parts: UpdateParts, change: Callable[[FloatArray], FloatArray]) -> UpdateParts:
     return {
         name: replace(part, tensors={key: change(value) for key, value in part.tensors.items()})
         for name, part in parts.items()
@@ -38,10 +38,10 @@ def by_tensor(parts: Parts, change: Callable[[FloatArray], FloatArray]) -> Parts
 class Doubled:
     """Twice the value, exactly; of float32 alone."""
 
-    def forward(self, parts: Parts) -> Parts:
+    def forward(self, parts: UpdateParts) -> UpdateParts:
         return by_tensor(parts, lambda tensor: 2 * tensor)
 
-    def backward(self, parts: Parts) -> Parts:
+    def backward(self, parts: UpdateParts) -> UpdateParts:
         if any(t.dtype != np.float32 for part in parts.values() for t in part.tensors.values()):
             raise UpdateRejectedError("doubled: expected float32")
         return by_tensor(parts, lambda tensor: tensor / 2)
@@ -50,10 +50,10 @@ class Doubled:
 class Wide:
     """The value as float64, which admission takes from nobody."""
 
-    def forward(self, parts: Parts) -> Parts:
+    def forward(self, parts: UpdateParts) -> UpdateParts:
         return by_tensor(parts, lambda tensor: tensor.astype(np.float64))
 
-    def backward(self, parts: Parts) -> Parts:
+    def backward(self, parts: UpdateParts) -> UpdateParts:
         return by_tensor(parts, lambda tensor: tensor.astype(np.float32))
 
 

@@ -10,7 +10,7 @@ from fl_core.config.schema import SelectionSection
 from fl_core.errors import ConfigError
 from fl_core.rng import generator
 from fl_core.types import ClientInfo
-from fl_server.selection.base import Candidate, Seen, seen_from_plain, seen_to_plain
+from fl_server.selection.base import Candidate, ClientHistory, histories_from_plain, histories_to_plain
 from fl_server.selection.oort import Oort
 from fl_server.selection.registry import SELECTIONS, build_selection
 
@@ -25,7 +25,7 @@ def info(number: int, **device: float) -> ClientInfo:
 
 def fleet(count: int = 10) -> list[Candidate]:
     return [
-        Candidate(info(n), Seen(asked=8, answered=n % 9, last_round=n, seconds=5.0 * n, loss=0.1 * n))
+        Candidate(info(n), ClientHistory(asked=8, answered=n % 9, last_round=n, seconds=5.0 * n, loss=0.1 * n))
         for n in range(count)
     ]
 
@@ -65,7 +65,7 @@ def test_uniform_gives_everyone_the_same_share():
 
 
 def test_availability_prefers_those_who_answer():
-    candidates = [Candidate(info(0), Seen(asked=8, answered=8)), Candidate(info(1), Seen(asked=8))]
+    candidates = [Candidate(info(0), ClientHistory(asked=8, answered=8)), Candidate(info(1), ClientHistory(asked=8))]
     found = shares(rule("availability"), candidates, 1)
     # weights 9/10 and 1/10
     assert found["client-00"] == pytest.approx(0.9, abs=0.06)
@@ -81,8 +81,8 @@ def test_speed_asks_the_slow_only_where_the_quick_do_not_suffice():
 
 def test_oort_utilities_are_worked_out_by_hand():
     candidates = [
-        Candidate(replace(info(0), size_class=10), Seen(last_round=1, seconds=5.0, loss=2.0)),
-        Candidate(replace(info(1), size_class=10), Seen(last_round=1, seconds=20.0, loss=2.0)),
+        Candidate(replace(info(0), size_class=10), ClientHistory(last_round=1, seconds=5.0, loss=2.0)),
+        Candidate(replace(info(1), size_class=10), ClientHistory(last_round=1, seconds=20.0, loss=2.0)),
     ]
     # 10 * 2; spread falls back to 20; round 1 has ln 1 = 0; the second takes twice as long as preferred
     assert Oort(preferred_s=10.0, penalty=2.0).utilities(candidates, 1) == pytest.approx([20.0, 5.0])
@@ -123,4 +123,4 @@ def test_losses_are_refused_under_privacy_and_wrong_values_by_name():
 
 def test_what_was_seen_survives_a_checkpoint():
     seen = {each.client_id: each.seen for each in fleet()}
-    assert seen_from_plain(seen_to_plain(seen)) == seen
+    assert histories_from_plain(histories_to_plain(seen)) == seen
