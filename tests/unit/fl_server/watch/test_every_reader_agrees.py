@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fl_core.runlog import read_events
-from fl_server.report import build_report, series, write_summary
-from fl_server.report.summary import summarize
+from fl_server.report import series
+from fl_server.report.build import build_report
+from fl_server.report.summary import summarize, write_summary
 from fl_server.watch.accuracy import best_accuracy
 from fl_server.watch.live import RunProgress
 from fl_server.watch.state import RunState, state_of
