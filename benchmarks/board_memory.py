@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import yaml
 from shared.board_data import CLIENT
-from shared.footprint import Board, at_rest, recorded, total
+from shared.footprint import SizesByPart, at_rest, recorded, total
 from shared.printing import Figures, show
 from stock_flower import stock_up
 
@@ -113,7 +113,7 @@ TASKS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
 """By name: a config, and the data of the board's ``device.yaml``."""
 
 
-def ours(folder: Path, config: Path, data: Mapping[str, Any]) -> list[Board]:
+def ours(folder: Path, config: Path, data: Mapping[str, Any]) -> list[SizesByPart]:
     """A board of this project in each of ``STATES``."""
     federation = LocalFleet(folder, config, [CLIENT], (), {"data": dict(data)})
     with federation_up(federation, lambda line: print(line, file=sys.stderr)) as live:
@@ -125,7 +125,7 @@ def ours(folder: Path, config: Path, data: Mapping[str, Any]) -> list[Board]:
         return [before, recording.peak(), at_rest(board)]
 
 
-def stock(folder: Path, config: Path, whole_opacus: bool) -> list[Board]:
+def stock(folder: Path, config: Path, whole_opacus: bool) -> list[SizesByPart]:
     """Stock Flower in each of ``STATES``."""
     with stock_up(folder) as flower:
         before = at_rest(flower.supernode)
@@ -212,14 +212,14 @@ def models() -> Figures:
     return Figures("What a board can train", columns, tuple(rows), notes)
 
 
-def _cells(board: Board) -> tuple[str, ...]:
+def _cells(board: SizesByPart) -> tuple[str, ...]:
     whole = total(board)
     parts = (board.get(name) for name in ORDER[:-1])
     each = (ABSENT if part is None else f"{part.pss / MB:.0f}" for part in parts)
     return (*each, f"{whole.pss / MB:.0f}", f"{whole.rss / MB:.0f}")
 
 
-def _ratio(mine: Board, board: Board) -> str:
+def _ratio(mine: SizesByPart, board: SizesByPart) -> str:
     return f"{total(mine).pss / total(board).pss:.2f}"
 
 

@@ -55,8 +55,13 @@ def answer(message: Message, question: Question, trainer: Callable[[], TrainerAp
     except PrivacyError as error:
         return Message(wire.pack_refusal(str(error)), reply_to=message)
     except StonecropError as error:
-        text = f"{type(error).__name__}: {error}"[:_MOST_DETAIL]
-        return Message(Error(_CLIENT_APP_RAISED, text), reply_to=message)
+        return error_reply(message, error)
+
+
+def error_reply(message: Message, error: BaseException) -> Message:
+    """The reply that says that a node's app raised."""
+    text = f"{type(error).__name__}: {error}"[:_MOST_DETAIL]
+    return Message(Error(_CLIENT_APP_RAISED, text), reply_to=message)
 
 
 def trainer_on_board(context: Context) -> TrainerApi:

@@ -45,7 +45,7 @@ def transformed(parts: UpdateParts, chain: Sequence[PartTransform]) -> UpdatePar
 
 
 def restored(parts: UpdateParts, chain: Sequence[PartTransform]) -> UpdateParts:
-    """UpdateParts that ``transformed`` made, as they were before."""
+    """What ``transformed`` made of some parts, as they were before."""
     for link in reversed(chain):
         parts = link.backward(parts)
     return parts

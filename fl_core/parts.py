@@ -49,7 +49,8 @@ class PartKind:
     dp_origin: DpOrigin = "dpsgd"
     """What makes it private where it may leave under DP."""
     clip_group: str | None = "update"
-    """The parts of an update that one bound on the norm holds jointly; None: no bound changes it."""
+    """The parts of an update that one bound on the norm holds jointly; None: no bound changes it. Nothing reads it yet:
+    it is the seam for what changes parts after clipping, which must keep that bound."""
     summed: Summed = "weighted"
     """How the server adds it up; what is never summed is taken out as it comes in."""
     asked_by_plan: bool = False

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["json", "bytes"]
+ItemForm = Literal["json", "bytes"]
 """How an item lies in a message: as text, or as bytes in pieces."""
 Policy = Literal["open", "ledger", "simulated"]
 """Where a question is answered.
@@ -32,7 +32,7 @@ class Item:
     """One named part of a message, opaque to whoever only hands it on."""
 
     name: str
-    form: Form
+    form: ItemForm
 
 
 PLAN = Item("plan", "json")

@@ -34,7 +34,7 @@ from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.nodes.members import Enrolled
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.setup import Setup
-from fl_server.report import build_report
+from fl_server.report.build import build_report
 from fl_server.report.summary import write_summary
 from fl_server.results.observer import Observer
 from fl_server.rounds.loop import run_rounds

@@ -93,7 +93,7 @@ def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> No
 def report(run_dir: RunDir) -> None:
     """Write report.html again from a run folder, of a running run too, and print its path."""
     with errors_as_lines():
-        from fl_server.report import build_report
+        from fl_server.report.build import build_report
 
         typer.echo(build_report(run_dir))
 

@@ -24,9 +24,10 @@ def watch_clients(clients: Mapping[str, ClientData]) -> Observer:
             float_BX = view.nets.outputs(view.model, f"held out by {name}", client.test.x, fake_quant=False)
             int8 = None
             bits = view.setup.spec.quant.width_of(name)
-            own = next((each for each in view.published if each.weight_bits == bits), None)
-            if own is not None and own.runner is not None:
-                int8_BX = own.runner.run(client.test.x)
+            runners = (each.runner for each in view.published if each.weight_bits == bits)
+            own = next((runner for runner in runners if runner is not None), None)
+            if own is not None:
+                int8_BX = own.run(client.test.x)
                 int8 = float(np.mean(task.example_score(int8_BX, client.test.y)))
             view.events.append(
                 "client_evaluated",

@@ -15,7 +15,7 @@ from fl_core.files import run_lock, write_atomic
 from fl_core.runlog import Event, RunLog, is_finished
 from fl_server.app import Job, make_server_app, peak_rss_mb
 from fl_server.plan.setup import Setup
-from fl_server.report import build_report
+from fl_server.report.build import build_report
 from fl_server.report.summary import write_summary
 from fl_server.watch.folder import COMPANION, companion_folders
 from simulation.engines.in_process import run_server_app

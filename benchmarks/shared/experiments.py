@@ -129,6 +129,7 @@ def read_outcome(each: Experiment, out: Path) -> ExperimentOutcome:
     state = state_of(read_events(folder))
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     agreements = [artifact.top1_agreement for artifact in state.artifacts]
+    differences = [artifact.max_lsb for artifact in state.artifacts]
     clients = series.client_accuracies(state)
     return ExperimentOutcome(
         row=each.row,
@@ -140,7 +141,7 @@ def read_outcome(each: Experiment, out: Path) -> ExperimentOutcome:
         groups=summary["groups"],
         initial=summary["initial_accuracy"],
         agreement=min((value for value in agreements if value is not None), default=None),
-        max_lsb=max((artifact.max_lsb for artifact in state.artifacts), default=None),
+        max_lsb=max((value for value in differences if value is not None), default=None),
         float_kernels=sum(artifact.float_kernels for artifact in state.artifacts),
         epsilon=summary["privacy"]["epsilon_max"] if summary["privacy"] else None,
         vetoes=tuple(mishap.reason for mishap in state.mishaps if mishap.kind == "artifact_vetoed"),

@@ -47,11 +47,11 @@ class Sizes:
         return Sizes(self.pss + other.pss, self.rss + other.rss)
 
 
-Board = Mapping[str, Sizes]
+SizesByPart = Mapping[str, Sizes]
 """What each part takes at one moment."""
 
 
-def total(board: Board) -> Sizes:
+def total(board: SizesByPart) -> Sizes:
     """All parts together."""
     return sum(board.values(), Sizes())
 
@@ -63,7 +63,7 @@ class Recording:
         self._root = root
         self._parts: dict[int, str] = {}
         self._alone: dict[int, tuple[float, float]] = {}
-        self.boards: list[Board] = []
+        self.boards: list[SizesByPart] = []
         self.look()
 
     def look(self) -> None:
@@ -98,7 +98,7 @@ class Recording:
                 board[part] += Sizes((resident - of_files) * own + of_files * alone, resident)
         self.boards.append(board)
 
-    def peak(self) -> Board:
+    def peak(self) -> SizesByPart:
         """The sample with the most memory of all parts together."""
         return max(self.boards, key=lambda board: total(board).pss)
 
@@ -135,7 +135,7 @@ def recorded(root: psutil.Process) -> Iterator[Recording]:
         thread.join()
 
 
-def at_rest(root: psutil.Process, seconds: float = 2.0) -> Board:
+def at_rest(root: psutil.Process, seconds: float = 2.0) -> SizesByPart:
     """What a family takes while nothing is asked of it, after ``seconds`` for what was asked before to end."""
     time.sleep(seconds)
     recording = Recording(root)

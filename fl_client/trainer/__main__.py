@@ -16,7 +16,7 @@ from fl_core.process.structured_log import say_error, start_logging
 
 
 def main() -> int:
-    """Serve until told to stop; gives the exit code of the error tree's branch."""
+    """Answer tasks until told to stop; gives the exit code of the error tree's branch."""
     parser = argparse.ArgumentParser(prog="python -m fl_client.trainer", description="The resident trainer.")
     parser.add_argument("--home", type=Path, required=True, help="home of the device, with device.yaml")
     parser.add_argument("--socket", type=Path, help="where to listen (HOME/run/trainer.sock)")

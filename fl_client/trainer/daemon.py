@@ -1,4 +1,4 @@
-"""Opens the home of a device and serves its trainer until it is told to stop.
+"""The trainer's own process: opens the home of a device and answers tasks until it is told to stop.
 
 Nothing that a server sends decides what is opened here: data, policy and allow-list come from the home folder alone.
 """
@@ -115,7 +115,7 @@ def held(home: DeviceHome) -> Iterator[None]:
 
 
 def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_port: int | None) -> None:
-    """Serve the trainer of the home ``folder`` until SIGTERM or SIGINT.
+    """Answer tasks with the trainer of the home ``folder`` until SIGTERM or SIGINT.
 
     Args:
         folder: the home.

@@ -30,7 +30,7 @@ REPLIES_KEPT = 4
 
 
 @dataclass(frozen=True)
-class Request:
+class BudgetRequest:
     """What one task wants to spend. ``events`` is one round of training under ``terms`` unless it is given, as for
     ranges that are measured under privacy."""
 
@@ -102,12 +102,12 @@ class Ledger:
             BudgetSpentError: the data set's total would pass the smaller of the policy's and the terms' epsilon.
             LedgerError: the data set was never enrolled.
         """
-        answer = self.reserve_many([Request(dataset_id, task_id, terms, policy, events)])
+        answer = self.reserve_many([BudgetRequest(dataset_id, task_id, terms, policy, events)])
         if dataset_id in answer.refused:
             raise answer.refused[dataset_id]
         return answer.granted[dataset_id]
 
-    def reserve_many(self, requests: Sequence[Request]) -> Reservations:
+    def reserve_many(self, requests: Sequence[BudgetRequest]) -> Reservations:
         """Reserve for several data sets in one commit; a refusal concerns its own data set alone.
 
         Raises:
@@ -124,7 +124,7 @@ class Ledger:
                     answer.refused[request.dataset_id] = refusal
         return answer
 
-    def _reserve(self, request: Request) -> Reservation:
+    def _reserve(self, request: BudgetRequest) -> Reservation:
         dataset_id, task_id, terms, policy = request.dataset_id, request.task_id, request.terms, request.policy
         policy.check(terms)
         events = (event_of(terms),) if request.events is None else request.events

@@ -17,6 +17,7 @@ from fl_core.privacy.events import PrivacyEvent
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
+from fl_core.tensorfile import decode_tensors, encode_tensors
 from fl_core.types import DpTerms, Tensors
 from fl_server.plan.setup import Setup
 from strategies.central.mechanism import Make
@@ -40,18 +41,16 @@ class LedgerMechanism:
 
     def release(self, round: int, events: tuple[PrivacyEvent, ...], make: Make) -> Tensors:
         """The noisy tensors of a round, paid for first; drawn once, however often the round is done again."""
-        from safetensors.numpy import load, save
-
         task = f"round {round}"
         stored = self.ledger.reply(CLIENTS, task)
         if stored is None:
             if events:
                 terms, policy = self._terms(events), self._policy()
                 self.ledger.reserve(CLIENTS, task, terms, policy, events)
-            stored = save(dict(make(self.noise(round))))
+            stored = encode_tensors(make(self.noise(round)))
             keep = self.ledger.settle if events else self.ledger.store
             keep(CLIENTS, task, stored, None)
-        return load(stored)
+        return decode_tensors(stored)
 
     def spent(self) -> float:
         """Epsilon of all that was reserved so far."""

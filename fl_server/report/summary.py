@@ -123,7 +123,9 @@ def _artifact(artifact: PublishedArtifact) -> dict[str, Any]:
     }
 
 
-def _parity(artifact: PublishedArtifact) -> dict[str, Any]:
+def _parity(artifact: PublishedArtifact) -> dict[str, Any] | None:
+    if artifact.examples is None:
+        return None
     return {
         "examples": artifact.examples,
         "top1_agreement": artifact.top1_agreement,

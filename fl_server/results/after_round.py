@@ -26,7 +26,7 @@ class AfterRound:
     """The strategy's state with all updates of the round in its sums, before it was finished."""
 
 
-Step = Callable[[Model, AfterRound], Model]
+ModelStep = Callable[[Model, AfterRound], Model]
 
 
 def average_running_ranges(model: Model, after: AfterRound) -> Model:
@@ -42,7 +42,7 @@ def calibrate_in_public(model: Model, after: AfterRound) -> Model:
     return with_ranges(model, Moving(after.nets.calibrated(model, public.x)))
 
 
-STEPS: tuple[Step, ...] = (average_running_ranges, calibrate_in_public)
+STEPS: tuple[ModelStep, ...] = (average_running_ranges, calibrate_in_public)
 
 
 def after_round(model: Model, after: AfterRound) -> Model:

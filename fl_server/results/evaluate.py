@@ -46,7 +46,7 @@ def evaluate(setup: Setup, nets: Nets, model: Model, int8_output: FloatArray | N
 
 
 def evaluate_widths(
-    setup: Setup, nets: Nets, model: Model, int8: Mapping[int, FloatArray | None] | None = None
+    setup: Setup, nets: Nets, model: Model, int8: Mapping[int, FloatArray] | None = None
 ) -> dict[str, Any] | None:
     """What ``evaluate`` says, with the figures of each width; None where there is no test set to look at.
 

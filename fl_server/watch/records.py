@@ -107,19 +107,19 @@ class PublishedArtifact:
     bytes: int
     bytes_float: int
     """Bytes of its float32 twin."""
-    examples: int
-    """On which it was compared with the fake-quant forward."""
+    examples: int | None
+    """On which it was compared with the fake-quant forward; None, as all that follows, where its device alone can."""
     top1_agreement: float | None
-    """None where the outputs are no classes."""
-    max_lsb: int
-    exact_fraction: float
+    """None where the outputs are no classes, too."""
+    max_lsb: int | None
+    exact_fraction: float | None
     float_kernels: int
     """Convolutions and matrix products that it computes in float."""
 
     @classmethod
     def of(cls, event: Event) -> PublishedArtifact:
         """The artefact of an event ``artifact_published``."""
-        parity, kernels = event["parity"], event.get("kernels") or {}
+        parity, kernels = event["parity"] or {}, event.get("kernels") or {}
         return cls(
             round=event["round"],
             format=event["format"],
@@ -127,10 +127,10 @@ class PublishedArtifact:
             path=event["path"],
             bytes=event["bytes"],
             bytes_float=event["bytes_float"],
-            examples=parity["examples"],
-            top1_agreement=parity["top1_agreement"],
-            max_lsb=parity["max_lsb"],
-            exact_fraction=parity["exact_fraction"],
+            examples=parity.get("examples"),
+            top1_agreement=parity.get("top1_agreement"),
+            max_lsb=parity.get("max_lsb"),
+            exact_fraction=parity.get("exact_fraction"),
             float_kernels=sum((kernels.get("float_kernels") or {}).values()),
         )
 

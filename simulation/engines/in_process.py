@@ -14,18 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
+from fl_client.app import error_reply
 from fl_core.errors import RoundError
 from fl_core.flower_private import SERVER_NODE_ID, identify_process, set_message_id
 from simulation.fleet.clock import VirtualClock
 from simulation.fleet.grid import RUN_ID, VirtualGrid
-
-_CLIENT_APP_RAISED = 2
-_MOST_DETAIL = 500
-"""Characters of an error's text that travel in an error reply."""
 
 NodeApp = Callable[[Message, Context], "Message | None"]
 """What a node does with a message: its reply, or None for silence."""
@@ -129,12 +126,6 @@ def answer_or_error(app: NodeApp, message: Message, context: Context) -> Message
         return app(message, context)
     except Exception as error:
         return error_reply(message, error)
-
-
-def error_reply(message: Message, error: BaseException) -> Message:
-    """The reply that says that a node's app raised."""
-    text = f"{type(error).__name__}: {error}"[:_MOST_DETAIL]
-    return Message(Error(_CLIENT_APP_RAISED, text), reply_to=message)
 
 
 def nodes_of(clients: Iterable[str]) -> dict[int, str]:

@@ -19,9 +19,9 @@ from simulation.engines.inline import open_inline
 from simulation.engines.pool import open_pool
 from simulation.fleet.grid import VirtualGrid
 
-Engine = Callable[[SimulatedFleet], AbstractContextManager[VirtualGrid]]
+OpenEngine = Callable[[SimulatedFleet], AbstractContextManager[VirtualGrid]]
 
-ENGINES: Mapping[str, Engine] = {
+ENGINES: Mapping[str, OpenEngine] = {
     "inline": open_inline,
     "pool": open_pool,
 }

@@ -18,12 +18,14 @@ LEANING = re.compile(r"(Of|See|Likewise)\b|(The|In the) same\b|As (above|below|b
 AVOIDED = re.compile(r"\b(returns|because|currently)\b")
 
 
-def test_no_class_name_stands_for_two_things() -> None:
+def test_no_name_of_a_class_or_type_stands_for_two_things() -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for path in SOURCES + BENCHMARKS:
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(f"{name_of(path)}:{node.lineno}")
+        for name in aliases_of(path):
+            found[name].append(name_of(path))
     twice = {name: places for name, places in found.items() if len(places) > 1}
     assert twice == {}
 
@@ -52,12 +54,24 @@ def test_tests_and_benchmarks_reach_for_no_private_name(path: Path) -> None:
 
 def constants_of(path: Path) -> Iterator[str]:
     """The public constants of a module, by name."""
+    return (name for name in assigned_in(path) if name.isupper())
+
+
+def aliases_of(path: Path) -> Iterator[str]:
+    """The names that a module gives to types, but not to the options of a command: a command has its own help."""
+    if path.name in ("cli.py", "commands.py"):
+        return
+    yield from (name for name in assigned_in(path) if name[0].isupper() and not name.isupper())
+
+
+def assigned_in(path: Path) -> Iterator[str]:
+    """The public names that a module assigns at its top."""
     for node in tree_of(path).body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
         for target in targets:
-            if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_"):
+            if isinstance(target, ast.Name) and not target.id.startswith("_"):
                 yield target.id
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from fl_core.config import load_config
 from fl_core.runlog import Event, is_finished
-from fl_server.report import build_report, write_summary
+from fl_server.report.build import build_report
+from fl_server.report.summary import write_summary
 from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.conformance.server_half import bits
 from simulation.preflight import validate

@@ -19,8 +19,9 @@ from fl_core.runlog import RunLog, read_events
 from fl_server.deploy.status import status_tables
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
-from fl_server.report import build_report, write_summary
+from fl_server.report.build import build_report
 from fl_server.report.privacy_words import NOT_PRIVATE
+from fl_server.report.summary import write_summary
 from fl_server.report.tables import closing_table
 from fl_server.rounds.loop import run_rounds
 from fl_server.watch.live import RunProgress

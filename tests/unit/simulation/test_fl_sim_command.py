@@ -14,7 +14,8 @@ import simulation.preflight
 import simulation.run
 from fl_core import errors
 from fl_core.config import Config
-from fl_server.report import build_report, write_summary
+from fl_server.report.build import build_report
+from fl_server.report.summary import write_summary
 from simulation.cli import app
 from support.synthetic_run import write_run
 

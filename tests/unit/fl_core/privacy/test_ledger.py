@@ -12,7 +12,7 @@ import pytest
 from fl_core.errors import BudgetSpentError, LedgerError, PolicyError
 from fl_core.privacy.accountant import epsilon, rdp
 from fl_core.privacy.events import PrivacyEvent
-from fl_core.privacy.ledger import REPLIES_KEPT, Ledger, Request
+from fl_core.privacy.ledger import REPLIES_KEPT, BudgetRequest, Ledger
 from support.ledgers import DELTA, NOISE, POLICY, ROUNDS, TERMS, opened, run_round
 
 
@@ -115,7 +115,7 @@ def test_many_are_reserved_at_once_and_refusals_concern_their_own(ledger: Ledger
         run_round(ledger, number, "poor")
     lax = dataclasses.replace(TERMS, clip_norm=9.0)
     answer = ledger.reserve_many(
-        [Request(name, "task", terms, POLICY) for name, terms in (("poor", TERMS), ("rich", TERMS), ("lax", lax))]
+        [BudgetRequest(name, "task", terms, POLICY) for name, terms in (("poor", TERMS), ("rich", TERMS), ("lax", lax))]
     )
     assert set(answer.granted) == {"rich"}
     assert {name: type(refusal) for name, refusal in answer.refused.items()} == {
@@ -127,10 +127,12 @@ def test_many_are_reserved_at_once_and_refusals_concern_their_own(ledger: Ledger
 
 def test_many_are_reserved_together_or_not_at_all(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="not enrolled"):
-        ledger.reserve_many([Request("data", "task", TERMS, POLICY), Request("stranger", "task", TERMS, POLICY)])
+        ledger.reserve_many(
+            [BudgetRequest("data", "task", TERMS, POLICY), BudgetRequest("stranger", "task", TERMS, POLICY)]
+        )
     assert ledger.spent("data", DELTA) == 0.0
     with pytest.raises(LedgerError, match="one request per data set"):
-        ledger.reserve_many([Request("data", task, TERMS, POLICY) for task in ("a", "b")])
+        ledger.reserve_many([BudgetRequest("data", task, TERMS, POLICY) for task in ("a", "b")])
 
 
 def test_a_task_delivered_twice_finds_its_reply(ledger: Ledger) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import RunFolderError
-from fl_server.report import build_report, write_summary
+from fl_server.report.build import build_report
 from fl_server.report.privacy_words import SIMULATED_NOISE, SIMULATION_ONLY, TUNING, model_sentence
+from fl_server.report.summary import write_summary
 from support.synthetic_run import UNIT, write_run
 
 FETCHING = {"src", "href", "data", "action", "poster", "srcset", "xlink:href"}

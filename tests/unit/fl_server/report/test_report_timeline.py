@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fl_core.runlog import Event, read_events
-from fl_server.report import build_report, series
+from fl_server.report import series
+from fl_server.report.build import build_report
 from fl_server.report.timeline import accuracy_over_time, elapsed_s, is_virtual
 from fl_server.watch.state import state_of
 from support.synthetic_run import accuracy_after, write_run

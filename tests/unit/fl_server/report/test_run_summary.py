@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import RunFolderError
-from fl_server.report import write_summary
+from fl_server.report.summary import write_summary
 from support.synthetic_run import UNIT, accuracy_after, write_run
 
 PROMISED = {

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from fl_core.runlog import read_events
-from fl_server.report import build_report, series, write_summary
-from fl_server.report.summary import summarize
+from fl_server.report import series
+from fl_server.report.build import build_report
+from fl_server.report.summary import summarize, write_summary
 from fl_server.watch.accuracy import best_accuracy
 from fl_server.watch.live import RunProgress
 from fl_server.watch.state import RunState, state_of
 from fl_server.watch.status import RunStatus, status_of
-from fl_server.watch.words import as_bytes, as_percent
+from fl_server.watch.words import ABSENT, as_bytes, as_percent
 from simulation.compare.figures import accuracies, bytes_to
 from support.synthetic_run import write_run
 
@@ -101,3 +102,12 @@ def test_artefacts_that_are_published_while_the_next_round_is_under_way_change_n
     assert series.accuracy_lines(at_once) == series.accuracy_lines(later)
     assert series.client_accuracies(at_once) == series.client_accuracies(later)
     assert [each.round for each in at_once.artifacts] == [each.round for each in later.artifacts]
+
+
+def test_an_artefact_that_its_device_alone_can_run_is_told_without_parity(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, proven=False)
+    summary = json.loads(write_summary(run_dir, 1.0).read_text())
+    assert (summary["parity"], len(summary["artifacts"])) == (None, 1)
+    assert f"<td>{ABSENT}</td><td>{ABSENT}</td><td>{ABSENT}</td>" in build_report(run_dir).read_text()
+    assert state_of(read_events(run_dir)).artifacts[-1].max_lsb is None
+    assert status_of(run_dir).finished

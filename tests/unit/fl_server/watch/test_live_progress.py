@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from fl_core.runlog import Event, read_events
-from fl_server.report import write_summary
 from fl_server.report.privacy_words import SIMULATED_NOISE, model_sentence
+from fl_server.report.summary import write_summary
 from fl_server.report.tables import closing_table
 from fl_server.watch.live import LiveProgress, RunProgress
 from support.synthetic_run import write_run
