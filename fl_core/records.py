@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fl_core.errors import WireError
+from fl_core.jsontext import parse_json
 from fl_core.tensorfile import decode_tensors
 from fl_core.types import ClientInfo, DpTerms, FloatArray, RoundPlan, check_version
 
@@ -108,7 +109,7 @@ def _plans() -> TypeAdapter[RoundPlan]:
 
 def _read_object(data: bytes, name: str, sender: str) -> dict[str, Any]:
     try:
-        fields = json.loads(data)
+        fields = parse_json(data)
     except ValueError as error:
         raise WireError(f"message from {sender}: {name} is not JSON ({error})") from None
     if not isinstance(fields, dict):

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from fl_core.jsontext import parse_json
 from fl_core.types import FloatArray, Tensors
 
 HEADER_LIMIT_BYTES = 1 << 24
-"""A longer header, names and shapes of the tensors included, is refused."""
+"""A longer header, names and shapes of the tensors included, is refused where nobody says how long it may be."""
 _KEY = "header"
 
 
@@ -29,7 +30,7 @@ def encode_tensors(tensors: Tensors, header: Mapping[str, Any] | None = None) ->
     return save(contiguous, metadata=None if header is None else {_KEY: json.dumps(header, sort_keys=True)})
 
 
-def decode_tensors(data: bytes) -> dict[str, FloatArray]:
+def decode_tensors(data: bytes, header_limit: int = HEADER_LIMIT_BYTES) -> dict[str, FloatArray]:
     """The tensors in ``data``; they are not to be written to.
 
     Raises:
@@ -38,22 +39,22 @@ def decode_tensors(data: bytes) -> dict[str, FloatArray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    _header_bytes(data)
+    _header_bytes(data, header_limit)
     try:
         return load(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"expected tensors, got {len(data)} bytes ({error})") from None
 
 
-def decode_header(data: bytes) -> dict[str, Any]:
+def decode_header(data: bytes, header_limit: int = HEADER_LIMIT_BYTES) -> dict[str, Any]:
     """The header that ``encode_tensors`` was given; no tensor is read.
 
     Raises:
         ValueError: there is none, or it cannot be read.
     """
-    size = _header_bytes(data)
+    size = _header_bytes(data, header_limit)
     try:
-        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_KEY])
+        header = parse_json(parse_json(data[8 : 8 + size])["__metadata__"][_KEY])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"expected a header with the tensors, got {len(data)} bytes ({error!r})") from None
     if not isinstance(header, dict):
@@ -61,12 +62,12 @@ def decode_header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def _header_bytes(data: bytes) -> int:
+def _header_bytes(data: bytes, limit: int) -> int:
     """The stated size of the header, checked."""
     try:
         (size,) = struct.unpack("<Q", data[:8])
     except struct.error:
         raise ValueError(f"expected tensors, got {len(data)} bytes") from None
-    if size > HEADER_LIMIT_BYTES:
-        raise ValueError(f"expected a header of at most {HEADER_LIMIT_BYTES} bytes, got {size}")
+    if size > limit:
+        raise ValueError(f"expected a header of at most {limit} bytes, got {size}")
     return int(size)

@@ -6,6 +6,7 @@ the same update gives the same bytes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fl_core.errors import WireError
@@ -38,7 +39,7 @@ def decode_update(data: bytes, owner: str) -> ClientUpdate:
     """
     try:
         return _build(decode_header(data), decode_tensors(data))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise WireError(f"update from {owner}: expected an encoded update, got {len(data)} bytes ({error})") from None
 
 
@@ -59,6 +60,13 @@ def _build(fields: dict[str, Any], tensors: Tensors) -> ClientUpdate:
         parts=parts,
         weight=weight,
         local_steps=steps,
-        epsilon=None if fields["epsilon"] is None else float(fields["epsilon"]),
-        simulated={str(k): float(v) for k, v in fields["simulated"].items()},
+        epsilon=None if fields["epsilon"] is None else _finite("epsilon", fields["epsilon"]),
+        simulated={str(k): _finite(str(k), v) for k, v in fields["simulated"].items()},
     )
+
+
+def _finite(name: str, value: Any) -> float:
+    figure = float(value)
+    if not math.isfinite(figure):
+        raise ValueError(f"expected a finite {name}, got {figure}")
+    return figure

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fl_core import errors
 from fl_core.errors import StonecropError, TrainerError, WireError
+from fl_core.jsontext import parse_json
 from fl_core.questions import Request
 
 SERVICE = "stonecrop.Trainer"
@@ -57,7 +58,7 @@ def read_request(messages: Iterator[bytes]) -> Request:
         WireError: they cannot be read, or are more than ``LARGEST_BYTES``.
     """
     try:
-        sizes = json.loads(next(messages))
+        sizes = parse_json(next(messages))
         if not isinstance(sizes, list) or not all(isinstance(size, int) and size >= 0 for size in sizes):
             raise ValueError(f"expected sizes, got {sizes!r}")
     except (StopIteration, ValueError) as error:
@@ -89,7 +90,7 @@ def read_response(messages: Iterator[bytes]) -> bytes:
         WireError: the response cannot be read.
     """
     try:
-        header = json.loads(next(messages))
+        header = parse_json(next(messages))
         name, text = header["error"], header.get("text", "")
     except (StopIteration, ValueError, KeyError, TypeError) as error:
         raise WireError(f"trainer socket: response cannot be read ({error})") from None

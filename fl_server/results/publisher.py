@@ -14,9 +14,9 @@ from fl_server.results.publish import Publication
 class Publisher:
     """A worker thread and the rounds that wait for it, in the order in which they were handed over.
 
-    What a publication raises that is no veto is raised again by the next ``submit`` or by ``finish``, in the thread of
-    the round loop; nothing is published after it. As a context it ends with ``finish``, or, when it is left by an
-    exception, lets the publication under way end and drops the rest: a resumed run makes up for them.
+    What a publication raises that is no veto is raised again by the next ``submit``, ``check`` or ``finish``, in the
+    thread of the round loop; nothing is published after it. As a context it ends with ``finish``, or, left by
+    an exception, lets the publication under way end and drops the rest: a resumed run makes up for them.
     """
 
     def __init__(self, publish: Callable[[Publication], None]) -> None:
@@ -36,9 +36,18 @@ class Publisher:
         Raises:
             Exception: what a publication before it raised.
         """
-        self._raise_failure()
+        self.check()
         self._open.add(publication.round)
         self._worker.submit(copy_context().run, self._run, publication)
+
+    def check(self) -> None:
+        """Say whether all went well so far, without a wait.
+
+        Raises:
+            Exception: what a publication raised.
+        """
+        if self._failure is not None:
+            raise self._failure
 
     def finish(self) -> None:
         """Wait until everything is published.
@@ -47,7 +56,7 @@ class Publisher:
             Exception: what a publication raised.
         """
         self._worker.shutdown(wait=True)
-        self._raise_failure()
+        self.check()
 
     def __enter__(self) -> Publisher:
         return self
@@ -57,7 +66,7 @@ class Publisher:
     ) -> None:
         self._worker.shutdown(wait=True, cancel_futures=kind is not None)
         if kind is None:
-            self._raise_failure()
+            self.check()
 
     def _run(self, publication: Publication) -> None:
         if self._failure is not None:
@@ -69,7 +78,3 @@ class Publisher:
             self._failure = error
         else:
             self._open.discard(publication.round)
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure

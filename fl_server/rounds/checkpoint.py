@@ -24,6 +24,8 @@ from strategies.base import StrategyState
 
 _LATEST, _PREVIOUS, _UNPUBLISHED = "latest.safetensors", "previous.safetensors", "unpublished"
 _MODEL = "model"
+_HEADER_LIMIT_BYTES = 100_000_000
+"""What safetensors itself takes: the facts of a large fleet are megabytes, and a digest covers them."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -112,8 +114,9 @@ def _rounds_done(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(_DIGEST_BYTES)
         size = file.read(8)
-        header = file.read(int.from_bytes(size, "little"))
-    with suppress(ValueError, KeyError):
+        stated = int.from_bytes(size, "little")
+        header = file.read(stated) if stated <= _HEADER_LIMIT_BYTES else b""
+    with suppress(ValueError, KeyError, TypeError):
         return int(_fields(size + header)["rounds_done"])
     return -1
 
@@ -132,7 +135,7 @@ def _read(path: Path) -> Checkpoint | None:
 def _parse(data: bytes) -> Checkpoint:
     fields = _fields(data)
     groups: dict[str, dict[str, FloatArray]] = {key: {} for key in (_MODEL, *(f"slot.{s}" for s in fields["slots"]))}
-    for key, tensor in decode_tensors(data).items():
+    for key, tensor in decode_tensors(data, _HEADER_LIMIT_BYTES).items():
         group, _, name = key.partition("/")
         groups[group][name] = tensor
     state = StrategyState(
@@ -145,7 +148,7 @@ def _parse(data: bytes) -> Checkpoint:
 
 def _fields(data: bytes) -> dict[str, Any]:
     with suppress(ValueError):
-        return decode_header(data)
+        return decode_header(data, _HEADER_LIMIT_BYTES)
     # A run that an older version began: its header stands under another key.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     fields: dict[str, Any] = json.loads(header["__metadata__"]["checkpoint"])

@@ -82,12 +82,17 @@ class Progress:
         )
 
     def keep(self, context: RunContext, rounds_done: int) -> Progress:
-        """Make it the newest checkpoint, and hand the round over to be published if it is one that exports."""
+        """Make it the newest checkpoint, and hand the round over to be published if it is one that exports.
+
+        Raises:
+            Exception: what the publication of a round before it raised; the checkpoint is written.
+        """
         due = exports(self.setup.config, rounds_done) and rounds_done > 0
         # Before the log's number is read: the event of any other round is then one that the checkpoint counts.
         unpublished = context.publisher.unpublished | ({rounds_done} if due else set())
         # The checkpoint before this one may be needed itself, and with it the rounds that it knew as unpublished.
         self._save(context, rounds_done, self.unpublished | unpublished)
+        context.publisher.check()  # no run goes on for long after its artefacts have failed
         if due:
             context.publisher.submit(self.publication(rounds_done))
         return replace(self, unpublished=unpublished)

@@ -63,3 +63,16 @@ def test_a_task_is_no_longer_on_the_wire_than_its_plan_and_its_tensors():
     content = wire.pack_task(PLAN, wire.pack_tensors(model))
     sizes = {name: len(record.get("bytes") or record["json"]) for name, record in content.items()}
     assert sizes == {"plan": len(json.dumps(asdict(PLAN))), "model.0": len(save(model))}
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        lambda data: decode_plan(data, CODE),
+        lambda data: decode_info(data, "c1"),
+        lambda data: decode_figures(data, "c1"),
+    ],
+)
+def test_json_that_is_nested_too_deeply_is_refused(decode):
+    with pytest.raises(WireError, match="nested too deeply"):
+        decode(b"[" * 200_000)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_core.errors import WireError
+from fl_core.tensorfile import decode_header, decode_tensors, encode_tensors
 from fl_core.types import ClientUpdate, Part
 from fl_core.update import decode_update, encode_update
 
@@ -46,3 +49,30 @@ def test_a_changed_byte_never_raises_anything_but_a_wire_error(position, value):
 def test_a_huge_header_is_refused_before_it_is_read():
     with pytest.raises(WireError, match="header"):
         decode_update((10**9).to_bytes(8, "little") + b"{}", "client-1")
+
+
+NESTED = "[" * 200_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_version": float("inf")},
+        {"epsilon": 10**400},
+        {"epsilon": float("nan")},
+        {"epsilon": float("inf")},
+        {"simulated": {"train_loss": float("nan")}},
+        {"simulated": {"train_loss": 10**400}},
+    ],
+)
+def test_figures_that_no_event_can_hold_are_no_update(change):
+    encoded = encode_update(an_update())
+    other = encode_tensors(decode_tensors(encoded), {**decode_header(encoded), **change})
+    with pytest.raises(WireError, match="update from client-1"):
+        decode_update(other, "client-1")
+
+
+@pytest.mark.parametrize("header", [NESTED, json.dumps({"__metadata__": {"header": NESTED}})])
+def test_a_header_that_is_nested_too_deeply_is_no_update(header):
+    with pytest.raises(WireError, match="nested too deeply"):
+        decode_update(len(header).to_bytes(8, "little") + header.encode(), "client-1")

@@ -62,3 +62,9 @@ def test_what_is_too_large_is_refused_before_it_is_taken(monkeypatch):
         protocol.read_request(endless())
     with pytest.raises(WireError, match="at most 10 bytes"):
         protocol.read_response(protocol.success(b"x" * 11))
+
+
+@pytest.mark.parametrize("read", [protocol.read_request, protocol.read_response])
+def test_a_header_that_is_nested_too_deeply_is_refused(read):
+    with pytest.raises(WireError, match="nested too deeply"):
+        read(iter([b"[" * 200_000]))

@@ -86,3 +86,22 @@ def test_rounds_without_their_artefacts_keep_their_checkpoints_until_they_have_t
         assert digest(found.state.model) == digest(checkpoint(done).state.model)
     drop_unpublished(tmp_path)
     assert [done for done in range(1, 6) if checkpoint_of(tmp_path, done)] == [4, 5]
+
+
+def test_the_facts_of_a_large_fleet_come_back(tmp_path):
+    seen = {f"client-{number:06d}": "x" * 180 for number in range(100_000)}
+    state = StrategyState({"w": np.zeros(1, dtype=np.float32)}, 1, {})
+    save_checkpoint(tmp_path, Checkpoint(state, 1, 10, "abc", {"seen": seen}))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded.facts["seen"] == seen
+
+
+@pytest.mark.parametrize("header", [b"\xff" * 8, (1 << 60).to_bytes(8, "little"), (2).to_bytes(8, "little") + b"[]"])
+def test_a_damaged_checkpoint_is_replaced_while_others_are_kept(tmp_path, header):
+    save_checkpoint(tmp_path, checkpoint(1))
+    save_checkpoint(tmp_path, checkpoint(2))
+    previous = tmp_path / "previous.safetensors"
+    previous.write_bytes(previous.read_bytes()[:32] + header)
+    save_checkpoint(tmp_path, checkpoint(3), kept={1, 2})
+    assert [found.rounds_done for n in (2, 3) if (found := checkpoint_of(tmp_path, n))] == [2, 3]
