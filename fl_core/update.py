@@ -13,6 +13,9 @@ from fl_core.errors import WireError
 from fl_core.tensorfile import decode_header, decode_tensors, encode_tensors
 from fl_core.types import SCHEMA_VERSION, ClientUpdate, Part, Tensors
 
+_HEADER_LIMIT_BYTES = 1_000_000
+"""A client says how long its header is, and is not trusted with more."""
+
 
 def encode_update(update: ClientUpdate) -> bytes:
     """The update as bytes."""
@@ -38,7 +41,7 @@ def decode_update(data: bytes, owner: str) -> ClientUpdate:
         WireError: the bytes are no update; the message names ``owner``.
     """
     try:
-        return _build(decode_header(data), decode_tensors(data))
+        return _build(decode_header(data, _HEADER_LIMIT_BYTES), decode_tensors(data, _HEADER_LIMIT_BYTES))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise WireError(f"update from {owner}: expected an encoded update, got {len(data)} bytes ({error})") from None
 

@@ -15,4 +15,4 @@ from fl_core.process.structured_log import start_logging
 if __name__ == "__main__":
     start_logging()
     superexec = [sys.executable, "-m", "fl_client.board.superexec"]
-    run_supernode(superexec, lambda folder: NodeLease(folder / "place.json"))
+    run_supernode(superexec, lambda folder: NodeLease(folder / "lease.json"))

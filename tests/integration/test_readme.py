@@ -104,7 +104,7 @@ def test_readmes_own_files_run_from_the_working_directory_to_an_int8_artefact(
 
 
 def test_a_stranger_reads_readme_in_five_minutes() -> None:
-    assert len(TEXTS["README.md"].splitlines()) <= 170
+    assert len(TEXTS["README.md"].splitlines()) <= 160
 
 
 def test_readmes_own_data_and_model_run_without_the_other_pages(

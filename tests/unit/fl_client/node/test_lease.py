@@ -31,7 +31,7 @@ NODE_ID = 2**64 - 5
 @pytest.fixture
 def holder(tmp_path):
     """A process that holds the lease in ``tmp_path``."""
-    command = [sys.executable, "-c", HOLDS, str(tmp_path / "place.json")]
+    command = [sys.executable, "-c", HOLDS, str(tmp_path / "lease.json")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "taken\n"
@@ -45,7 +45,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def test_the_place_of_a_killed_supernode_is_left_behind(tmp_path, holder):
-    lease = NodeLease(tmp_path / "place.json")
+    lease = NodeLease(tmp_path / "lease.json")
     assert lease.left_behind() is None, "its holder is alive"
     kill(holder)
     assert lease.left_behind() == NODE_ID
@@ -54,7 +54,7 @@ def test_the_place_of_a_killed_supernode_is_left_behind(tmp_path, holder):
 
 
 def test_copied_files_take_no_place_away(tmp_path, holder):
-    copied = NodeLease(shutil.copy(tmp_path / "place.json", tmp_path / "copy.json"))
+    copied = NodeLease(shutil.copy(tmp_path / "lease.json", tmp_path / "copy.json"))
     assert copied.left_behind() is None, "beside its holder"
     kill(holder)
     fields = json.loads((tmp_path / "copy.json").read_text())
@@ -65,13 +65,13 @@ def test_copied_files_take_no_place_away(tmp_path, holder):
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"node_id": 7}'])
 def test_what_cannot_be_read_gives_nothing_back(tmp_path, content):
     if content is not None:
-        (tmp_path / "place.json").write_text(content)
-    assert NodeLease(tmp_path / "place.json").left_behind() is None
+        (tmp_path / "lease.json").write_text(content)
+    assert NodeLease(tmp_path / "lease.json").left_behind() is None
 
 
 def test_a_place_that_cannot_be_written_keeps_no_supernode_from_starting(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    NodeLease(tmp_path / "file" / "place.json").take(7)
+    NodeLease(tmp_path / "file" / "lease.json").take(7)
     assert "cannot be written" in caplog.text
 
 
@@ -103,31 +103,31 @@ def refused(status: int) -> httpx.HTTPStatusError:
 
 def test_a_successor_is_let_in_at_once(tmp_path, holder):
     kill(holder)
-    lease = NodeLease(tmp_path / "place.json")
+    lease = NodeLease(tmp_path / "lease.json")
     client = giving_back(FleetApi, lease)()
     assert client.ActivateNode(None).node_id == NODE_ID
     assert client.calls == [f"deactivate {NODE_ID}", "activate"]
-    assert json.loads((tmp_path / "place.json").read_text())["pid"] == os.getpid()
+    assert json.loads((tmp_path / "lease.json").read_text())["pid"] == os.getpid()
 
 
 def test_a_second_supernode_beside_a_living_one_is_kept_out(tmp_path, holder):
-    client = giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
+    client = giving_back(FleetApi, NodeLease(tmp_path / "lease.json"))()
     with pytest.raises(httpx.HTTPStatusError):
         client.ActivateNode(None)
     assert client.calls == ["activate"]
-    assert json.loads((tmp_path / "place.json").read_text())["pid"] == holder.pid
+    assert json.loads((tmp_path / "lease.json").read_text())["pid"] == holder.pid
 
 
 def test_a_place_that_the_server_does_not_know_is_asked_for_all_the_same(tmp_path, holder):
     kill(holder)
-    client = giving_back(FleetApi, NodeLease(tmp_path / "place.json"))()
+    client = giving_back(FleetApi, NodeLease(tmp_path / "lease.json"))()
     client.error, client.held = refused(404), False
     assert client.ActivateNode(None).node_id == NODE_ID
 
 
 def test_a_server_that_is_away_takes_no_place_away(tmp_path, holder):
     kill(holder)
-    lease = NodeLease(tmp_path / "place.json")
+    lease = NodeLease(tmp_path / "lease.json")
     client = giving_back(FleetApi, lease)()
     client.error = httpx.ConnectError("no")
     with pytest.raises(httpx.ConnectError):
