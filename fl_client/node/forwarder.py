@@ -22,7 +22,7 @@ from fl_core.identity import FLEET_PATH
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 
 _READ_TIMEOUT_S = 50
-_TEMPLATE = Path(__file__).with_name("forwarder.conf")
+_TEMPLATE = Path(__file__).with_name("forwarder.conf").read_text(encoding="utf-8")
 
 
 class _ConfTemplate(string.Template):
@@ -65,7 +65,7 @@ def _configuration(identity: Identity, folder: Path, port: int) -> str:
     nginx reads certificate and key through variables at each handshake, so that a renewal needs no reload.
     """
     host = f"[{identity.host}]" if ":" in identity.host else identity.host
-    return _ConfTemplate(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+    return _ConfTemplate(_TEMPLATE).substitute(
         owner=_owner_line(identity),
         pid=folder / "nginx.pid",
         temporary_paths=temporary_paths(folder / "unused"),

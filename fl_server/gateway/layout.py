@@ -65,7 +65,7 @@ def service_secret(files: GatewayFiles) -> str:
     """The secret between nginx and the service; made at the first call."""
     if not files.secret.exists():
         write_secret(files.secret, secrets.token_hex(32).encode())
-    return files.secret.read_text(encoding="ascii").strip()
+    return files.secret.read_bytes().decode("ascii").strip()
 
 
 def checked_root(root: Path) -> GatewayFiles:

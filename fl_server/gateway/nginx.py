@@ -38,7 +38,8 @@ An idle connection has none, and nginx closes idle ones when it runs out.
 REQUESTS_OF_DEVICE = 32
 """What a board's forwarder can have open; its SuperNode has four: two parts of a message, a question, a heartbeat."""
 
-_TEMPLATE = Path(__file__).with_name("nginx.conf.j2")
+_TEMPLATE = Path(__file__).with_name("nginx.conf.j2").read_text(encoding="utf-8")
+"""Read with the code, for the user whom a gateway runs as later may not reach it."""
 _WORKER_USER = "www-data"  # Debian's, where nginx is started by root
 
 
@@ -104,7 +105,7 @@ def _configuration(files: GatewayFiles, settings: GatewaySettings) -> str:
     """The text of ``nginx.conf.j2`` for these settings; the locations come from the table of routes."""
     template = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    ).from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    ).from_string(_TEMPLATE)
     scheme, _, superlink = settings.superlink.partition("://")
     trust = f"proxy_ssl_verify on; proxy_ssl_trusted_certificate {files.ca_certificate}; proxy_ssl_name localhost;"
     return template.render(
