@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fl_core.errors import RunFolderError
+from fl_core.errors import RunFolderError, StonecropError
 
 LOCK_POLL_S = 0.1
 
@@ -25,15 +25,26 @@ def run_lock(
     Raises:
         RunFolderError: another process holds it, and still did after ``wait_s``; in the words of ``taken``.
     """
+    with folder_lock(run_dir, RunFolderError(f"{run_dir}: {taken}"), wait_s):
+        yield
+
+
+@contextmanager
+def folder_lock(folder: Path, taken: StonecropError, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a folder for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+        StonecropError: another process holds it, and still did after ``wait_s`` seconds; that is ``taken``.
+    """
     ends = time.monotonic() + wait_s
-    with (run_dir / ".lock").open("w") as file:
+    with (folder / ".lock").open("w") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() >= ends:
-                    raise RunFolderError(f"{run_dir}: {taken}") from None
+                    raise taken from None
                 time.sleep(LOCK_POLL_S)
         yield
 

@@ -5,7 +5,6 @@ Nothing that a server sends decides what is opened here: data, policy and allow-
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from fl_client.trainer.task import Trainer
 from fl_core.data.datasets import build_federation
 from fl_core.data.federation import ClientData
 from fl_core.errors import ConfigError, DataError
+from fl_core.files import folder_lock
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.table import health_by_process
@@ -106,11 +106,7 @@ def held(home: DeviceHome) -> Iterator[None]:
         ConfigError: another trainer holds it.
     """
     home.run_folder.mkdir(parents=True, exist_ok=True)
-    with (home.folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{home.folder}: another trainer is at work in this home") from None
+    with folder_lock(home.folder, ConfigError(f"{home.folder}: another trainer is at work in this home")):
         yield
 
 
