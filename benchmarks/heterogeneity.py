@@ -75,7 +75,7 @@ TARGET = 0.8
 
 
 @dataclass(frozen=True)
-class Finding:
+class RunFigures:
     """What one run came to; None where it has no such figure."""
 
     common: float | None
@@ -98,7 +98,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = [experiment_of(name, seed) for name in args.only for seed in range(1, args.seeds + 1)]
     outcomes = run_all(plan, args.out, args.workers, Console(stderr=True))
-    found: dict[str, list[Finding]] = {}
+    found: dict[str, list[RunFigures]] = {}
     for each, outcome in zip(plan, outcomes, strict=True):
         found.setdefault(each.row, []).append(finding(each.folder(args.out), outcome))
     show([digits_table(found), people_table(found)], args.markdown)
@@ -111,7 +111,7 @@ def experiment_of(name: str, seed: int) -> Experiment:
     return experiment(name, row.config, [*row.overrides, *chosen], seed)
 
 
-def finding(folder: Path, outcome: ExperimentOutcome) -> Finding:
+def finding(folder: Path, outcome: ExperimentOutcome) -> RunFigures:
     """The figures of a finished run."""
     state = state_of(read_events(folder))
     personal = dict(series.personal_scores(state)) or outcome.own_int8
@@ -120,7 +120,7 @@ def finding(folder: Path, outcome: ExperimentOutcome) -> Finding:
         for number, record in state.evaluations()
         if number and (record.get("accuracy_fake_quant") or 0.0) >= TARGET
     )
-    return Finding(
+    return RunFigures(
         common=outcome.int8,
         own_mean=sum(personal.values()) / len(personal) if personal else None,
         own_worst=min(personal.values(), default=None),
@@ -130,7 +130,7 @@ def finding(folder: Path, outcome: ExperimentOutcome) -> Finding:
     )
 
 
-def digits_table(found: Mapping[str, Sequence[Finding]]) -> Figures:
+def digits_table(found: Mapping[str, Sequence[RunFigures]]) -> Figures:
     """The common model on the server's test set."""
     rows = []
     for name, each in found.items():
@@ -144,7 +144,7 @@ def digits_table(found: Mapping[str, Sequence[Finding]]) -> Figures:
     return Figures("MNIST at 10 clients, Dirichlet(0.1), no DP", columns, tuple(rows), (NOTE,))
 
 
-def people_table(found: Mapping[str, Sequence[Finding]]) -> Figures:
+def people_table(found: Mapping[str, Sequence[RunFigures]]) -> Figures:
     """Everybody's own held-out part, answered by what that person would use."""
     rows = []
     plain = found.get("people_fedavg", ())
@@ -168,7 +168,7 @@ NOTE = (
 )
 
 
-def costs(each: Sequence[Finding]) -> tuple[str, str]:
+def costs(each: Sequence[RunFigures]) -> tuple[str, str]:
     """Megabytes up and seconds, the means over seeds."""
     mb = sum(one.bytes_up for one in each) / len(each) / 1e6
     return f"{mb:.1f}", f"{sum(one.seconds for one in each) / len(each):.0f}"

@@ -26,7 +26,19 @@ Event = Mapping[str, Any]
 
 KINDS: Mapping[str, frozenset[str]] = {
     "run_started": frozenset(
-        {"clients", "rounds", "strategy", "model", "seed", "privacy", "data", "initial", "weight_bits", "client_bits"}
+        {
+            "clients",
+            "rounds",
+            "strategy",
+            "model",
+            "seed",
+            "privacy",
+            "data",
+            "initial",
+            "weight_bits",
+            "client_bits",
+            "findings",
+        }
     ),
     "run_resumed": frozenset({"rounds_done"}),
     "round_started": frozenset({"cohort"}),

@@ -166,14 +166,14 @@ def stop(folder: ServerDir, as_json: AsJson = False) -> None:
 def _show_until_done(home: ServerHome, run_dir: Path, detach: bool, as_json: bool) -> None:
     """Show a run until it is done, and its closing table."""
     from fl_server.deploy.operations import wait_for_run
-    from fl_server.report.tables import closing_table
+    from fl_server.report.tables import print_closing
     from fl_server.watch.live import LiveProgress
 
     if not detach:
         with LiveProgress(errors) as progress:
             wait_for_run(home, run_dir, progress)
         summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-        errors.print(closing_table([summary]))
+        print_closing(errors, [summary])
         _say(f"report: {run_dir / 'report.html'}")
     if as_json:
         path = run_dir if detach else run_dir / "summary.json"

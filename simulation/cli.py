@@ -123,7 +123,10 @@ def validate(config: ConfigFile, overrides: Overrides = None) -> None:
         from simulation.preflight import validate as validated
         from simulation.tables import outline_table
 
-        errors.print(outline_table(validated(config, overrides or ())))
+        outline = validated(config, overrides or ())
+        errors.print(outline_table(outline))
+        for finding in outline.findings:
+            errors.print(str(finding), markup=False, highlight=False, soft_wrap=True)
 
 
 def _how_to_go_on(run_dir: Path) -> Callable[[], str]:
@@ -155,11 +158,11 @@ def _check_room(run_dir: Path, overwrite: bool) -> None:
 
 def _close(run_dir: Path, as_json: bool) -> None:
     """The closing table, and where everything is."""
-    from fl_server.report.tables import closing_table
+    from fl_server.report.tables import print_closing
 
     path = run_dir / "summary.json"
     summary = json.loads(path.read_text(encoding="utf-8"))
-    errors.print(closing_table([summary, *summary["beside"]]))
+    print_closing(errors, [summary, *summary["beside"]])
     errors.print(f"report: {run_dir / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
     if summary["artifacts"]:
         errors.print(f"try it: fl-sim try {run_dir}", markup=False, highlight=False, soft_wrap=True)

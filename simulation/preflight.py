@@ -15,6 +15,7 @@ from fl_core.config.load import read_plain
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError
 from fl_core.export.registry import format_name
+from fl_core.findings import Finding
 from fl_core.types import ClientInfo
 from fl_server.plan.checks import check_clients
 from fl_server.plan.describe import describe_privacy
@@ -36,6 +37,8 @@ class RunOutline:
     user_privacy: dict[str, Any] | None
     """The guarantee for whole clients that the server adds noise for."""
     formats: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What a person should know of the run before it starts."""
 
 
 def validate(path: str | Path, overrides: Sequence[str] = ()) -> RunOutline:
@@ -86,6 +89,7 @@ def preflight(config: Config) -> RunOutline:
         privacy=describe_privacy(setup, infos),
         user_privacy=describe_user_privacy(setup),
         formats=tuple(format_name(format) for format in config.export.formats),
+        findings=setup.findings,
     )
 
 

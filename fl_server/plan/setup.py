@@ -12,10 +12,12 @@ from typing import Any
 from fl_core.config import Config, to_plain
 from fl_core.data.federation import Examples, Federation
 from fl_core.errors import ConfigError
+from fl_core.findings import Finding
 from fl_core.models.weights import trainable_tensors
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
 from fl_server.plan.checks import check_run
+from fl_server.plan.findings import Inspected, findings_before
 from fl_server.plan.fit import check_outputs, check_targets, data_facts
 from fl_server.selection.base import Selection
 from fl_server.selection.registry import build_selection
@@ -64,6 +66,8 @@ class Setup:
     data: ServerData
     simulated: bool = False
     """Whether the server's own noise comes from named seeds, which protects nobody."""
+    findings: tuple[Finding, ...] = ()
+    """What a person should know of the run before it starts."""
 
     @classmethod
     def of(cls, config: Config, federation: Federation, simulated: bool = False) -> Setup:
@@ -86,7 +90,8 @@ class Setup:
         task = spec.build_task()
         check_targets(task, federation, facts.outputs)
         check_outputs(spec, config.run.seed)
-        return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated)
+        found = findings_before(Inspected(config, federation, spec, task, strategy))
+        return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated, found)
 
     @cached_property
     def digest(self) -> str:

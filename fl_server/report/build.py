@@ -20,6 +20,7 @@ from fl_server.report import privacy_words, series, timeline
 from fl_server.report.charts import Bar, Formatter, Style, bar_chart, column_chart, line_chart, time_axis
 from fl_server.report.summary import summarize
 from fl_server.watch.accuracy import ACCURACIES
+from fl_server.watch.findings import findings
 from fl_server.watch.folder import companion_folders
 from fl_server.watch.records import ClientAccuracy, PublishedArtifact, artifact_name
 from fl_server.watch.state import RunState, state_of
@@ -85,6 +86,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "artifacts": series.last_artifacts(state),
         "published": state.artifacts,
         "widths": series.widths(state),
+        "findings": findings(state),
         "mishaps": state.mishaps,
         "resumed": state.resumed,
         "simulation_only": privacy_words.SIMULATION_ONLY,

@@ -16,6 +16,7 @@ from fl_core.files import read_json, write_json
 from fl_core.runlog import read_events
 from fl_server.report import series
 from fl_server.watch.accuracy import ACCURACIES
+from fl_server.watch.findings import findings
 from fl_server.watch.folder import companion_folders
 from fl_server.watch.records import PublishedArtifact
 from fl_server.watch.state import RunState, state_of
@@ -71,6 +72,7 @@ def summarize(state: RunState, seconds: float | None = None, peak_rss_mb: float 
         "clients_per_second": round(state.updates / seconds, 3) if seconds > 0 else None,
         "peak_rss_mb": round(peak_rss_mb, 1),
         "versions": versions(),
+        "findings": [finding.to_plain() for finding in findings(state)],
         "beside": [],
     }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from fl_core.findings import Finding
 from fl_server.report.privacy_words import model_sentence, noise_sentence, unit_sentence, user_sentence
 from fl_server.watch.accuracy import ACCURACIES
 from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_metric, as_seconds, as_share
@@ -28,6 +30,23 @@ def closing_table(summaries: Sequence[Summary]) -> Table:
         if any(cell != ABSENT for cell in cells):
             table.add_row(label, *cells)
     return table
+
+
+def print_closing(console: Console, summaries: Sequence[Summary]) -> None:
+    """Print the closing table, and below it what a person should know of these runs."""
+    console.print(closing_table(summaries))
+    for line in finding_lines(summaries):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def finding_lines(summaries: Sequence[Summary]) -> list[str]:
+    """What a person should know of these runs, one line each, with the run's name where there are several."""
+    named = len(summaries) > 1
+    return [
+        f"{summary['name']}: {Finding.of(plain)}" if named else str(Finding.of(plain))
+        for summary in summaries
+        for plain in summary.get("findings", ())
+    ]
 
 
 def privacy_lines(summaries: Sequence[Summary]) -> list[str]:

@@ -107,6 +107,7 @@ def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
         client_bits=dict(sorted(config.quant.client_bits.items())),
         data=describe_data(setup),
         initial=evaluate(setup, context.nets, model),
+        findings=[finding.to_plain() for finding in setup.findings],
     )
     return Progress(setup, model, state).keep(context, 0)
 

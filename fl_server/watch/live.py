@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fl_core.runlog import Event
+from fl_server.watch.findings import findings_of_start
 from fl_server.watch.state import RunState
 from fl_server.watch.words import NOT_PRIVATE, as_metric, as_seconds
 
@@ -89,12 +90,18 @@ class LiveProgress:
         """Take in one event and show what changed."""
         progress = self._progress_of(event)
         progress.update(event)
+        if event["kind"] == "run_started":
+            for finding in findings_of_start(progress.state):
+                self._say(f"{progress.name}: {finding}")
         if self._console.is_terminal:
             self._draw(progress)
         elif event["kind"] == "round_finished":
             state = progress.state
             text = f"{progress.name}: round {state.rounds_done} of {state.rounds_planned}: {progress.line()}"
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _progress_of(self, event: Event) -> RunProgress:
         name = event["run"]

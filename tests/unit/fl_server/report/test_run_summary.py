@@ -15,7 +15,7 @@ PROMISED = {
     "rounds_done", "clients", "strategy", "model", "seed", "accuracy_float", "accuracy_fake_quant", "accuracy_int8",
     "parity", "privacy", "user_privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second",
     "peak_rss_mb", "versions", "initial_accuracy", "clients_accuracy_mean", "clients_accuracy_worst", "groups",
-    "personal_accuracy_mean", "personal_accuracy_worst", "metric", "name", "beside", "widths",
+    "personal_accuracy_mean", "personal_accuracy_worst", "metric", "name", "beside", "widths", "findings",
 }  # fmt: skip
 
 
