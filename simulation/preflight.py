@@ -17,7 +17,7 @@ from fl_core.errors import ConfigError, DataError
 from fl_core.export.registry import format_name
 from fl_core.findings import Finding
 from fl_core.types import ClientInfo
-from fl_server.plan.checks import check_clients
+from fl_server.plan.checks import check_clients, check_delta
 from fl_server.plan.describe import describe_privacy
 from fl_server.plan.user_privacy import describe_user_privacy
 from fl_server.plan.validate import checked_setup, load_checked
@@ -78,8 +78,10 @@ def preflight(config: Config) -> RunOutline:
         raise DataError("data: expected at least one client to simulate, got none")
     check_clients(config, setup.strategy, len(federation.clients))
     _check_widths(config, federation)
-    tensors = setup.initial_state().model
+    _check_cohort(config, federation)
     infos = [ClientInfo(name, size_class(len(c.train)), __version__, True) for name, c in federation.clients.items()]
+    check_delta(config, infos)
+    tensors = setup.initial_state().model
     return RunOutline(
         config=config,
         clients=len(federation.clients),
@@ -91,6 +93,12 @@ def preflight(config: Config) -> RunOutline:
         formats=tuple(format_name(format) for format in config.export.formats),
         findings=setup.findings,
     )
+
+
+def _check_cohort(config: Config, federation: Federation) -> None:
+    wanted, there = config.clients.per_round, len(federation.clients)
+    if wanted is not None and wanted > there:
+        raise ConfigError(f"clients.per_round: expected at most {there}, the clients of this data set, got {wanted}")
 
 
 def _check_widths(config: Config, federation: Federation) -> None:

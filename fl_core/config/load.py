@@ -6,14 +6,11 @@ names every problem at once, and for an unknown key the nearest known one.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import logging
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import UnionType
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from fl_core.config.schema import Config
+from fl_core.config.walk import as_yaml, is_text, no_numbers, unknown_keys
 from fl_core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -54,6 +52,7 @@ def read_plain(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any
             raise ConfigError(f"override {override!r}: expected key=value")
     try:
         over = OmegaConf.from_dotlist(list(overrides))
+        _keep_text(over, overrides)
         if _rename_companion(over, "override"):
             _tell_renamed("override")
         merged = OmegaConf.merge(tree, over)
@@ -65,11 +64,14 @@ def read_plain(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any
 
 def from_plain(plain: Mapping[str, Any]) -> Config:
     """Build a Config from plain values (a resolved YAML file, a plan)."""
-    problems = [_describe_unknown(key, known) for key, known in _unknown_keys(plain, Config, prefix="")]
+    problems = [_describe_unknown(key, known) for key, known in unknown_keys(plain, Config)]
+    problems += (said := [f"{where}: {problem}" for where, problem in no_numbers(plain, Config)])
     try:
         config = TypeAdapter(Config).validate_python(plain)
     except ValidationError as error:
-        problems += [text for text in (_describe(problem) for problem in error.errors()) if text]
+        told = tuple(text.partition(": ")[0] for text in said)
+        described = (_describe(problem) for problem in error.errors())
+        problems += [text for text in described if text and not (told and text.startswith(told))]
     else:
         if not problems:
             return config
@@ -111,6 +113,14 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     return cast(DictConfig, merged)
 
 
+def _keep_text(over: DictConfig, overrides: Sequence[str]) -> None:
+    """Give a field of text the user's own words, where YAML would make a number or a truth value of them."""
+    for override in overrides:
+        key, _, words = override.partition("=")
+        if is_text(key, Config) and isinstance(OmegaConf.select(over, key), (bool, int, float)):
+            OmegaConf.update(over, key, words)
+
+
 def _rename_companion(tree: DictConfig, where: str) -> bool:
     """Give ``run.beside`` the name that it has now; gives whether it was there.
 
@@ -132,29 +142,6 @@ def _tell_renamed(where: str) -> None:
     logger.warning("%s: run.%s is called run.%s now", where, FORMER_COMPANION, COMPANION)
 
 
-def _section_type(annotation: object) -> type | None:
-    """The dataclass that an annotation stands for, optional or not, or that of the items of a tuple."""
-    if typing.get_origin(annotation) is tuple:
-        return _section_type(typing.get_args(annotation)[0])
-    either = typing.get_origin(annotation) in (UnionType, typing.Union)
-    options = typing.get_args(annotation) if either else (annotation,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
-
-
-def _unknown_keys(plain: Mapping[str, Any], section: type, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    hints = typing.get_type_hints(section)
-    known = [field.name for field in dataclasses.fields(section)]
-    for key, value in plain.items():
-        if key not in known:
-            yield f"{prefix}{key}", known
-            continue
-        inner = _section_type(hints[key])
-        parts = {f"{at}.": item for at, item in enumerate(value)} if isinstance(value, list) else {"": value}
-        for at, part in parts.items():
-            if inner is not None and isinstance(part, Mapping):
-                yield from _unknown_keys(part, inner, f"{prefix}{key}.{at}")
-
-
 def _describe_unknown(key: str, known: list[str]) -> str:
     prefix, _, name = key.rpartition(".")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -171,9 +158,18 @@ def _describe(problem: Any) -> str:
         return f"{where}: expected a value, got none"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
+    if problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
+        kind = "a truth value" if isinstance(problem["input"], bool) else "a number"
+        return f"{where}: expected text, got {as_yaml(problem['input'])}, which is {kind} in YAML; put it in quotes"
+    if problem["type"] == "string_type":
+        return f"{where}: expected text, got {as_yaml(problem['input'])}"
+    if problem["type"] == "int_from_float":
+        return f"{where}: expected a whole number, got {as_yaml(problem['input'])}"
+    if problem["type"] == "dataclass_type":
+        return f"{where}: expected a section of keys and values, got {as_yaml(problem['input'])}"
     message = problem["msg"]
     expected = message[0].lower() + message[1:]
-    return f"{where}: {expected.replace('input should be', 'expected')}, got {problem['input']!r}"
+    return f"{where}: {expected.replace('input should be', 'expected')}, got {as_yaml(problem['input'])}"
 
 
 def _is_type_name(step: object) -> bool:

@@ -17,6 +17,15 @@ from fl_core.quant.spec import QuantSpec
 
 Args = Mapping[str, Any]
 
+LONGEST_NAME = 100
+"""Letters of a run's name, which is the name of its folder too."""
+LARGEST_SEED = 2**63
+"""What a generator of torch can be seeded with."""
+LONGEST_DEADLINE_S = 1e7
+"""Four months; what is much longer no clock of the operating system can wait for."""
+LARGEST_CLIP_NORM = 1e6
+"""Noise grows with the clip norm: beyond this there is nothing left to learn from."""
+
 
 def _require(ok: bool, name: str, expected: str, got: object) -> None:
     if not ok:
@@ -41,9 +50,10 @@ class RunSection:
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != "."
-        _require(bool(self.name) and plain, "run.name", "letters, digits, '-', '_' and '.'", self.name)
+        short = 0 < len(self.name) <= LONGEST_NAME
+        _require(short and plain, "run.name", f"at most {LONGEST_NAME} letters, digits, '-', '_' and '.'", self.name)
         _require(self.rounds >= 1, "run.rounds", "at least 1", self.rounds)
-        _require(self.seed >= 0, "run.seed", "at least 0", self.seed)
+        _require(0 <= self.seed < LARGEST_SEED, "run.seed", "0 to below 2**63", self.seed)
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,8 @@ class PrivacySection:
     def __post_init__(self) -> None:
         _require(self.epsilon > 0, "privacy.epsilon", "above 0", self.epsilon)
         _require(0 < self.delta < 1, "privacy.delta", "between 0 and 1", self.delta)
-        _require(self.clip_norm > 0, "privacy.clip_norm", "above 0", self.clip_norm)
+        clips = 0 < self.clip_norm <= LARGEST_CLIP_NORM
+        _require(clips, "privacy.clip_norm", f"above 0, at most {LARGEST_CLIP_NORM:g}", self.clip_norm)
         _require(0 < self.ranges_share < 1, "privacy.ranges_share", "between 0 and 1", self.ranges_share)
 
 
@@ -220,7 +231,8 @@ class RoundSection:
     """An update that claims more examples is rejected."""
 
     def __post_init__(self) -> None:
-        _require(self.deadline_s > 0, "round.deadline_s", "above 0", self.deadline_s)
+        longest = 0 < self.deadline_s <= LONGEST_DEADLINE_S
+        _require(longest, "round.deadline_s", f"above 0, at most {LONGEST_DEADLINE_S:g}", self.deadline_s)
         _require(0 < self.quorum <= 1, "round.quorum", "above 0, at most 1", self.quorum)
         _require(self.min_clients >= 1, "round.min_clients", "at least 1", self.min_clients)
         _require(self.max_update_norm > 0, "round.max_update_norm", "above 0", self.max_update_norm)

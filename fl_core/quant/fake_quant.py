@@ -169,10 +169,10 @@ class ActivationQuantizer(FakeQuantized):
 
     def floating(self, x: Tensor) -> Tensor:
         """What is left with ``fake_quant`` off."""
-        return F.hardtanh(x, *_ends(self.qparams())) if self.saturate else self.clamped(x)
+        return F.hardtanh(x, *ends(self.qparams())) if self.saturate else self.clamped(x)
 
 
-def _ends(qparams: QParams) -> tuple[float, float]:
+def ends(qparams: QParams) -> tuple[float, float]:
     """The lowest and the highest value on a grid."""
     below, above = qparams.qmin - qparams.zero_point, qparams.qmax - qparams.zero_point
     return below * qparams.scale, above * qparams.scale
@@ -180,7 +180,7 @@ def _ends(qparams: QParams) -> tuple[float, float]:
 
 def _quantize(x: Tensor, qparams: QParams) -> Tensor:
     inverse = float(np.float32(1) / np.float32(qparams.scale))
-    inside = F.hardtanh(x, *_ends(qparams))
+    inside = F.hardtanh(x, *ends(qparams))
     with torch.no_grad():
         value = inside.mul(inverse).round_().mul_(qparams.scale)
     return straight_through(inside, value)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fl_core.parts import BIN_EDGES
-from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, FakeQuantized, Range, set_fake_quant
+from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, FakeQuantized, Range, ends, set_fake_quant
 from fl_core.quant.graph import QatModel, activation_names
 
 BinCounts = npt.NDArray[np.float64]
@@ -69,6 +69,24 @@ def calibrate(model: QatModel, x: Tensor, batch_size: int = 256) -> dict[str, Ra
             before = found.get(name, (low, high))
             found[name] = (min(before[0], low), max(before[1], high))
     return {name: bounds for name, bounds in found.items() if bounds[0] < 0.0 or bounds[1] > 0.0}
+
+
+def clipped_shares(model: QatModel, x: Tensor, batch_size: int = 64) -> dict[str, float]:
+    """For each activation the share of its values in the float forward that its range cuts off, from 0 to 1.
+
+    What lies within half a step of an end is rounded and not cut. Only for examples ``x`` [N, *input_shape] that are
+    public or the server's own.
+    """
+    names = activation_names(model)
+    grids = {name: model.grids[name].qparams() for name in names}
+    cut, seen = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for tensors in _float_activations(model, names, x, batch_size):
+        for name, grid in grids.items():
+            low, high = ends(grid)
+            value, room = tensors[name], grid.scale / 2
+            cut[name] += int(((value < low - room) | (value > high + room)).sum())
+            seen[name] += value.numel()
+    return {name: cut[name] / max(seen[name], 1) for name in names}
 
 
 def range_histograms(model: QatModel, x: Tensor, batch_size: int = 256) -> RangeHistograms:

@@ -55,6 +55,13 @@ class Task(ABC):
     def check_targets(self, owner: str, target_B: Array, outputs: int | None) -> None:
         """Raise DataError when the targets of ``owner`` do not have the form this task needs."""
 
+    def wanted_outputs(self, target_B: Array) -> Array | None:
+        """What the model's outputs would have to be for these targets, so that a range can be checked to hold them.
+
+        None where outputs are no such values, as logits are.
+        """
+        return None
+
     def targets(self, target_B: Array) -> torch.Tensor:
         """The targets as the loss wants them."""
         return torch.from_numpy(np.ascontiguousarray(target_B))

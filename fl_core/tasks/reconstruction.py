@@ -32,3 +32,7 @@ class Reconstruction(Task):
             raise DataError(f"{owner}: reconstruction expects float32 targets like its inputs, got {target_B.dtype}")
         if outputs is not None and target_B[0].size != outputs:
             raise DataError(f"{owner}: expected {outputs} values an example, got {target_B[0].size}")
+
+    def wanted_outputs(self, target_B: Array) -> Array | None:
+        """The targets themselves."""
+        return target_B

@@ -5,8 +5,11 @@ Everything is asked once, before anything starts, of the table of forbidden pair
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fl_core.config import Config
 from fl_core.errors import ConfigError
+from fl_core.types import ClientInfo
 from fl_server.plan.forbidden import FORBIDDEN, RUN_PARTS
 from strategies.base import Strategy
 
@@ -44,6 +47,24 @@ def check_clients(config: Config, strategy: Strategy, clients: int) -> None:
     few = too_few("clients", clients, config, strategy)
     if few:
         raise ConfigError(few)
+
+
+def check_delta(config: Config, clients: Iterable[ClientInfo]) -> None:
+    """Refuse a delta that allows what nobody would call private: to publish an example of a client as it is.
+
+    That has a probability of ``delta`` for each example; at one over their number it is to be expected of one.
+
+    Raises:
+        ConfigError: delta is that large for one of the clients.
+    """
+    if config.privacy is None:
+        return
+    largest = max(clients, key=lambda client: client.size_class, default=None)
+    if largest is not None and config.privacy.delta * largest.size_class >= 1:
+        raise ConfigError(
+            f"privacy.delta: expected below 1/{largest.size_class}, one over the examples of client "
+            f"{largest.client_id}, got {config.privacy.delta:g}"
+        )
 
 
 def check_deployed(config: Config) -> None:

@@ -19,7 +19,7 @@ from fl_core.process.structured_log import logged_with
 from fl_core.runlog import RunLog, read_events
 from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.members import Enrolled, Members, Nodes
-from fl_server.plan.checks import check_clients
+from fl_server.plan.checks import check_clients, check_delta
 from fl_server.plan.describe import describe_data, describe_privacy
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import expected_update
@@ -88,6 +88,7 @@ def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> None:
 def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
     """Write down what is going to run; the untrained model is the progress of round 0."""
     check_clients(setup.config, setup.strategy, len(nodes))
+    check_delta(setup.config, nodes.values())
     context.log.truncate(0)
     state = setup.initial_state()
     model = Model(setup.spec, state.model)

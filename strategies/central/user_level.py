@@ -68,7 +68,8 @@ class UserLevel(Wrapper):
         require("epsilon", self.epsilon > 0, "above 0", self.epsilon)
         require("expected_clients", self.expected_clients >= 1, "at least 1", self.expected_clients)
         require("clip_norm", self.clip_norm > 0, "above 0", self.clip_norm)
-        require("delta", 0 < self.delta < 1, "between 0 and 1", self.delta)
+        few = self.delta * self.expected_clients < 1
+        require("delta", 0 < self.delta and few, "above 0, below 1/expected_clients", self.delta)
         require("accountant", self.accountant in ("rdp", "pld"), "rdp or pld", self.accountant)
         _check_inner(self.inner)
         super().__post_init__()

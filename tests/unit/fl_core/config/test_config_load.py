@@ -98,7 +98,7 @@ def test_a_format_is_a_name_or_a_name_with_args_and_is_written_as_it_was_stated(
     [
         ("[{name: onnx, arg: {}}]", "export.formats.0.arg: unknown key; did you mean export.formats.0.args?"),
         ("[onnx, {args: {}}]", "export.formats.1.name: expected a value, got none"),
-        ("[3]", "export.formats.0: expected a valid string, got 3"),
+        ("[3]", "export.formats.0: expected text, got 3, which is a number in YAML; put it in quotes"),
         ("[onnx, {name: onnx}]", "export.formats: expected no format twice"),
     ],
 )
