@@ -79,4 +79,5 @@ def _section_of(annotation: Any) -> type | None:
     """The dataclass that an annotation stands for, optional or not, or that of the items of a tuple."""
     if typing.get_origin(annotation) is tuple:
         return _section_of(typing.get_args(annotation)[0])
-    return next((option for option in _options(annotation) if dataclasses.is_dataclass(option)), None)
+    options = (option for option in _options(annotation) if dataclasses.is_dataclass(option))
+    return next(options, None)  # type: ignore[return-value]

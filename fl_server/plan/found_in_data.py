@@ -18,7 +18,7 @@ from fl_core.findings import Finding
 from fl_core.quant.fake_quant import ends, make_qparams
 from fl_core.quant.lowered import QParams
 from fl_core.types import Array
-from fl_server.plan.findings import Inspected
+from fl_server.plan.inspected import Inspected
 
 NEARLY_ALL = 0.9
 """Share of an owner's values outside a range at which there is nothing left to learn from."""
@@ -26,12 +26,16 @@ SOME = 0.01
 """Share that is worth a line."""
 FEW_STEPS = 16
 """Values that fill fewer steps of a grid than so many are as good as rounded to 4 bits."""
+FOLLOWING = ("ema", "learned")
+"""Kinds of ranges whose output range moves to where the outputs are."""
+MOST_OWNERS = 5
+"""So many owners are named, those with the largest shares."""
 MOST_VALUES = 1 << 20
 """So many values of an owner are looked at, evenly taken from all."""
 
 
 @dataclass(frozen=True)
-class Fit:
+class ValuesOnGrid:
     """How the values of one owner lie on a grid."""
 
     owner: str
@@ -43,7 +47,7 @@ class Fit:
     """Steps of the grid between the lowest and the highest value."""
 
     @classmethod
-    def of(cls, owner: str, values: Array, grid: QParams) -> Fit:
+    def of(cls, owner: str, values: Array, grid: QParams) -> ValuesOnGrid:
         """The fit of an array of numbers, not empty."""
         flat = values.reshape(-1)
         flat = flat[:: max(1, flat.size // MOST_VALUES)]
@@ -60,51 +64,84 @@ def check_ranges(inspected: Inspected) -> None:
     Raises:
         DataError: with every owner of such data.
     """
-    problems = [
-        f"{fit.owner}: expected its {what} within {_span(*ends(grid))}, got {fit.outside:.0%} of them outside, "
-        f"from {fit.low:.4g} to {fit.high:.4g}; {way_on}"
-        for what, grid, fits, way_on in _fits(inspected)
-        for fit in fits
-        if fit.outside >= NEARLY_ALL
-    ]
+    problems: list[str] = []
+    for held in _held(inspected):
+        bad = sorted((fit for fit in held.fits if fit.outside >= NEARLY_ALL), key=lambda fit: -fit.outside)
+        problems += [
+            f"{fit.owner}: expected its {held.what} within {held.range}, got {100 * fit.outside:.0f} % of them "
+            f"outside, from {fit.low:.4g} to {fit.high:.4g}; {held.way_on}"
+            for fit in bad[:MOST_OWNERS]
+        ]
+        problems += [f"{len(bad) - MOST_OWNERS} more: as many of their {held.what}"] if bad[MOST_OWNERS:] else []
     if problems:
         raise DataError("\n".join(problems))
 
 
 def found_in_data(inspected: Inspected) -> Iterator[Finding]:
     """What a range cuts off of an owner's values, and values that fill only a few of its steps."""
-    for what, grid, fits, way_on in _fits(inspected):
-        for fit in fits:
-            if fit.outside >= SOME:
-                yield Finding(
-                    f"{what[:-1]} range",
-                    f"{fit.owner}: {fit.outside:.1%} of its {what} lie outside {_span(*ends(grid))} and are cut off; "
-                    f"they go from {fit.low:.4g} to {fit.high:.4g}; {way_on}",
-                )
-        if fits and max(fit.steps for fit in fits) < FEW_STEPS:
-            span = _span(min(fit.low for fit in fits), max(fit.high for fit in fits))
+    for held in _held(inspected):
+        topic = f"{held.what} range"
+        some = sorted((fit for fit in held.fits if fit.outside >= SOME), key=lambda fit: -fit.outside)
+        for fit in some[:MOST_OWNERS]:
             yield Finding(
-                f"{what[:-1]} range",
-                f"all {what} lie within {span}, which is {max(fit.steps for fit in fits):.0f} of the 255 steps of "
-                f"{_span(*ends(grid))}; {way_on}",
+                topic,
+                f"{fit.owner}: {100 * fit.outside:.1f} % of its {held.what} lie outside {held.range} and are cut "
+                f"off; they go from {fit.low:.4g} to {fit.high:.4g}; {held.way_on}",
+            )
+        if some[MOST_OWNERS:]:
+            yield Finding(topic, f"{len(some) - MOST_OWNERS} more, with smaller shares of their {held.what}")
+        if held.steps < FEW_STEPS:
+            yield Finding(
+                topic,
+                f"all {held.what} lie within {_span(*held.span)}, which is {held.steps:.0f} of the 255 steps of "
+                f"{held.range}; {held.way_on}",
             )
 
 
-def _fits(inspected: Inspected) -> Iterator[tuple[str, QParams, list[Fit], str]]:
-    """What, its grid, how each owner's values lie on it, and what to do: for inputs, and for outputs that are targets."""
-    parts = owners(inspected.federation)
-    quant, facts = inspected.spec.quant, inspected.spec.facts
-    grid = make_qparams(*facts.input_range, quant.grid)
-    fits = [Fit.of(owner, part.x, grid) for owner, part in parts.items()]
-    yield "inputs", grid, fits, f"scale them, or let the Federation say input_range={_around(fits)}"
+@dataclass(frozen=True)
+class _Held:
+    """How the values of all owners lie on one grid."""
+
+    what: str
+    range: str
+    """In words."""
+    fits: list[ValuesOnGrid]
+    place: str
+    """Where a range can be stated, with a gap for it."""
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest value of any owner."""
+        return min(fit.low for fit in self.fits), max(fit.high for fit in self.fits)
+
+    @property
+    def steps(self) -> float:
+        """The most steps that one owner's values fill."""
+        return max(fit.steps for fit in self.fits)
+
+    @property
+    def way_on(self) -> str:
+        """What to do: another range, or other values where no range would help, for each of them holds zero."""
+        low, high = min(self.span[0], 0.0), max(self.span[1], 0.0)
+        if 255 * (self.span[1] - self.span[0]) < FEW_STEPS * (high - low):
+            return f"take their mean off first, for every range holds zero, and {self.place.format('their range')}"
+        return f"scale them, or {self.place.format(_in_round_numbers(low, high))}"
+
+
+def _held(inspected: Inspected) -> Iterator[_Held]:
+    """The inputs, and the outputs where they are to equal the targets."""
+    parts, spec = owners(inspected.federation), inspected.spec
+    grid = make_qparams(*spec.facts.input_range, spec.quant.grid)
+    inputs = [ValuesOnGrid.of(owner, part.x, grid) for owner, part in parts.items()]
+    yield _Held("inputs", _span(*spec.facts.input_range), inputs, "let the Federation say input_range={}")
+    parts.pop("public", None)  # whose targets may be anything
     wanted = {owner: inspected.task.wanted_outputs(part.y) for owner, part in parts.items()}
-    wanted.pop("public", None)  # whose targets may be anything
-    held = {owner: values for owner, values in wanted.items() if values is not None}
-    if held and quant.ranges != "ema":  # whose output range follows the outputs
-        model = inspected.spec.build_model(inspected.config.run.seed)
+    targets = {owner: values for owner, values in wanted.items() if values is not None}
+    if targets and spec.quant.ranges not in FOLLOWING:
+        model = spec.build_model(inspected.config.run.seed)
         grid = model.grids[model.output_name].qparams()
-        fits = [Fit.of(owner, values, grid) for owner, values in held.items()]
-        yield "targets", grid, fits, f"scale them, or put output_range = {_around(fits)} on the model's last layer"
+        fits = [ValuesOnGrid.of(owner, values, grid) for owner, values in targets.items()]
+        yield _Held("targets", _span(*ends(grid)), fits, "put output_range = {} on the model's last layer")
 
 
 def owners(federation: Federation) -> dict[str, Examples]:
@@ -116,10 +153,9 @@ def owners(federation: Federation) -> dict[str, Examples]:
     }
 
 
-def _around(fits: list[Fit]) -> str:
-    """A range in round numbers that holds the values of all owners."""
-    low, high = min(fit.low for fit in fits), max(fit.high for fit in fits)
-    digit = 10.0 ** math.floor(math.log10(max(abs(low), abs(high), 1e-30))) / 10
+def _in_round_numbers(low: float, high: float) -> str:
+    """The range, rounded outwards to two digits."""
+    digit = 10.0 ** math.floor(math.log10(max(-low, high, 1e-30))) / 10
     return f"({math.floor(low / digit) * digit:.4g}, {math.ceil(high / digit) * digit:.4g})"
 
 

@@ -19,6 +19,7 @@ from fl_core.tasks.base import Task
 from fl_server.plan.checks import check_run
 from fl_server.plan.findings import findings_before
 from fl_server.plan.fit import check_outputs, check_targets, data_facts
+from fl_server.plan.found_in_data import check_ranges
 from fl_server.plan.inspected import Inspected
 from fl_server.selection.base import Selection
 from fl_server.selection.registry import build_selection
@@ -79,7 +80,8 @@ class Setup:
                 run that the table of forbidden pairs names, or ranges are to be calibrated
                 on public examples where there are none.
             ModelError: the model cannot be built, or gives another number of outputs than the data asks for.
-            DataError: targets do not have the form that the task needs; every owner of such is named.
+            DataError: targets do not have the form that the task needs, or nearly all inputs or targets lie outside
+                their range; every owner of such is named.
         """
         if config.quant.ranges == "public" and federation.public is None:
             raise ConfigError("quant.ranges: public needs public examples, and this data set has none; use fixed")
@@ -91,7 +93,9 @@ class Setup:
         task = spec.build_task()
         check_targets(task, federation, facts.outputs)
         check_outputs(spec, config.run.seed)
-        found = findings_before(Inspected(config, federation, spec, task, strategy))
+        inspected = Inspected(config, federation, spec, task, strategy)
+        check_ranges(inspected)
+        found = findings_before(inspected)
         return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated, found)
 
     @cached_property

@@ -16,7 +16,7 @@ from fl_core.models.weights import load_tensors
 from fl_core.quant.forward import FrozenCache
 from fl_core.quant.lower import lower
 from fl_core.quant.lowered import Lowered
-from fl_core.quant.ranges import calibrate, measured_activations, running_activations
+from fl_core.quant.ranges import calibrate, clipped_shares, measured_activations, running_activations
 from fl_core.quant.trace import TRACING
 from fl_core.spec import TrainingSpec
 from fl_core.types import FloatArray, Tensors
@@ -117,6 +117,11 @@ class Nets:
         with self._holding(model, model.weight_bits) as net:
             found = calibrate(net.cache.whole, torch.from_numpy(x))
             return {name: found[name] for name in measured_activations(net.cache.whole) if name in found}
+
+    def clipped(self, model: Model, x: FloatArray) -> dict[str, float]:
+        """For each activation the share of its values on the examples [N, *input_shape] that its range cuts off."""
+        with self._holding(model, model.weight_bits) as net:
+            return clipped_shares(net.cache.whole, torch.from_numpy(x))
 
     def measured(self, model: Model) -> list[str]:
         """Activations whose range is measured: neither the input, whose range is public, nor the output."""

@@ -1,14 +1,30 @@
-"""Activation ranges that clients measure as they train, without DP: pooled once a round.
+"""What happens to activation ranges in a round: those that clients measure are pooled, and what any cuts off is told.
 
-fixed and learned ranges need nothing here. Ranges travel in every plan and are kept in the checkpoint.
+Fixed and learned ranges need no pooling. Ranges travel in every plan and are kept in the checkpoint.
 """
 
 from __future__ import annotations
 
 from fl_core.parts import RANGES_PART
 from fl_core.tree import FixedPointSum
+from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import Ranges
+from fl_server.results.model import Model, Nets
 from strategies.base import StrategyState
+
+CLIPPED_EXAMPLES = 64
+"""So many examples show what share of an activation's values its range cuts off."""
+
+
+def clipped_by_layer(setup: Setup, nets: Nets, model: Model, round: int) -> dict[str, float] | None:
+    """The share of each activation's values that its range cuts off, after the first round and after the last.
+
+    Looked at on the server's own or public examples; None without such, and in every other round.
+    """
+    known = setup.data.test or setup.data.public
+    if known is None or round not in (1, setup.config.run.rounds):
+        return None
+    return nets.clipped(model, known.x[:CLIPPED_EXAMPLES])
 
 
 def mean_ranges(state: StrategyState, before: Ranges) -> Ranges:

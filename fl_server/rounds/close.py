@@ -27,6 +27,7 @@ from fl_server.results.after_round import AfterRound, after_round
 from fl_server.results.evaluate import evaluate_widths, pool_scores, pool_widths, read_scores
 from fl_server.results.observer import RoundView
 from fl_server.results.publish import exports
+from fl_server.results.ranges import clipped_by_layer
 from fl_server.rounds.intake import Tally
 from fl_server.rounds.progress import Progress, RunContext, told
 from fl_server.selection.base import ClientHistory
@@ -101,6 +102,7 @@ def _say_closed(context: RunContext, after: Progress, outcome: RoundOutcome, eva
         user_epsilon=after.user_epsilon,
         staleness={str(versions): count for versions, count in sorted(tally.staleness.items())},
         evaluation=evaluation,
+        clipped=clipped_by_layer(setup, context.nets, after.model, round),
     )
 
 

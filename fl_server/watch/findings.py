@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fl_core.findings import Finding
+from fl_server.watch.clipped import found_in_activations
 from fl_server.watch.state import RunState
 
-RUN_FINDERS: tuple[Callable[[RunState], Iterable[Finding]], ...] = ()
+RUN_FINDERS: tuple[Callable[[RunState], Iterable[Finding]], ...] = (found_in_activations,)
 """Every finder of what a run shows, in the order in which their findings are shown."""
 
 

@@ -43,6 +43,8 @@ class RoundState:
     downlink_bytes: int = 0
     user_epsilon: float | None = None
     """What one whole client has spent at the server by its end; None without noise for whole clients."""
+    clipped: Mapping[str, float] | None = None
+    """The share of each activation's values that its range cuts off; None where nobody looked."""
     measured: Mapping[str, Any] | None = None
     """The evaluation as the end of the round told it, at which its artefacts may not have been made yet."""
     published: Mapping[str, Any] | None = None

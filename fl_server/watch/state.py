@@ -196,6 +196,7 @@ class RunState:
         each.finished, each.finished_at, each.seconds = True, event.get("time"), event["seconds"]
         each.uplink_bytes, each.downlink_bytes = event.get("uplink_bytes", 0), event.get("downlink_bytes", 0)
         each.user_epsilon = event.get("user_epsilon")
+        each.clipped = event.get("clipped")
         each.measured = event["evaluation"]
         self.rounds_done = max(self.rounds_done, each.number)
         self._spend(event["epsilon_max"])

@@ -69,7 +69,7 @@ class UserLevel(Wrapper):
         require("expected_clients", self.expected_clients >= 1, "at least 1", self.expected_clients)
         require("clip_norm", self.clip_norm > 0, "above 0", self.clip_norm)
         few = self.delta * self.expected_clients < 1
-        require("delta", 0 < self.delta and few, "above 0, below 1/expected_clients", self.delta)
+        require("delta", self.delta > 0 and few, "above 0, below 1/expected_clients", self.delta)
         require("accountant", self.accountant in ("rdp", "pld"), "rdp or pld", self.accountant)
         _check_inner(self.inner)
         super().__post_init__()

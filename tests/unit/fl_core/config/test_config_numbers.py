@@ -1,4 +1,4 @@
-"""Numbers that are none, and text that YAML takes for a number: refused in the user's field, or read as it was meant."""
+"""Numbers that are none are refused in the user's field; text that YAML takes for a number stays as it was typed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from fl_core.config import load_config, to_yaml
 from fl_core.errors import ConfigError
 
+RATE, CLIP = "clients.optimizer.learning_rate", "privacy.clip_norm"
 GOOD = "run: {name: q}\ndata: {name: smartwatch}\nmodel: {name: imu_cnn}\n"
 
 
@@ -22,7 +23,8 @@ def config(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["clients.optimizer.learning_rate=.inf"], "clients.optimizer.learning_rate: expected a finite number, got .inf"),
+        (["clients.optimizer.momentum=.inf"], "clients.optimizer.momentum: expected a finite number, got .inf"),
+        (["clients.optimizer.learning_rate=.inf"], f"{RATE}: expected a finite number, got .inf"),
         (["clients.optimizer.learning_rate=true"], "clients.optimizer.learning_rate: expected a number, got true"),
         (["clients.batch_size=true"], "clients.batch_size: expected a number, got true"),
         (["run.rounds=true"], "run.rounds: expected a number, got true"),
@@ -33,7 +35,7 @@ def config(tmp_path: Path) -> Path:
         (["round.deadline_s=1e300"], "round.deadline_s: expected above 0, at most 1e+07, got 1e+300"),
         (["privacy.epsilon=true"], "privacy.epsilon: expected a number, got true"),
         (["privacy.epsilon=8", "privacy.clip_norm=.inf"], "privacy.clip_norm: expected a finite number, got .inf"),
-        (["privacy.epsilon=8", "privacy.clip_norm=1e30"], "privacy.clip_norm: expected above 0, at most 1e+06, got 1e+30"),
+        (["privacy.epsilon=8", "privacy.clip_norm=1e30"], f"{CLIP}: expected above 0, at most 1e+06, got 1e+30"),
         (["quant.client_bits.watch=true"], "quant.client_bits.watch: expected a number, got true"),
         (["simulation.clients.watch=.nan"], "simulation.clients.watch: expected a finite number, got .nan"),
         (["strategy.args={inner: {args: [.nan]}}"], "strategy.args.inner.args.0: expected a finite number, got .nan"),

@@ -118,6 +118,25 @@ def test_a_cohort_with_which_a_robust_rule_never_moves_is_refused(tmp_path: Path
     preflight(toy.config(tmp_path, strategy=KRUM, data={"args": {"clients": 5}}))
 
 
+def test_more_clients_a_round_than_there_are_is_refused(tmp_path: Path):
+    with pytest.raises(
+        ConfigError, match=r"clients\.per_round: expected at most 4, the clients of this data set, got 5"
+    ):
+        preflight(toy.config(tmp_path, clients={"per_round": 5}))
+    preflight(toy.config(tmp_path, clients={"per_round": 4}))
+
+
+@pytest.mark.parametrize("delta", [0.999, 0.5, 1 / 45])
+def test_a_delta_at_which_a_client_could_publish_an_example_is_refused(tmp_path: Path, delta: float):
+    with pytest.raises(
+        ConfigError, match=r"privacy\.delta: expected below 1/45, one over the examples of client client-0"
+    ):
+        preflight(toy.config(tmp_path, privacy={"epsilon": 8.0, "delta": delta}))
+    with pytest.raises(ConfigError, match=r"delta must be above 0, below 1/expected_clients, got 0\.25"):
+        build_strategy("central_dp", None, {"epsilon": 8.0, "expected_clients": 4, "delta": 0.25})
+    preflight(toy.config(tmp_path, privacy={"epsilon": 8.0, "delta": 0.02}))
+
+
 def test_an_attack_is_refused_where_boards_are_real(tmp_path: Path):
     attacked = toy.config(tmp_path, simulation={"attack": {"name": "sign_flip"}})
     with pytest.raises(ConfigError, match=r"simulation\.attack: sign_flip: no board"):
