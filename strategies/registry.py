@@ -45,6 +45,8 @@ from strategies.robust.norm_bound import NormBound
 from strategies.robust.trimmed_mean import TrimmedMean
 from strategies.scaffold import Scaffold
 
+ARGS = "strategy.args"
+"""What a strategy's constructor calls its own args."""
 ENTRY_POINTS = "stonecrop.strategies"
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
@@ -106,12 +108,18 @@ def build_strategy(name: str | None, factory: str | None, args: Mapping[str, Any
     try:
         strategy = maker(**args)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{field}.args: {error}") from None
+        raise ConfigError(_in_field(str(error), f"{field}.args")) from None
     if _is_flower(type(strategy)):
         return _adapt(strategy)
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{field}: expected a Strategy, got {type(strategy).__name__} from {name or factory}")
     return strategy
+
+
+def _in_field(problem: str, field: str) -> str:
+    """A constructor's words under the field of the config that holds its args."""
+    named = problem.startswith(f"{ARGS}.")
+    return f"{field}{problem.removeprefix(ARGS)}" if named else f"{field}: {problem}"
 
 
 def known_strategies() -> dict[str, Callable[..., Any]]:
