@@ -28,10 +28,10 @@ ADVICE: Mapping[int, str] = {
     errno.ENOTDIR: "a file stands where a folder is needed: move it, or choose another place",
     errno.EBUSY: "choose another place: another file system begins there",
     errno.EMFILE: "raise how many files a process may open (ulimit -n)",
-    errno.EIO: "see to the disk",
+    errno.EIO: "make room there, or see to the disk",
 }
 """What helps, by the number of the error."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # SQLite has the last one for a full disk too
 
 
 @contextmanager

@@ -271,14 +271,16 @@ def _create(path: Path, simulated: bool) -> None:
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     meta = {"ledger_id": uuid.uuid4().hex, "orders": json.dumps(ORDERS), "simulated": json.dumps(simulated)}
     try:
-        with closing(sqlite3.connect(staged)) as db, db:
-            db.execute("PRAGMA journal_mode=WAL")  # stays with the file: changing it later needs it for itself
-            db.executescript(_SCHEMA)
+        with closing(sqlite3.connect(staged, isolation_level=None)) as db:
+            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            # Last: closing a file in this mode copies its log into it, and says nothing where the disk is full.
+            db.execute("PRAGMA journal_mode=WAL")  # stays with the file: changing it later needs it for itself
         try:
             os.link(staged, path)  # unlike a rename, fails when another process was faster
         except FileExistsError:
             return
     finally:
-        staged.unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            staged.with_name(staged.name + suffix).unlink(missing_ok=True)
     sync_folder(path.parent)
