@@ -18,7 +18,8 @@ the words of ``EXIT_CODES``.
     ├── RoundError                  6   a round cannot go on (quorum, no clients)
     ├── ExportError                 7   an artefact cannot be made or loaded
     │   └── ParityError             7   an artefact does not compute what was trained
-    ├── RunFolderError              8   a run folder is missing, damaged or belongs to another run
+    ├── RunFolderError              8   a run folder is missing, damaged, at work or belongs to another run
+    │   └── StorageError            8   the operating system refuses to read or write a file: a full disk, rights
     ├── TrainerError                9   the trainer of a board is not there, died or failed in a task
     └── IdentityError              10   a device cannot be enrolled, named or let in
         └── ServerAwayError        10   the server cannot be reached now; trying again may help
@@ -38,7 +39,7 @@ EXIT_CODES: Mapping[int, str] = {
     5: "a privacy guarantee would not hold, or its budget is spent",
     6: "a round cannot go on, or a message cannot be read",
     7: "an artefact cannot be made or loaded, or does not compute what was trained",
-    8: "a run folder is missing, damaged, or holds another run",
+    8: "a run folder is missing, damaged, at work or of another run, or the disk is full or refuses",
     9: "the trainer of a board is not there, died, or failed in a task",
     10: "a device cannot be enrolled, named or let in",
     INTERRUPTED: "interrupted; a run can be resumed",
@@ -125,9 +126,13 @@ class ParityError(ExportError):
 
 
 class RunFolderError(StonecropError):
-    """A run folder is missing, damaged, or belongs to another config."""
+    """A run folder is missing, damaged, belongs to another config, or another process is at work in it."""
 
     exit_code = 8
+
+
+class StorageError(RunFolderError):
+    """The operating system refuses to read or write a file; the message names the path and how to go on."""
 
 
 class TrainerError(StonecropError):

@@ -7,6 +7,7 @@ last line only; ``open_log`` cuts it off, and resume cuts everything that came a
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fl_core.errors import RunFolderError
-from fl_core.files import plain_scalar
+from fl_core.files import plain_scalar, write_all
+from fl_core.storage import naming
 
 EVENTS_VERSION = 1
 Visibility = Literal["public", "simulation"]
@@ -91,10 +93,12 @@ class _Unwritten:
 class RunLog:
     """Appends events to ``folder/events.jsonl`` and tells them to its listeners, one at a time whoever appends.
 
-    Any thread may append; a listener is called in the thread that did.
+    Any thread may append; a listener is called in the thread that did. What the disk refuses leaves neither half of
+    an event nor a gap in their numbers.
 
     Raises:
-        RunFolderError: an event has no known kind or lacks a field.
+        RunFolderError: an event has no known kind or lacks a field, or the folder is another's by now.
+        OSError: the operating system refuses to write.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
@@ -105,7 +109,7 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "events.jsonl"
         self._seq = _cut(self._path, keep_seq=None)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._open()
 
     @property
     def seq(self) -> int:
@@ -125,24 +129,53 @@ class RunLog:
     def append_all(self, batch: EventBatch) -> None:
         """Write a batch with no event of others and no ``sync`` in between; then tell the listeners."""
         with self._lock:
-            written = [self._numbered(each) for each in batch.events]
+            self.check_own()
+            written = [self._numbered(event, seq) for seq, event in enumerate(batch.events, self._seq + 1)]
             lines = [json.dumps(event, allow_nan=False, default=plain_scalar) + "\n" for event in written]
-            self._file.write("".join(lines))
-            self._file.flush()
+            self._write("".join(lines).encode())
+            self._seq += len(written)
             for event in written:
                 for listener in self._listeners:
                     listener(event)
 
-    def _numbered(self, event: _Unwritten) -> Event:
-        self._seq += 1
+    def check_own(self) -> None:
+        """Look whether the folder is still that in which this log was opened.
+
+        Raises:
+            RunFolderError: it was deleted, moved or replaced; whoever writes there now would write into another run.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                return
+        raise RunFolderError(
+            f"{self.folder}: was deleted, moved or replaced while this run was at work in it; the run ends and writes "
+            "nothing more there. Where the folder was moved, resume it there"
+        )
+
+    def _open(self) -> io.FileIO:
+        return self._path.open("ab", buffering=0)
+
+    def _write(self, data: bytes) -> None:
+        descriptor = self._file.fileno()
+        size = os.fstat(descriptor).st_size
+        try:
+            with naming(self._path):
+                write_all(descriptor, data)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+
+    def _numbered(self, event: _Unwritten, seq: int) -> Event:
         return {
-            "v": EVENTS_VERSION, "seq": self._seq, "time": round_time(time.time()), "run": self._run,
+            "v": EVENTS_VERSION, "seq": seq, "time": round_time(time.time()), "run": self._run,
             "round": event.round, "kind": event.kind, "visibility": event.visibility, **event.fields,
         }  # fmt: skip
 
     def sync(self) -> int:
         """Make all events so far survive a power cut; gives the last seq, which a checkpoint keeps."""
-        with self._lock:
+        with self._lock, naming(self._path):
+            self.check_own()
             os.fsync(self._file.fileno())
             return self._seq
 
@@ -151,7 +184,7 @@ class RunLog:
         with self._lock:
             self._file.close()
             self._seq = _cut(self._path, keep_seq=seq)
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self._open()
 
     def close(self) -> None:
         """Close the file; the log must not be used again."""

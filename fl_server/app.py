@@ -11,7 +11,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -22,12 +22,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from fl_core.config import load_config
 from fl_core.config.federation import federation_of
-from fl_core.errors import StonecropError
-from fl_core.files import run_lock
+from fl_core.errors import RunFolderError, StonecropError
 from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
 from fl_core.process.bounded_log import LOG_LIMIT_BYTES
 from fl_core.process.structured_log import logged_with, start_logging
+from fl_core.run_folder import run_lock
 from fl_core.runlog import Event, RunLog
+from fl_core.storage import storage_error
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import Failure, ServerHome
 from fl_server.nodes.flower_exchange import FlowerExchange
@@ -73,6 +74,9 @@ def run_job(grid: Grid, job: Job) -> None:
     """All rounds of a job that are not done yet."""
     try:
         run_rounds(FlowerExchange(grid), job.setup, job.run_dir, job.log, job.observe, job.enrolled)
+    except OSError:
+        job.log.check_own()  # a file that is gone is the least of it where the folder is
+        raise
     finally:
         job.log.close()
 
@@ -83,7 +87,7 @@ def run_deployed(grid: Grid, run_dir: Path, enrolled: Enrolled | None = None) ->
     ``enrolled`` says which name each node must answer with.
 
     Raises:
-        RunFolderError: another ServerApp is at work on it; of that, nothing is kept.
+        RunFolderError: another ServerApp is at work on it, or it was deleted; of that, nothing is kept.
         StonecropError: the run cannot go on; the reason is in the folder too.
     """
     with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_kept(run_dir):
@@ -116,17 +120,25 @@ def peak_rss_mb() -> float:
 
 @contextmanager
 def _failure_kept(run_dir: Path) -> Iterator[None]:
-    failure = Failure.at(run_dir)
+    """Write down what ended the run, unless its folder is another's by then or the disk has no room for it."""
+    if not (run_dir / "config.yaml").is_file():
+        raise RunFolderError(f"{run_dir}: expected a run, found none: it was deleted before its turn came")
+    own = run_dir.stat()
     try:
         yield
-    except StonecropError as error:
-        logger.error("the run cannot go on: %s", error)
-        failure.write(type(error).__name__, str(error), error.exit_code)
-        raise
     except Exception as error:
-        logger.exception("the run cannot go on")
-        failure.write(type(error).__name__, str(error), StonecropError.exit_code)
-        raise
+        told = storage_error(error, "it goes on by itself") if isinstance(error, OSError) else error
+        if isinstance(told, StonecropError):
+            logger.error("the run cannot go on: %s", told)
+        else:
+            logger.exception("the run cannot go on")
+        code = told.exit_code if isinstance(told, StonecropError) else StonecropError.exit_code
+        with suppress(OSError):
+            if os.path.samestat(own, run_dir.stat()):
+                Failure.at(run_dir).write(type(told).__name__, str(told), code)
+        if told is error:
+            raise
+        raise told from error
 
 
 def _deployed_app() -> ServerApp:

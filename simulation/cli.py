@@ -7,15 +7,13 @@ cause are one line each, without a traceback, with the exit code of their branch
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from fl_core.errors import RunFolderError
 from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
 from simulation import cli_strategies
 from simulation.cli_strategies import ConfigFile, Overrides
@@ -57,25 +55,19 @@ def run(
         loaded = load_checked(config, overrides or ())
         parent = out or Path(loaded.run.out)
         run_dir = parent / loaded.run.name
-        _check_room(run_dir, overwrite)
-    with errors_as_lines(_how_to_go_on(run_dir)):
+    with _ends_resumable(run_dir):
         from fl_server.watch.live import LiveProgress
-        from simulation.preflight import preflight
         from simulation.run import run as start
 
-        if (run_dir / "config.yaml").is_file():
-            preflight(loaded)  # a wrong config deletes nothing
-            shutil.rmtree(run_dir)
-
         with LiveProgress(errors) as progress:
-            run_dir = start(loaded, out=parent, workers=workers, listeners=[progress])
+            run_dir = start(loaded, out=parent, workers=workers, listeners=[progress], overwrite=overwrite)
         _close(run_dir, as_json)
 
 
 @app.command(epilog="Example:\n\nfl-sim resume runs/quickstart")
 def resume(run_dir: RunDir, workers: Workers = 1, as_json: AsJson = False) -> None:
     """Go on with a run that was interrupted, from its last checkpoint: the result is the same to the bit."""
-    with errors_as_lines(_how_to_go_on(run_dir)):
+    with _ends_resumable(run_dir):
         from fl_core.runlog import read_events
         from fl_server.watch.folder import companion_folders
         from fl_server.watch.live import LiveProgress
@@ -129,31 +121,16 @@ def validate(config: ConfigFile, overrides: Overrides = None) -> None:
             errors.print(str(finding), markup=False, highlight=False, soft_wrap=True)
 
 
-def _how_to_go_on(run_dir: Path) -> Callable[[], str]:
-    """What Ctrl-C says: that the run can be resumed, once there is one."""
+def _ends_resumable(run_dir: Path) -> AbstractContextManager[None]:
+    """Errors and Ctrl-C as lines that say how to go on with the run, once there is one."""
 
-    def words() -> str:
-        begun = (run_dir / "config.yaml").is_file()
-        return f"interrupted; go on with: fl-sim resume {run_dir}" if begun else "interrupted"
+    def go_on() -> str | None:
+        return f"fl-sim resume {run_dir}" if (run_dir / "config.yaml").is_file() else None
 
-    return words
+    def when_interrupted() -> str:
+        return f"interrupted; go on with: {command}" if (command := go_on()) else "interrupted"
 
-
-def _check_room(run_dir: Path, overwrite: bool) -> None:
-    """Refuse to mix a new run with an old one; only a run may be overwritten, and only where that was asked for.
-
-    Raises:
-        RunFolderError: the folder is in the way.
-    """
-    if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
-        return
-    if not run_dir.is_dir() or not (run_dir / "config.yaml").is_file():
-        raise RunFolderError(f"{run_dir}: expected a run folder or nothing, got something else; it is left alone")
-    if not overwrite:
-        raise RunFolderError(
-            f"{run_dir}: holds a run already. Go on with it: fl-sim resume {run_dir}. Keep it and run anew: add "
-            "run.name=another or --out DIR. Delete it and run anew: --overwrite"
-        )
+    return errors_as_lines(when_interrupted, go_on)
 
 
 def _close(run_dir: Path, as_json: bool) -> None:

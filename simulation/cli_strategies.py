@@ -57,6 +57,7 @@ def compare(
     """Run several strategies on the same config and print, plot and write how they did; called again, it goes on."""
     with errors_as_lines("interrupted; the same command goes on where it stopped"):
         from fl_core.config import load_config
+        from fl_core.run_folder import run_lock
         from simulation.compare.figures import curves, read_runs, tabulate
         from simulation.compare.output import draw_curves, terminal_table, write_tables
         from simulation.compare.run import plan, run_cells
@@ -64,13 +65,14 @@ def compare(
         loaded = load_config(config, overrides or ())
         folder = out or Path(loaded.run.out) / f"compare-{loaded.run.name}"
         cells = plan(loaded, strategies, seeds, folder, _sections(partition, attack))
-        for number, cell in enumerate(run_cells(cells, workers), start=1):
-            errors.print(f"{number}/{len(cells)} {cell.folder.name}", markup=False, highlight=False)
-        runs = read_runs(cells)
-        rows, reached = tabulate(runs, target)
-        errors.print(terminal_table(rows, reached))
-        table = write_tables(rows, reached, folder)
-        draw_curves(curves(runs), reached, folder / "compare.png")
+        with run_lock(folder):
+            for number, cell in enumerate(run_cells(cells, workers), start=1):
+                errors.print(f"{number}/{len(cells)} {cell.folder.name}", markup=False, highlight=False)
+            runs = read_runs(cells)
+            rows, reached = tabulate(runs, target)
+            errors.print(terminal_table(rows, reached))
+            table = write_tables(rows, reached, folder)
+            draw_curves(curves(runs), reached, folder / "compare.png")
         errors.print(f"table and picture: {folder}", markup=False, highlight=False, soft_wrap=True)
         if as_json:
             typer.echo(json.dumps(json.loads(table.read_text(encoding="utf-8"))))

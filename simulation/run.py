@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from fl_core.config import Config, load_config, to_yaml
 from fl_core.config.federation import federation_of
 from fl_core.errors import RunFolderError
-from fl_core.files import run_lock, write_atomic
+from fl_core.run_folder import begin_run_folder, overwriting_was_interrupted, refuse_at_work, run_lock
 from fl_core.runlog import Event, RunLog, is_finished
 from fl_server.app import Job, make_server_app, peak_rss_mb
 from fl_server.plan.setup import Setup
@@ -27,51 +28,102 @@ Listener = Callable[[Event], None]
 CONFIG_FILE = "config.yaml"
 
 
-def run(config: Config, out: Path | None = None, workers: int = 1, listeners: Sequence[Listener] = ()) -> Path:
+def run(
+    config: Config,
+    out: Path | None = None,
+    workers: int = 1,
+    listeners: Sequence[Listener] = (),
+    overwrite: bool = False,
+) -> Path:
     """Run a config from its start; gives the run folder, with summary.json and report.html in it.
 
+    Args:
+        config: what to run.
+        out: folder in which the run folder is made; ``run.out`` by default.
+        workers: processes that train clients.
+        listeners: are told every event.
+        overwrite: delete the run of this name first, unless the config cannot run or a process is at work on it.
+
     Raises:
-        RunFolderError: the folder already holds a run.
+        RunFolderError: the folder already holds a run, or is another process's.
         StonecropError: the config cannot run, and no folder has been made.
+        OSError: the operating system refuses to write.
     """
     run_dir = (out or Path(config.run.out)) / config.run.name
-    if (run_dir / CONFIG_FILE).exists():
-        raise RunFolderError(f"{run_dir}: holds a run already; resume it, or choose another run.name or --out")
-    companion = load_config(config.run.companion) if config.run.companion else None
-    preflight(config)
-    if companion is not None:
-        preflight(companion)
-        # A companion has none of its own, and is named by where it lies in the folder.
-        companion = replace(companion, run=replace(companion.run, seed=config.run.seed, companion=None))
-        inside = f"{COMPANION}/{companion.run.name}"
-        write_atomic(run_dir / inside / CONFIG_FILE, to_yaml(companion).encode())
-        config = replace(config, run=replace(config.run, companion=f"{inside}/{CONFIG_FILE}"))
-    write_atomic(run_dir / CONFIG_FILE, to_yaml(config).encode())
-    return resume(run_dir, workers, listeners)
+    _check_room(run_dir, overwrite)
+    files = _first_files(config)
+    with run_lock(run_dir):
+        _check_room(run_dir, overwrite, held=True)  # another process may have been quicker
+        begin_run_folder(run_dir, files)
+        _finish_all(run_dir, workers, listeners)
+    return run_dir
 
 
 def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) -> Path:
     """Go on with a run from its last checkpoint; a finished run only gets its summary and report again.
 
     Raises:
-        RunFolderError: there is no run in ``run_dir``.
+        RunFolderError: there is no run in ``run_dir``, or another process is at work on it.
+        OSError: the operating system refuses to write.
     """
-    if not (run_dir / CONFIG_FILE).exists():
-        raise RunFolderError(f"{run_dir}: expected a run folder with {CONFIG_FILE}, found none")
+    _check_begun(run_dir)
     with run_lock(run_dir):
+        _check_begun(run_dir)
         _finish_all(run_dir, workers, listeners)
     return run_dir
 
 
+def _first_files(config: Config) -> dict[str, bytes]:
+    """What a run folder begins with: its config and that of its companion, both of which can run."""
+    companion = load_config(config.run.companion) if config.run.companion else None
+    preflight(config)
+    if companion is None:
+        return {CONFIG_FILE: to_yaml(config).encode()}
+    preflight(companion)
+    # A companion has none of its own, and is named by where it lies in the folder.
+    companion = replace(companion, run=replace(companion.run, seed=config.run.seed, companion=None))
+    inside = f"{COMPANION}/{companion.run.name}/{CONFIG_FILE}"
+    config = replace(config, run=replace(config.run, companion=inside))
+    return {inside: to_yaml(companion).encode(), CONFIG_FILE: to_yaml(config).encode()}
+
+
+def _check_room(run_dir: Path, overwrite: bool, held: bool = False) -> None:
+    """Refuse to mix a new run with an old one; only a run may be overwritten, and only where that was asked for.
+
+    Raises:
+        RunFolderError: the folder is in the way, or a process is at work on it or, unless it is ``held``, on its run.
+    """
+    for folder in (*(() if held else (run_dir,)), *companion_folders(run_dir, CONFIG_FILE)):
+        refuse_at_work(folder)
+    if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
+        return
+    if not run_dir.is_dir() or not (run_dir / CONFIG_FILE).is_file():
+        raise RunFolderError(f"{run_dir}: expected a run folder or nothing, got something else; it is left alone")
+    if not overwrite:
+        raise RunFolderError(
+            f"{run_dir}: holds a run already. Go on with it: fl-sim resume {run_dir}. Keep it and run anew: add "
+            "run.name=another or --out DIR. Delete it and run anew: --overwrite"
+        )
+
+
+def _check_begun(run_dir: Path) -> None:
+    if not (run_dir / CONFIG_FILE).is_file():
+        why = "; it was being overwritten: run it anew" if overwriting_was_interrupted(run_dir) else ""
+        raise RunFolderError(f"{run_dir}: expected a run folder with {CONFIG_FILE}, found none{why}")
+
+
 def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
     """The run itself first, then its companions, then the summaries that name both."""
-    folders = [*companion_folders(run_dir, CONFIG_FILE), run_dir]
-    for folder in reversed(folders):
-        if not is_finished(folder):
-            _simulate(folder, workers, listeners)
-    for folder in folders:
-        write_summary(folder, peak_rss_mb())
-        build_report(folder)
+    companions = companion_folders(run_dir, CONFIG_FILE)
+    with ExitStack() as locks:
+        for folder in companions:  # each can be resumed by itself, but not beside this
+            locks.enter_context(run_lock(folder))
+        for folder in (run_dir, *reversed(companions)):
+            if not is_finished(folder):
+                _simulate(folder, workers, listeners)
+        for folder in (*companions, run_dir):
+            write_summary(folder, peak_rss_mb())
+            build_report(folder)
 
 
 def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:

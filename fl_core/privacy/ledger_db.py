@@ -7,6 +7,7 @@ hashes that ``verify`` follows, as every opening does. A damaged file is an erro
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,10 +26,18 @@ from fl_core.errors import LedgerError
 from fl_core.files import sync_folder
 from fl_core.privacy.accountant import ORDERS, RdpVector, rdp_of
 from fl_core.privacy.events import PrivacyEvent
+from fl_core.storage import naming
 
 EntryKind = Literal["enrol", "reserve", "settle"]
 
 _BUSY_TIMEOUT_S = 60.0
+_REFUSED = {
+    "database or disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "attempt to write a readonly database": errno.EACCES,
+    "unable to open database file": errno.EACCES,
+}
+"""What SQLite says where the operating system refuses, and the number of such an error."""
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE entries (
@@ -120,8 +129,12 @@ class LedgerDb:
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
-            yield
-        except (sqlite3.Error, OSError, ValueError) as error:  # damaged text cannot be decoded: a ValueError
+            with naming(self.path):
+                yield
+        except (sqlite3.Error, ValueError) as error:  # damaged text cannot be decoded: a ValueError
+            number = _REFUSED.get(str(error))
+            if number is not None:  # the disk, and not what stands in the file
+                raise OSError(number, str(error), str(self.path)) from error
             raise LedgerError(f"ledger {self.path}: {error}") from error
 
     @contextmanager
@@ -258,14 +271,16 @@ def _create(path: Path, simulated: bool) -> None:
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     meta = {"ledger_id": uuid.uuid4().hex, "orders": json.dumps(ORDERS), "simulated": json.dumps(simulated)}
     try:
-        with closing(sqlite3.connect(staged)) as db, db:
-            db.execute("PRAGMA journal_mode=WAL")  # stays with the file: changing it later needs it for itself
-            db.executescript(_SCHEMA)
+        with closing(sqlite3.connect(staged, isolation_level=None)) as db:
+            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            # Last: closing a file in this mode copies its log into it, and says nothing where the disk is full.
+            db.execute("PRAGMA journal_mode=WAL")  # stays with the file: changing it later needs it for itself
         try:
             os.link(staged, path)  # unlike a rename, fails when another process was faster
         except FileExistsError:
             return
     finally:
-        staged.unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            staged.with_name(staged.name + suffix).unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -1,7 +1,7 @@
 """What the three commands have in common: errors as one line each, exit codes, Ctrl-C as a line.
 
-Errors that a user can cause come without a traceback, with the exit code of their branch of the error tree; anything
-else is a defect and keeps its traceback.
+Errors that a user can cause, and those of the operating system, come without a traceback, with the exit code of their
+branch of the error tree; anything else is a defect and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated
+from contextlib import contextmanager, suppress
+from typing import Annotated, NoReturn
 
 import typer
 
 from fl_core.errors import EXIT_CODES, INTERRUPTED, ConfigError, StonecropError
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, say_error
+from fl_core.storage import storage_error
 
 EXIT_CODES_HELP = "\n\n".join(("Exit codes:", *(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())))
 """What stands below ``--help``, as paragraphs of typer."""
@@ -29,22 +30,36 @@ LogFormatOption = Annotated[
 
 
 @contextmanager
-def errors_as_lines(when_interrupted: str | Callable[[], str] = "interrupted") -> Iterator[None]:
+def errors_as_lines(
+    when_interrupted: str | Callable[[], str] = "interrupted", go_on: Callable[[], str | None] = lambda: None
+) -> Iterator[None]:
     """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C or a polite kill into a line and exit code 130.
 
-    ``when_interrupted`` is that line, or makes it of what has been done by then.
+    Args:
+        when_interrupted: that line, or what makes it of what has been done by then.
+        go_on: the command that goes on once there is room on the disk again; None for the same command.
     """
     with terminated_as_interrupted():
         try:
             yield
         except StonecropError as error:
-            problems = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
-            for problem in problems:
-                say_error(problem)
-            raise SystemExit(error.exit_code) from None
+            _end(error)
+        except BrokenPipeError:  # whoever read what is printed has heard enough: click ends the process in silence
+            raise
+        except OSError as error:
+            command = go_on()
+            _end(storage_error(error, f"go on with: {command}") if command else storage_error(error))
         except KeyboardInterrupt:
             print(when_interrupted if isinstance(when_interrupted, str) else when_interrupted(), file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
+
+
+def _end(error: StonecropError) -> NoReturn:
+    problems = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
+    with suppress(OSError):  # standard error may be a file on the disk that is full
+        for problem in problems:
+            say_error(problem)
+    raise SystemExit(error.exit_code) from None
 
 
 @contextmanager

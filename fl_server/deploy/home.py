@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from fl_core.errors import ConfigError, DataError, ExportError, ModelError, PrivacyError, RunFolderError
+from fl_core.errors import ConfigError, DataError, ExportError, ModelError, PrivacyError, RunFolderError, StorageError
 from fl_core.files import read_json, write_atomic, write_json
 
 SERVER_VARIABLE = "STONECROP_SERVER"
@@ -37,6 +37,8 @@ FINAL_CODES = frozenset(
     error.exit_code for error in (ConfigError, DataError, ModelError, PrivacyError, ExportError, RunFolderError)
 )
 """Exit codes of errors that the same run meets again however often it is started."""
+PASSING_KINDS = frozenset({StorageError.__name__})
+"""Errors among them that pass: somebody makes room on a disk, and the run goes on by itself."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Failure:
     def is_final(self) -> bool:
         """Whether the run would fail again however often it is started."""
         found = self.read()
-        return found is not None and found["exit_code"] in FINAL_CODES
+        return found is not None and found["exit_code"] in FINAL_CODES and found["kind"] not in PASSING_KINDS
 
     def clear(self) -> None:
         """Forget the failure: the run is wanted again."""

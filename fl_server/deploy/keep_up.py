@@ -11,7 +11,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from fl_core.files import run_lock
+from fl_core.errors import RunFolderError
+from fl_core.files import folder_lock
 from fl_core.process.supervise import Supervisor
 from fl_server.deploy.bundle import write_bundle
 from fl_server.deploy.control import Control, environment, write_connection
@@ -42,7 +43,8 @@ def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None])
         RunFolderError: the server of this folder is up already.
         ConfigError: a port is taken by something else.
     """
-    with run_lock(home.folder, LOCK_WAIT_S, "the server of this folder is up already"):
+    taken = RunFolderError(f"{home.folder}: the server of this folder is up already")
+    with folder_lock(home.folder, taken, LOCK_WAIT_S):
         write_bundle(home.bundle)
         write_connection(home)
         supervisor = Supervisor(home.folder, home.logs, server_processes(home), environment(home))

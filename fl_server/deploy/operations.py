@@ -7,18 +7,19 @@ the run folder, so they work the same while the server is up, down or just start
 from __future__ import annotations
 
 import datetime
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from fl_core.config import Config, to_yaml
 from fl_core.errors import ConfigError, RoundError, RunFolderError, StonecropError
-from fl_core.files import run_lock, write_atomic
+from fl_core.files import folder_is_locked, folder_lock, write_atomic
+from fl_core.run_folder import begin_run_folder, refuse_at_work, run_is_locked, run_lock
 from fl_core.runlog import Event
 from fl_server.deploy.home import SETTINGS_FILE, Failure, ServerHome, Settings
-from fl_server.deploy.run_supervisor import is_complete, is_locked
+from fl_server.deploy.run_supervisor import is_complete
 from fl_server.gateway.authority import init_authority
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.validate import checked_setup
@@ -65,22 +66,19 @@ def want_run(home: ServerHome, config: Config, overwrite: bool) -> Path:
         ConfigError: the config is wrong; with all of its problems.
         StonecropError: it cannot run for another reason.
     """
-    _refuse_second(home, config.run.name)
-    run_dir = home.runs / config.run.name
-    if run_dir.exists() and not overwrite:
-        raise RunFolderError(
-            f"{run_dir}: holds a run already. Go on with it: fl-server resume {home.folder} {config.run.name}. "
-            "Keep it and run anew: add run.name=another. Delete it and run anew: --overwrite"
-        )
+    _refuse(home, config.run.name, overwrite)
     if config.run.companion is not None:
         raise ConfigError(f"run.companion: a deployed run has none; expected null, got {config.run.companion!r}")
     check_deployed(config)
     checked_setup(config)
-    if run_dir.exists():
-        _delete(home, run_dir)
+    run_dir = home.runs / config.run.name
     config = replace(config, run=replace(config.run, out=str(home.runs)))
-    write_atomic(run_dir / "config.yaml", to_yaml(config).encode())
-    home.want(config.run.name)
+    with _one_order(home):
+        _refuse(home, config.run.name, overwrite)  # another command may have been quicker
+        home.want(None)  # no server starts it meanwhile
+        with run_lock(run_dir, ENDING_S):
+            begin_run_folder(run_dir, {"config.yaml": to_yaml(config).encode()})
+        home.want(config.run.name)
     return run_dir
 
 
@@ -94,9 +92,10 @@ def want_again(home: ServerHome, name: str | None) -> Path:
     if name is None:
         raise RunFolderError(f"{home.runs}: expected a run to go on with, found none")
     run_dir = home.run_dir(name)
-    _refuse_second(home, name)
-    Failure.at(run_dir).clear()
-    home.want(name)
+    with _one_order(home):
+        _refuse_second(home, name)
+        Failure.at(run_dir).clear()
+        home.want(name)
     return run_dir
 
 
@@ -109,7 +108,7 @@ def stop_run(home: ServerHome, limit_s: float = 60.0) -> str | None:
     name = home.wanted()
     home.want(None)
     ends = time.monotonic() + limit_s
-    while name is not None and is_up(home) and is_locked(home.run_dir(name)):
+    while name is not None and is_up(home) and run_is_locked(home.run_dir(name)):
         if time.monotonic() > ends:
             raise RoundError(f"run {name}: expected to end within {limit_s:g} s, is still at work")
         time.sleep(POLL_S)
@@ -128,7 +127,7 @@ def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None])
         _, events = tail.poll()
         for event in events:
             show(event)
-        if is_complete(run_dir) and not is_locked(run_dir):
+        if is_complete(run_dir) and not run_is_locked(run_dir):
             return
         failure = Failure.at(run_dir)
         if failure.is_final and (found := failure.read()):
@@ -142,19 +141,25 @@ def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None])
 
 def is_up(home: ServerHome) -> bool:
     """Whether ``fl-server up`` is at work on this folder."""
-    return is_locked(home.folder)
+    return folder_is_locked(home.folder)
 
 
-def _delete(home: ServerHome, run_dir: Path) -> None:
-    """Take a run away in one step, so that nobody meets half of it; no server starts it meanwhile."""
-    if is_locked(run_dir):
-        raise RunFolderError(f"{run_dir}: another process is at work on this run")
-    home.want(None)
-    aside = run_dir.with_name(f".{run_dir.name}.deleted")
-    shutil.rmtree(aside, ignore_errors=True)  # of a command that was killed
-    with run_lock(run_dir, ENDING_S):
-        run_dir.rename(aside)
-    shutil.rmtree(aside)
+@contextmanager
+def _one_order(home: ServerHome) -> Iterator[None]:
+    """Hold what is wanted of a server: of two commands at the same time the second sees what the first has ordered."""
+    with folder_lock(home.runs, RunFolderError(f"{home.runs}: another command is at work there"), 2 * ENDING_S):
+        yield
+
+
+def _refuse(home: ServerHome, name: str, overwrite: bool) -> None:
+    run_dir = home.runs / name
+    _refuse_second(home, name)
+    if run_dir.exists() and not overwrite:
+        raise RunFolderError(
+            f"{run_dir}: holds a run already. Go on with it: fl-server resume {home.folder} {name}. "
+            "Keep it and run anew: add run.name=another. Delete it and run anew: --overwrite"
+        )
+    refuse_at_work(run_dir)
 
 
 def _refuse_second(home: ServerHome, name: str) -> None:

@@ -9,7 +9,6 @@ belong to a Flower run that is stopped, so nothing reads them.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import time
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from fl_core.errors import RoundError, RunFolderError
 from fl_core.files import read_json, write_json
+from fl_core.run_folder import run_is_locked
 from fl_core.runlog import is_finished
 from fl_server.deploy.control import UNDER_WAY, Control
 from fl_server.deploy.home import Failure, ServerHome
@@ -73,7 +73,7 @@ class RunSupervisor:
         except RunFolderError as error:
             self.trouble = str(error)
             return
-        if is_locked(run_dir):
+        if run_is_locked(run_dir):
             self._at_work, self.trouble, self._refusal = True, None, None
         elif is_complete(run_dir):
             self.home.want(None)
@@ -136,21 +136,6 @@ class RunSupervisor:
     def _newest(self) -> tuple[str, str] | None:
         found = read_json(self._path)
         return None if found is None else (str(found["run"]), str(found["run_id"]))
-
-
-def is_locked(run_dir: Path) -> bool:
-    """Whether some process works on the run; a process that starts at this very moment waits for its turn.
-
-    Asking makes no file: the folder may be on its way out.
-    """
-    try:
-        with (run_dir / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def is_complete(run_dir: Path) -> bool:

@@ -63,6 +63,7 @@ def exports(config: Config, round: int) -> bool:
 def publish_round(publication: Publication, nets: Nets, log: RunLog, observe: Observer | None) -> None:
     """Make the artefacts of a round below the folder of ``log``, and write down what came of it, all at once."""
     started = time.monotonic()
+    log.check_own()
     setup, model, round = publication.setup, publication.model, publication.round
     events = EventBatch()
     published: list[Published] = []

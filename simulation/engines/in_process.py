@@ -117,13 +117,21 @@ class InProcessGrid(VirtualGrid):
         error = pending.future.exception()
         if isinstance(error, BrokenExecutor):
             raise RoundError(f"simulation: a worker process died or could not start ({error})")
+        if isinstance(error, OSError):
+            raise error
         return error_reply(pending.message, error) if error is not None else pending.future.result()
 
 
 def answer_or_error(app: NodeApp, message: Message, context: Context) -> Message | None:
-    """The node's reply, or the error reply that Flower's runtime would send for it."""
+    """The node's reply, or the error reply that Flower's runtime would send for it.
+
+    Raises:
+        OSError: this machine's disk, which all nodes share, is full or refuses; that is no client's failure.
+    """
     try:
         return app(message, context)
+    except OSError:
+        raise
     except Exception as error:
         return error_reply(message, error)
 

@@ -21,6 +21,8 @@ from simulation.engines.in_process import InProcessGrid
 from simulation.fleet.grid import RUN_ID
 
 _worker_app: ClientApp | None = None
+_not_started: OSError | None = None
+"""What the operating system refused when this worker began; an error of the beginning itself would say nothing."""
 
 
 @contextmanager
@@ -29,21 +31,30 @@ def open_pool(fleet: SimulatedFleet) -> Iterator[InProcessGrid]:
     context = multiprocessing.get_context("spawn")
     start = (str(fleet.run_dir),)
     with ProcessPoolExecutor(fleet.workers, mp_context=context, initializer=_start_worker, initargs=start) as pool:
-        yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
+        try:
+            yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what has not begun
+            raise
 
 
 def _start_worker(run_dir: str) -> None:
     """Build this worker's own app from the run folder; it shares nothing with the others but the ledger file."""
-    global _worker_app
+    global _worker_app, _not_started
     torch.set_num_threads(1)
     identify_process(RUN_ID)
     folder = Path(run_dir)
-    config = load_config(folder / "config.yaml")
-    _worker_app = client_app(build_trainer(config, federation_of(config), folder))
+    try:
+        config = load_config(folder / "config.yaml")
+        _worker_app = client_app(build_trainer(config, federation_of(config), folder))
+    except OSError as error:
+        _not_started = error
 
 
 def answer_in_worker(message: Message, context: Context) -> Message:
     """A message answered by the app of this worker process."""
+    if _not_started is not None:
+        raise _not_started
     if _worker_app is None:
         raise RuntimeError("a worker process answers only after it was started")
     return _worker_app(message, context)

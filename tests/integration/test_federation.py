@@ -17,10 +17,10 @@ import toy
 
 from fl_core.config import Config, load_config, to_yaml
 from fl_core.privacy.ledger import Ledger
+from fl_core.run_folder import run_is_locked
 from fl_core.runlog import Event, read_events
 from fl_core.tree import digest
 from fl_server.deploy.operations import want_run
-from fl_server.deploy.run_supervisor import is_locked
 from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.run import run as simulate
 from support import fleet
@@ -138,7 +138,7 @@ def test_a_stopped_run_is_resumed_by_command_and_status_tells_all_of_it(tmp_path
         folder = str(server.home.folder)
         stopped = fleet.command(server.home, "stop", folder, "--json")
         assert json.loads(stopped.stdout) == {"stopped": "toy"}
-        assert not is_locked(run_dir)
+        assert not run_is_locked(run_dir)
         again = fleet.command(server.home, "resume", folder, "--json", timeout=LIMIT_S)
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["run"] == "toy"

@@ -9,7 +9,8 @@ import toy
 from run_kills import KillReport, survive_kills
 
 from fl_core.errors import RunFolderError
-from fl_core.files import run_lock, write_atomic
+from fl_core.files import write_atomic
+from fl_core.run_folder import run_lock
 from fl_core.tree import digest
 from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.run import resume, run

@@ -22,6 +22,7 @@ from fl_core.export.parity import ParityLimits
 from fl_core.export.tables import TABLE_FUNCTIONS
 from fl_core.export.unsupported import reasons_against
 from fl_core.quant.lowered import Lowered
+from fl_core.storage import naming
 from fl_core.types import FloatArray
 
 CHUNK = 256
@@ -112,7 +113,8 @@ def _write(lowered: Lowered, path: Path, integer: bool, metadata: Mapping[str, s
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"onnx: the checker refuses the model: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    with naming(path):
+        path.write_bytes(data)
     return path
 
 
@@ -123,6 +125,7 @@ def open_session(path: Path, optimised: Path | None = None) -> Any:
 
     Raises:
         ExportError: the runtime is not installed or refuses the file.
+        OSError: the disk has no room for the optimised graph, of which the runtime says something else.
     """
     try:
         import onnxruntime
@@ -138,6 +141,9 @@ def open_session(path: Path, optimised: Path | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a different class per status code, all of them direct children
+        if optimised is not None:
+            with naming(optimised):
+                optimised.write_bytes(bytes(2 * path.stat().st_size))
         raise ExportError(f"onnx: ONNX Runtime refuses {path.name}: {error}") from error
 
 

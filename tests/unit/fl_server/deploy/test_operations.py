@@ -9,7 +9,8 @@ import pytest
 import toy
 
 from fl_core.errors import ConfigError, RunFolderError
-from fl_core.files import run_lock
+from fl_core.files import folder_lock
+from fl_core.run_folder import run_lock
 from fl_server.deploy import keep_up
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_run
@@ -17,16 +18,14 @@ from fl_server.deploy.operations import want_run
 
 def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
     monkeypatch.setattr(keep_up, "LOCK_WAIT_S", 0.0)
-    with run_lock(home.folder), pytest.raises(RunFolderError, match="the server of this folder is up") as refused:
+    first = folder_lock(home.folder, RunFolderError("nobody has it"))
+    with first, pytest.raises(RunFolderError, match="the server of this folder is up") as refused:
         keep_up.keep_up(home, threading.Event(), print)
     assert str(home.folder) in str(refused.value)
 
 
 def test_a_run_under_way_is_not_replaced_and_goes_on(home):
-    with (
-        run_lock(home.run_dir("toy")),
-        pytest.raises(RunFolderError, match="another process is at work on this run"),
-    ):
+    with run_lock(home.run_dir("toy")), pytest.raises(RunFolderError, match="is at work on it"):
         want_run(home, toy.config(home.folder), overwrite=True)
     assert home.wanted() == "toy"
 

@@ -11,13 +11,14 @@ import toy
 
 from fl_core.config import load_config
 from fl_core.errors import ConfigError, RoundError, RunFolderError
-from fl_core.files import run_lock, write_atomic
+from fl_core.files import write_atomic
+from fl_core.run_folder import run_is_locked, run_lock
 from fl_server import app
 from fl_server.deploy import run_supervisor as module
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import Failure, ServerHome
 from fl_server.deploy.operations import want_again, want_run
-from fl_server.deploy.run_supervisor import RunSupervisor, is_locked
+from fl_server.deploy.run_supervisor import RunSupervisor
 from support.synthetic_run import write_run
 
 
@@ -199,7 +200,7 @@ def test_a_run_counts_as_stopped_where_flower_says_that_it_is_not_under_way(home
 def test_a_second_server_app_that_waits_in_vain_does_not_fail_the_run_of_the_first(home, monkeypatch):
     monkeypatch.setattr(app, "TAKEOVER_S", 0.0)
     run_dir = home.run_dir("toy")
-    with run_lock(run_dir), pytest.raises(RunFolderError, match="another process is at work"):
+    with run_lock(run_dir), pytest.raises(RunFolderError, match="is at work on it"):
         app.run_deployed(None, run_dir)  # type: ignore[arg-type]
     assert Failure.at(run_dir).read() is None
     control = OwnControl()
@@ -218,7 +219,7 @@ def test_a_failed_run_is_replaced_whole_while_a_server_looks_at_it(home):
         while not done.is_set():
             try:
                 each.step()
-                is_locked(run_dir)
+                run_is_locked(run_dir)
             except Exception as error:
                 wrong.append(error)
 
@@ -232,14 +233,14 @@ def test_a_failed_run_is_replaced_whole_while_a_server_looks_at_it(home):
     assert wrong == []
     assert home.wanted() == "toy"
     assert load_config(run_dir / "config.yaml").run.rounds == 7
-    assert {path.name for path in run_dir.iterdir()} <= {"config.yaml", ".lock"}
-    assert [path.name for path in home.runs.iterdir()] == ["toy"]
+    assert {path.name for path in run_dir.iterdir()} == {"config.yaml"}
+    assert {path.name for path in home.runs.iterdir()} == {"toy", ".toy.lock", ".lock"}
 
 
 def test_asking_for_the_lock_does_not_take_it(home):
     run_dir = home.run_dir("toy")
-    assert not is_locked(run_dir)
+    assert not run_is_locked(run_dir)
     assert [path.name for path in run_dir.iterdir()] == ["config.yaml"]
-    assert not is_locked(run_dir / "gone")
+    assert not run_is_locked(run_dir / "gone")
     with run_lock(run_dir):
-        assert is_locked(run_dir)
+        assert run_is_locked(run_dir)
