@@ -67,6 +67,8 @@ class Setup:
     data: ServerData
     simulated: bool = False
     """Whether the server's own noise comes from named seeds, which protects nobody."""
+    run_id: str = ""
+    """Tells this run from any other of its name; empty before it has a folder."""
     findings: tuple[Finding, ...] = ()
     """What a person should know of the run before it starts."""
 
@@ -92,7 +94,7 @@ class Setup:
         check_targets(task, federation, facts.outputs)
         check_outputs(spec, config.run.seed)
         found = findings_before(Inspected(config, federation, spec, task, strategy))
-        return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated, found)
+        return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated, findings=found)
 
     @cached_property
     def digest(self) -> str:
