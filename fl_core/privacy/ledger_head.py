@@ -90,8 +90,10 @@ class HeadFile:
             LedgerError: the file cannot be read.
         """
         try:
-            found = read_json(self.path) or {}
-            return {dataset_id: LedgerHead.of(plain) for dataset_id, plain in found.items()}
+            found = read_json(self.path)
+            if found == {}:
+                raise ValueError("it is empty")
+            return {dataset_id: LedgerHead.of(plain) for dataset_id, plain in (found or {}).items()}
         except (OSError, ValueError, TypeError, KeyError) as damaged:
             raise LedgerError(
                 f"ledger head {self.path}: expected the heads that were written there, got a file that cannot be read "

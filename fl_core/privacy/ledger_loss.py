@@ -59,6 +59,7 @@ def begin_again(path: Path, heads: HeadFile, policy: DevicePolicy, *, simulated:
             least[dataset_id] = least[dataset_id] + other  # spent by a copy of the device on the same data
         aside = _set_aside(path)
     with closing(LedgerDb(path, simulated=simulated)) as db:
+        path.chmod(0o600)
         totals = {name: _carry(db, name, head, least[name], policy.delta) for name, head in known.items()}
         heads.save({name: found for name in known if (found := head_of(db, name))})
     unknown = tuple(name for name, head in known.items() if head.unknown_task is not None)

@@ -77,10 +77,12 @@ def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> None:
     limits = setup.config.round
     nodes = members.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
     checkpoint = load_checkpoint(context.checkpoints)
+    if checkpoint is not None and checkpoint.config_digest != setup.digest:
+        raise RunFolderError(f"{context.run_dir}: its checkpoint belongs to another config; nothing was changed")
+    head = None if checkpoint is None else Progress.of(setup, checkpoint).user_head
+    noisy = with_server_noise(setup, context.run_dir, context.expected.parts, head)
     progress = _begin(context, setup, nodes) if checkpoint is None else _resume(context, setup, checkpoint)
-    rounds_done = 0 if checkpoint is None else checkpoint.rounds_done
-    noisy = with_server_noise(setup, context.run_dir, context.expected.parts, progress.user_head)
-    progress = replace(progress, setup=noisy)
+    progress, rounds_done = replace(progress, setup=noisy), 0 if checkpoint is None else checkpoint.rounds_done
     if "asynchronous" in setup.strategy.traits:
         run_asynchronous(context, members, progress, rounds_done)
         return
@@ -129,8 +131,6 @@ def _first_ranges(context: RunContext, setup: Setup, model: Model, nodes: Nodes)
 
 def _resume(context: RunContext, setup: Setup, checkpoint: Checkpoint) -> Progress:
     """Go back to a checkpoint, and have the artefacts made that were not out yet when the run ended."""
-    if checkpoint.config_digest != setup.digest:
-        raise RunFolderError(f"{context.run_dir}: its checkpoint belongs to another config; nothing was changed")
     done = checkpoint.rounds_done
     context.log.truncate(checkpoint.seq)
     out = {event["round"] for event in read_events(context.log.folder) if event["kind"] in PUBLISHED}
