@@ -41,6 +41,8 @@ class PrivacyAccount:
     """The run that spent last; None where none has, or nothing is private."""
     lost: bool
     """Whether a ledger was lost and begun again: what was spent before stands in it as a sum."""
+    unknown: bool
+    """Whether nobody knows all of that, so that the whole limit of then counts as spent."""
     begun: int
     """Tasks that were begun: each has spent in full, whatever became of it."""
     finished: int
@@ -77,6 +79,7 @@ def _account(
         delta=policy.delta,
         run=None if device.simulated else run,
         lost=any(entry.carried for entry in history),
+        unknown=any(entry.carried and entry.body["unknown"] for entry in history),
         begun=kinds.count("reserve"),
         finished=kinds.count("settle"),
         simulated=device.simulated,
@@ -113,7 +116,12 @@ def in_words(account: PrivacyAccount) -> str:
         )
     if account.lost:
         lines.append("A ledger was lost and begun again: what it had spent stands in this one as a sum, and counts.")
-    elif account.begun == 0:
+    if account.unknown:
+        lines.append(
+            "Not all of it is known to anybody, so the whole limit of that time counts; the epsilon above holds at "
+            "twice its delta."
+        )
+    if account.begun == 0 and not account.lost:
         lines.append("Nothing learned from this device's data has left it.")
         return "\n".join(lines)
     lines.append(

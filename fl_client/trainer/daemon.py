@@ -72,6 +72,8 @@ def open_trainer(home: DeviceHome) -> OpenTrainer:
     if threads is not None:
         torch.set_num_threads(threads)
     ledger = Ledger(home.ledger_file, simulated=device.simulated, heads=HeadFile(home.head_file))
+    if not home.head_file.exists() and ledger.events(device.client_id):
+        logger.warning("%s: no head of the ledger is kept; it is taken for the newest one", home.head_file)
     ledger.keep_head(device.client_id)
     noise = seeded_noise if device.simulated else secret_noise
     clients = {device.client_id: data}

@@ -31,7 +31,7 @@ class LedgerHead:
     """Where the chain of a data set stood after its last reservation, or where there is none, after it was enrolled."""
 
     position: int
-    """Of that entry among those of its data set."""
+    """Place of that entry among those of its data set, from 0."""
     hash: str
     """What that entry ends with: no other history leads to it."""
     rdp: RdpVector

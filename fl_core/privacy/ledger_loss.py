@@ -79,7 +79,11 @@ def _what_is_wrong(path: Path, heads: HeadFile, known: Mapping[str, LedgerHead],
 
 
 def _least(head: LedgerHead, policy: DevicePolicy) -> RdpVector:
-    """What counts as spent at the least. A constant over all orders adds up as epsilons do, which is never too low."""
+    """What counts as spent at the least.
+
+    A constant over all orders adds to what comes after it as epsilons add up, which is never too low; the deltas of
+    both add up as well, and that is for words to say.
+    """
     return head.rdp if head.unknown_task is None else np.maximum(head.rdp, policy.epsilon_cap)
 
 
@@ -126,6 +130,9 @@ def _carry(db: LedgerDb, dataset_id: str, lost: LedgerHead, least: RdpVector, de
         head = db.head(dataset_id)
         total = least if head is None else np.maximum(head.rdp, least)
         spent = epsilon(total, delta)
-        body = {"carried": True, "delta": delta, "epsilon": spent, "run": lost.run, "time_s": now}
+        unknown = lost.unknown_task is not None
+        body = {
+            "carried": True, "unknown": unknown, "delta": delta, "epsilon": spent, "run": lost.run, "time_s": now,
+        }  # fmt: skip
         db.append(dataset_id, "reserve", lost.unknown_task or "", body, at_least=total)
     return spent

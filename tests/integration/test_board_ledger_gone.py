@@ -150,6 +150,7 @@ def test_a_board_that_was_put_back_whole_is_found_by_what_the_server_holds(tmp_p
     found = json.loads(command("replace-ledger", "--home", home, "--json").stdout)
     assert found["unknown"] == [CLIENT]
     assert found["epsilon"][CLIENT] >= POLICY.epsilon_cap
+    assert "holds at twice its delta" in command("ledger", "--home", home).stdout
     with at_work(home) as trainer:
         with pytest.raises(BudgetSpentError, match="epsilon_cap of the device's policy"):
             asked(trainer, TRAIN, *ask(run="two"))
