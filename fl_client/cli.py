@@ -1,4 +1,4 @@
-"""fl-client: the command of everybody who owns a board. Enrol, run, probe, ledger, status, service.
+"""fl-client: the command of everybody who owns a board. Enrol, run, probe, ledger, replace-ledger, status, service.
 
 Everything for people goes to standard error or, where it is the answer, to standard output; ``--json`` gives the same
 for a script. Errors that a user can cause are one line each, without a traceback, with the exit code of their branch
@@ -139,6 +139,17 @@ def ledger(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
         account = account_of(open_home(home.expanduser()))
         typer.echo(json.dumps(asdict(account)) if as_json else in_words(account))
+
+
+@app.command(epilog="Example:\n\nfl-client replace-ledger --home /srv/board")
+def replace_ledger(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Begin the ledger again where the newest one is lost; all that is known to be spent stays spent."""
+    with errors_as_lines():
+        from fl_client.board.lost_ledger import in_words, replace_ledger
+        from fl_client.home import open_home
+
+        loss = replace_ledger(open_home(home.expanduser()))
+        typer.echo(json.dumps(asdict(loss), default=str) if as_json else "\n".join(in_words(loss)))
 
 
 @app.command(epilog="Example:\n\nfl-client status --home /srv/board --json")

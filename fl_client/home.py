@@ -3,6 +3,7 @@
     device.yaml      this module's ``DeviceSettings``
     policy.json      fl_core.privacy.policy; without it the device trains nothing
     ledger.sqlite    what the device's data has spent; it outlives runs, enrolments and installations
+    head/            how far the ledger had come, so that another one in its place is noticed
     artifacts/       the device's own models, which never travel
     keys/            key and certificate of the device
     run/             socket, counters and logs; may be deleted while nothing runs
@@ -104,6 +105,11 @@ class DeviceHome:
     def ledger_file(self) -> Path:
         """The privacy ledger of its data."""
         return self.folder / "ledger.sqlite"
+
+    @property
+    def head_file(self) -> Path:
+        """What is known of the ledger apart from it."""
+        return self.folder / "head" / "ledger.json"
 
     @property
     def artifacts(self) -> Path:

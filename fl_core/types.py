@@ -34,7 +34,7 @@ class DpTerms:
     """
 
     epsilon: float
-    """Cap of the whole run at ``delta``."""
+    """Cap of what the whole run spends at ``delta``; what the data may spend for ever, a device's policy says."""
     delta: float
     clip_norm: float
     noise_multiplier: float
@@ -66,6 +66,8 @@ class RoundPlan:
     dp: DpTerms | None
     accepted: str | None = None
     """The task_id of this client's last update that was summed: what the client remembers of it becomes current."""
+    run_id: str = ""
+    """Tells the run from any other that was or will be called ``run``: caps of a run count by it."""
     asks: tuple[str, ...] = ()
     """Parts that the update must hold beside those of the strategy; each one's row is in ``fl_core.parts``."""
     schema_version: int = SCHEMA_VERSION

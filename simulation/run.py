@@ -19,6 +19,7 @@ from fl_server.plan.setup import Setup
 from fl_server.report.build import build_report
 from fl_server.report.summary import write_summary
 from fl_server.watch.folder import COMPANION, companion_folders
+from simulation.client_ledger import check_ledger
 from simulation.engines.in_process import run_server_app
 from simulation.engines.registry import open_grid
 from simulation.observe import watch_clients
@@ -128,6 +129,7 @@ def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> N
 
 def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
     config = load_config(run_dir / CONFIG_FILE)
+    check_ledger(config, run_dir)
     torch.set_num_threads(1)
     federation = federation_of(config)
     log = RunLog(run_dir, config.run.name)

@@ -21,7 +21,7 @@ from fl_core.questions import TRAIN
 
 def unprotected(clients: Any, ledger: Any, policy: Any, *others: Any, **named: Any) -> Trainer:
     """The trainer without the policy of its device."""
-    return Trainer(clients, ledger, None, *others, **named)
+    return Trainer(clients, ledger, lambda: None, *others, **named)
 
 
 def slowed(trainer: Trainer, client_id: str, seconds: float) -> LocalTrainer:

@@ -38,7 +38,7 @@ def train(message: Message, context: Context) -> Message:
     policy = DevicePolicy(1e6, 1e-5, max_clip_norm=1.0, min_noise_multiplier=0.01, max_sample_rate=1.0)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        trainer = Trainer({plan.client_id: data}, ledger, policy, secret_noise, Path(folder), simulated=False)
+        trainer = Trainer({plan.client_id: data}, ledger, lambda: policy, secret_noise, Path(folder), simulated=False)
         trainer.info(plan.client_id)
         local = InProcessTrainer(LocalTrainer(trainer, plan.client_id))
         reply = answer(message, TRAIN, lambda: local)

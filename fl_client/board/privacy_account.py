@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
-from fl_client.home import DeviceHome
+from fl_client.home import DeviceHome, DeviceSettings
 from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.ledger_db import Entry
+from fl_core.privacy.ledger_head import HeadFile
 from fl_core.privacy.policy import DevicePolicy
 
 NO_EPSILON = "Not private: named seeds"
 """What stands in place of an epsilon where ``device.yaml`` says ``simulated: true``."""
+
+
+@dataclass(frozen=True)
+class RunAccount:
+    """What one run has spent of a device's data, and the most that it asked for; both at ``delta``."""
+
+    name: str
+    epsilon: float
+    cap: float
+    delta: float
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,12 @@ class PrivacyAccount:
     """None where noise comes from named seeds: nothing is private then, whatever the ledger counts."""
     cap: float
     delta: float
+    run: RunAccount | None
+    """The run that spent last; None where none has, or nothing is private."""
+    lost: bool
+    """Whether a ledger was lost and begun again: what was spent before stands in it as a sum."""
+    unknown: bool
+    """Whether nobody knows all of that, so that the whole limit of then counts as spent."""
     begun: int
     """Tasks that were begun: each has spent in full, whatever became of it."""
     finished: int
@@ -35,21 +56,44 @@ def account_of(home: DeviceHome) -> PrivacyAccount:
 
     Raises:
         PolicyError: there is no readable policy, so nothing says what is allowed.
-        LedgerError: the ledger is damaged.
+        LedgerError: the ledger is damaged, or not the newest one of the device.
     """
-    policy = DevicePolicy.load(home.policy_file)
-    device = home.device
+    policy, device = DevicePolicy.load(home.policy_file), home.device
+    heads, account = HeadFile(home.head_file), partial(_account, device, policy)
     if not home.ledger_file.exists():  # looking must not make one
-        nothing = None if device.simulated else 0.0
-        return PrivacyAccount(device.client_id, nothing, policy.epsilon_cap, policy.delta, 0, 0, device.simulated)
-    ledger = Ledger(home.ledger_file, simulated=device.simulated)
-    try:
-        kinds = [entry.kind for entry in ledger.history(device.client_id)]
-        spent = None if device.simulated else ledger.spent(device.client_id, policy.delta)
-    finally:
-        ledger.close()
-    begun, finished = kinds.count("reserve"), kinds.count("settle")
-    return PrivacyAccount(device.client_id, spent, policy.epsilon_cap, policy.delta, begun, finished, device.simulated)
+        heads.check_gone(home.ledger_file)
+        return account((), 0.0, None)
+    with closing(Ledger(home.ledger_file, simulated=device.simulated, heads=heads)) as ledger:
+        history = ledger.history(device.client_id)
+        return account(history, ledger.spent(device.client_id, policy.delta), _last_run(ledger, history))
+
+
+def _account(
+    device: DeviceSettings, policy: DevicePolicy, history: Sequence[Entry], spent: float, run: RunAccount | None
+) -> PrivacyAccount:
+    kinds = [entry.kind for entry in history if not entry.carried]
+    return PrivacyAccount(
+        client_id=device.client_id,
+        epsilon=None if device.simulated else spent,
+        cap=policy.epsilon_cap,
+        delta=policy.delta,
+        run=None if device.simulated else run,
+        lost=any(entry.carried for entry in history),
+        unknown=any(entry.carried and entry.body["unknown"] for entry in history),
+        begun=kinds.count("reserve"),
+        finished=kinds.count("settle"),
+        simulated=device.simulated,
+    )
+
+
+def _last_run(ledger: Ledger, history: Sequence[Entry]) -> RunAccount | None:
+    """The run of the last reservation that said which it was for."""
+    told = [entry for entry in history if entry.run and "run_cap" in entry.body]
+    if not told:
+        return None
+    last, delta = told[-1], float(told[-1].body["delta"])
+    spent = ledger.spent_in_run(last.dataset_id, last.run, delta, str(last.body["accountant"]))
+    return RunAccount(last.run, spent, float(last.body["run_cap"]), delta)
 
 
 def in_words(account: PrivacyAccount) -> str:
@@ -64,7 +108,20 @@ def in_words(account: PrivacyAccount) -> str:
         f"Spent: epsilon {account.epsilon:.2f} of at most {account.cap:g} (at delta {account.delta:g}), "
         f"{account.epsilon / account.cap:.0%} of what its policy allows, over all runs."
     )
-    if account.begun == 0:
+    if account.run is not None:
+        run = account.run
+        lines.append(
+            f"Of that, the last run ({run.name}): epsilon {run.epsilon:.2f} of at most {run.cap:g} that it asked for "
+            f"(at delta {run.delta:g})."
+        )
+    if account.lost:
+        lines.append("A ledger was lost and begun again: what it had spent stands in this one as a sum, and counts.")
+    if account.unknown:
+        lines.append(
+            "Not all of it is known to anybody, so the whole limit of that time counts; the epsilon above holds at "
+            "twice its delta."
+        )
+    if account.begun == 0 and not account.lost:
         lines.append("Nothing learned from this device's data has left it.")
         return "\n".join(lines)
     lines.append(

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fl_client.home import DeviceHome, open_home
@@ -26,6 +27,7 @@ from fl_core.data.federation import ClientData
 from fl_core.errors import ConfigError, DataError
 from fl_core.files import folder_lock
 from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.ledger_head import HeadFile
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.table import health_by_process
 from fl_core.rng import NoiseSource, SecretNoise, seeded_noise
@@ -43,12 +45,11 @@ class OpenTrainer:
 
     trainer: GuardedTrainer
     ledger: Ledger
-    policy: DevicePolicy
     home: DeviceHome
 
     def spending(self) -> Spending:
-        """What the device's data has spent, at its policy's delta."""
-        device, policy = self.home.device, self.policy
+        """What the device's data has spent, at the delta of its policy as it is now."""
+        device, policy = self.home.device, policy_of(self.home)
         spent = None if device.simulated else self.ledger.spent(device.client_id, policy.delta)
         return Spending(spent, policy.epsilon_cap, policy.delta, device.simulated)
 
@@ -58,23 +59,37 @@ def open_trainer(home: DeviceHome) -> OpenTrainer:
 
     Raises:
         PolicyError: the home holds no readable ``policy.json``: a device without limits of its own trains nothing.
-        LedgerError: the ledger is damaged, or was begun with the other value of ``simulated``.
+        LedgerError: the ledger is damaged, is not the newest one of the device, or was begun with the other value of
+            ``simulated``.
         DataError: the data set does not say which client this device is.
     """
     import torch
 
     device = home.device
-    policy = DevicePolicy.load(home.policy_file)
+    policy_of(home)
     data = open_data(home)
     threads = device.threads or (1 if device.simulated else None)  # more threads may sum in another order
     if threads is not None:
         torch.set_num_threads(threads)
-    ledger = Ledger(home.ledger_file, simulated=device.simulated)
+    ledger = Ledger(home.ledger_file, simulated=device.simulated, heads=HeadFile(home.head_file))
+    if not home.head_file.exists() and ledger.events(device.client_id):
+        logger.warning("%s: no head of the ledger is kept; it is taken for the newest one", home.head_file)
+    ledger.keep_head(device.client_id)
     noise = seeded_noise if device.simulated else secret_noise
     clients = {device.client_id: data}
     named = device.simulated
+    policy = partial(policy_of, home)
     trainer = Trainer(clients, ledger, policy, noise, home.artifacts, simulated=named, tells_epsilon=not named)
-    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), device), ledger, policy, home)
+    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), home), ledger, home)
+
+
+def policy_of(home: DeviceHome) -> DevicePolicy:
+    """What the device allows now: its owner may edit the file at any time, and every task goes by what it says then.
+
+    Raises:
+        PolicyError: it is gone or cannot be read; it is never replaced by another policy.
+    """
+    return DevicePolicy.load(home.policy_file)
 
 
 def open_data(home: DeviceHome) -> ClientData:

@@ -6,15 +6,16 @@ wherever in the plan it stands, must be in ``device.yaml``; the check comes befo
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from fl_client.hardware.condition import condition_of
-from fl_client.home import DeviceSettings
+from fl_client.home import DeviceHome, DeviceSettings
 from fl_client.trainer.calls import Call, CallTrainer
-from fl_core.errors import PolicyError
+from fl_core.errors import PolicyError, StonecropError
 from fl_core.questions import INFO
 from fl_core.records import decode_info, encode_info
 from fl_core.types import RoundPlan
@@ -23,22 +24,34 @@ _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class GuardedTrainer:
-    """``inner`` behind the allow-list of ``device`` and the policy of each question."""
+    """``inner`` behind the allow-list of a device and the policy of each question."""
 
     def __init__(
-        self, inner: CallTrainer, device: DeviceSettings, condition: Callable[[], Mapping[str, float]] = condition_of
+        self, inner: CallTrainer, home: DeviceHome, condition: Callable[[], Mapping[str, float]] = condition_of
     ) -> None:
         self._inner = inner
-        self._device = device
+        self._folder = f"{home.folder}{os.sep}"
+        self._device = home.device
         self._condition = condition
 
     def answer(self, call: Call) -> bytes:
         """The inner trainer's reply; to who the device is, with how it is right now, where its owner shares that.
 
+        What goes wrong names the files of the home as its owner sees them there, for where the home lies is nobody
+        else's business.
+
         Raises:
             PolicyError: the plan names code or a model that the device does not allow, or the reply would say
                 something of private examples.
         """
+        try:
+            return self._answer(call)
+        except StonecropError as error:
+            if self._folder not in str(error):
+                raise
+            raise type(error)(str(error).replace(self._folder, "")) from error
+
+    def _answer(self, call: Call) -> bytes:
         if call.plan is not None:
             check_names(call.plan, self._device)
         if call.question.policy == "simulated" and not self._device.simulated:

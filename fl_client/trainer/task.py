@@ -10,6 +10,7 @@ leaves the ledger right: what an engine does in between looks at neither ledger 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ from fl_core.types import ClientInfo, ClientUpdate, RoundPlan, Tensors
 from fl_core.update import encode_update
 from strategies.client import split_tensors
 from strategies.registry import build_strategy
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ class Trainer:
     """The examples, by client_id."""
     ledger: Ledger
     """Where privacy is accounted and replies are kept; a client's data set has its client_id there."""
-    policy: DevicePolicy | None
-    """What this device allows; with one it trains under DP only. None promises nothing."""
+    policy: Callable[[], DevicePolicy | None]
+    """What this device allows as each task begins; with a policy it trains under DP only. None promises nothing."""
     noise: Callable[[RoundPlan], NoiseSource]
     """The source of noise and sampling for a plan: named seeds in simulation, secret entropy on a board."""
     artifacts: Path
@@ -117,8 +120,9 @@ class Trainer:
         train = self._data_of(plan.client_id).train
         spec = TrainingSpec.from_plain(plan.training)
         strategy = build_strategy(spec.strategy.name, spec.strategy.factory, spec.strategy.args)
-        check_plan(plan, spec, strategy, self.policy)
-        epsilon = self._reserve(plan)
+        policy = self.policy()
+        check_plan(plan, spec, strategy, policy)
+        epsilon = self._reserve(plan, policy)
         self.ledger.promote(plan.client_id, plan.accepted)
         net = self.nets.of(spec, plan.seed)
         received, broadcast = split_tensors(task.model)
@@ -170,7 +174,7 @@ class Trainer:
             PolicyError: the plan is under DP and this is no simulation; the figure is then private.
         """
         plan = task.plan
-        if not self.simulated and (plan.dp is not None or self.policy is not None):
+        if not self.simulated and (plan.dp is not None or self.policy() is not None):
             raise PolicyError(f"client {plan.client_id}: scores on private examples do not leave a device under DP")
         test = self._data_of(plan.client_id).test
         if test is None:
@@ -199,8 +203,9 @@ class Trainer:
             raise PolicyError(f"client {plan.client_id}: ranges of private examples are measured under DP only")
         x = self._data_of(plan.client_id).train.x
         spec = TrainingSpec.from_plain(plan.training)
-        check_plan(plan, spec, None, self.policy)
-        epsilon = self._reserve(plan)
+        policy = self.policy()
+        check_plan(plan, spec, None, policy)
+        epsilon = self._reserve(plan, policy)
         model = self.nets.of(spec, plan.seed).whole
         load_tensors(model, task.model)
         counts = noisy_histograms(model, x, plan.dp, self.noise(plan))
@@ -223,12 +228,17 @@ class Trainer:
         except Exception as error:
             return error
 
-    def _reserve(self, plan: RoundPlan) -> float | None:
+    def _reserve(self, plan: RoundPlan, policy: DevicePolicy | None) -> float | None:
         """Set the budget of a checked plan aside; gives epsilon so far, None where there is none or it is not told."""
-        if plan.dp is None or self.policy is None:
+        if plan.dp is None or policy is None:
             return None
-        epsilon = self.ledger.reserve(plan.client_id, plan.task_id, plan.dp, self.policy).epsilon
-        return epsilon if self.tells_epsilon else None
+        if plan.accepted is not None:
+            self.ledger.check_accepted(plan.client_id, plan.accepted, plan.run_id)
+        reserved = self.ledger.reserve(plan.client_id, plan.task_id, plan.dp, policy, run=plan.run_id)
+        if reserved.new_run and not self.simulated:
+            words = "run %s: asks for epsilon %g of this data in all; policy.json allows %g over all runs (delta %g)"
+            logger.info(words, plan.run, plan.dp.epsilon, policy.epsilon_cap, plan.dp.delta)
+        return reserved.epsilon if self.tells_epsilon else None
 
     def _figures(self, job: TrainJob, outcome: Outcome, data: ClientData) -> dict[str, float]:
         """What only a simulator may see of a client's training; empty on a board."""

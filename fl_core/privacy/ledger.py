@@ -1,16 +1,15 @@
 """The privacy ledger: what each data set has spent, reserved before the first batch and never given back.
 
 A reservation is on disk before training looks at an example, and counts in full whether or not the task is ever
-finished. So a process that is killed at any moment leaves a ledger that may count too much, never too little. The
-ledger also keeps what must be one with the spending: the reply, so that a task delivered twice resends its result
-instead of training for free, and the client's next state, which becomes current only once its update is accepted.
-One file holds any number of data sets: a board keeps its own, a simulation one for all of its clients.
+finished: a process that is killed leaves a ledger that may count too much, never too little. It also keeps what must
+be one with the spending: the reply, so that a task delivered twice resends its result instead of training for free,
+and the client's next state, which becomes current only once its update is accepted. One file holds any number of data
+sets: a board keeps its own, a simulation one for all of its clients.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,38 +18,28 @@ from pathlib import Path
 import numpy as np
 
 from fl_core.errors import BudgetSpentError, LedgerError, PolicyError, PrivacyError
-from fl_core.privacy.accountant import ACCOUNTANTS, ORDERS, RdpVector, check_accountant, epsilon, rdp_of
+from fl_core.privacy.accountant import ORDERS, RdpVector
+from fl_core.privacy.budget import BudgetRequest, events_of, spent, spent_in_run, total_within_caps
 from fl_core.privacy.events import PrivacyEvent, event_of
 from fl_core.privacy.ledger_db import Entry, LedgerDb
+from fl_core.privacy.ledger_head import HeadFile, KeptHeads, LedgerHead, check_covers, head_of, unknown_answer
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.types import DpTerms
-
-REPLIES_KEPT = 4
-"""Replies kept per data set: they can be large, and only the last task is ever delivered again."""
-
-
-@dataclass(frozen=True)
-class BudgetRequest:
-    """What one task wants to spend. ``events`` is one round of training under ``terms`` unless it is given, as for
-    ranges that are measured under privacy."""
-
-    dataset_id: str
-    task_id: str
-    terms: DpTerms
-    policy: DevicePolicy
-    events: tuple[PrivacyEvent, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """Budget that is set aside for a task. ``epsilon`` is the data set's total with it, at the task's delta."""
+    """Budget that is set aside for a task."""
 
     dataset_id: str
     task_id: str
     entry: int
     epsilon: float
+    """The data set's total over all runs with it, at the task's delta."""
     reused: bool
     """An earlier reservation of the same simulated task serves again: its seed gives the very same noise."""
+    new_run: bool
+    """The reservation before it, if any, was of another run."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +60,18 @@ class Ledger:
         LedgerError: from every method, when the file is damaged, cannot be written or contradicts itself.
     """
 
-    def __init__(self, path: Path, *, simulated: bool = False) -> None:
+    def __init__(self, path: Path, *, simulated: bool = False, heads: HeadFile | None = None) -> None:
+        """With ``heads`` the file must be the one that they tell of, and each reservation moves them on."""
         self.simulated = simulated
+        if heads is not None and not path.exists():
+            heads.check_gone(path)
         self._db = LedgerDb(Path(path), simulated=simulated)
+        self._heads = None if heads is None else KeptHeads(self._db, heads)
+        try:
+            self._check_file()
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
@@ -94,15 +92,17 @@ class Ledger:
         terms: DpTerms,
         policy: DevicePolicy,
         events: tuple[PrivacyEvent, ...] | None = None,
+        run: str = "",
     ) -> Reservation:
         """Set budget aside for one task; it is on disk before the caller goes on.
 
         Raises:
             PolicyError: the terms protect less than the policy.
-            BudgetSpentError: the data set's total would pass the smaller of the policy's and the terms' epsilon.
-            LedgerError: the data set was never enrolled.
+            BudgetSpentError: the data set's total would pass the policy's epsilon, or what ``run`` alone spends that of
+                the terms.
+            LedgerError: the data set was never enrolled, or the file is not the one that it was or should be.
         """
-        answer = self.reserve_many([BudgetRequest(dataset_id, task_id, terms, policy, events)])
+        answer = self.reserve_many([BudgetRequest(dataset_id, task_id, terms, policy, events, run)])
         if dataset_id in answer.refused:
             raise answer.refused[dataset_id]
         return answer.granted[dataset_id]
@@ -117,12 +117,50 @@ class Ledger:
             raise LedgerError("reserve_many: expected at most one request per data set")
         answer = Reservations({}, {})
         with self._db.transaction():
+            self._check_file()
             for request in requests:
                 try:
                     answer.granted[request.dataset_id] = self._reserve(request)
                 except (PolicyError, BudgetSpentError) as refusal:
                     answer.refused[request.dataset_id] = refusal
+        for dataset_id in answer.granted:
+            self.keep_head(dataset_id)
         return answer
+
+    def _check_file(self) -> None:
+        self._db.check_in_place()
+        if self._heads is not None:
+            self._heads.check()
+
+    def head(self, dataset_id: str) -> LedgerHead | None:
+        """How far the data set has come by now; None for one that is not enrolled."""
+        return head_of(self._db, dataset_id)
+
+    def keep_head(self, dataset_id: str) -> None:
+        """Move the head on that is kept apart, where one is; the chain may be ahead of it after a kill."""
+        if self._heads is not None:
+            self._heads.keep(dataset_id)
+
+    def check_covers(self, dataset_id: str, head: LedgerHead, way_on: str) -> None:
+        """Refuse a ledger that does not hold all that a head of it tells of.
+
+        Raises:
+            LedgerError: it is older, or another one; the message ends with ``way_on``.
+        """
+        check_covers(self._db, dataset_id, head, way_on)
+
+    def check_accepted(self, dataset_id: str, task_id: str, run: str) -> None:
+        """Refuse to go on where a server holds the answer to a task that this ledger never saw.
+
+        Where heads are kept, that is remembered: no later task is begun before the owner has seen to it.
+
+        Raises:
+            LedgerError: it never saw it, so it is not the newest one.
+        """
+        if self.knows(dataset_id, task_id) is None:
+            if self._heads is not None:
+                self._heads.mark(dataset_id, task_id, run)
+            raise unknown_answer(self._db.path, dataset_id, task_id)
 
     def _reserve(self, request: BudgetRequest) -> Reservation:
         dataset_id, task_id, terms, policy = request.dataset_id, request.task_id, request.terms, request.policy
@@ -130,27 +168,23 @@ class Ledger:
         events = (event_of(terms),) if request.events is None else request.events
         if not events:
             raise LedgerError(f"data set {dataset_id!r}: task {task_id!r} reserves nothing; use store() for its reply")
-        head = self._enrolled(dataset_id)
+        self._enrolled(dataset_id)
+        last = self._db.last_of_kind(dataset_id, "reserve")
+        new_run = last is None or last.run != request.run
         if self.simulated and (earlier := self._db.last_of_task(dataset_id, task_id, "reserve")):
             if earlier.events != events:
                 raise LedgerError(
                     f"data set {dataset_id!r}: task {task_id!r} reserved {earlier.events}, and now asks for {events}"
                 )
-            return Reservation(dataset_id, task_id, earlier.seq, self._epsilon(head, terms, ()), reused=True)
-        total, cap = self._epsilon(head, terms, events), min(policy.epsilon_cap, terms.epsilon)
-        if not total <= cap:
-            raise BudgetSpentError(
-                f"data set {dataset_id!r}: task {task_id!r} would bring its epsilon from "
-                f"{self._epsilon(head, terms, ()):.4f} to {total:.4f} at delta {terms.delta:g}, over its cap of {cap:g}"
-            )
-        body = {"accountant": terms.accountant, "cap": cap, "delta": terms.delta, "time_s": time.time()}
+            total = spent(self._db, dataset_id, terms.delta, terms.accountant)
+            return Reservation(dataset_id, task_id, earlier.seq, total, reused=True, new_run=new_run)
+        total = total_within_caps(self._db, request, events)
+        body = {
+            "accountant": terms.accountant, "cap": policy.epsilon_cap, "delta": terms.delta, "epsilon": total,
+            "run": request.run, "run_cap": terms.epsilon, "time_s": time.time(),
+        }  # fmt: skip
         entry = self._db.append(dataset_id, "reserve", task_id, body, events)
-        return Reservation(dataset_id, task_id, entry.seq, total, reused=False)
-
-    def _epsilon(self, head: Entry, terms: DpTerms, events: tuple[PrivacyEvent, ...]) -> float:
-        if terms.accountant == "rdp":  # the sum is stored: no need to read the history
-            return epsilon(head.rdp + rdp_of(events), terms.delta)
-        return ACCOUNTANTS[terms.accountant]((*self.events(head.dataset_id), *events), terms.delta)
+        return Reservation(dataset_id, task_id, entry.seq, total, reused=False, new_run=new_run)
 
     def _enrolled(self, dataset_id: str) -> Entry:
         head = self._db.head(dataset_id)
@@ -164,7 +198,7 @@ class Ledger:
         Raises:
             LedgerError: the task has no open reservation.
         """
-        with self._db.transaction() as db:
+        with self._db.transaction():
             last = self._db.last_of_task(dataset_id, task_id)
             if last is None or last.kind == "enrol" or (last.kind == "settle" and not self.simulated):
                 found = "is settled already" if last and last.kind == "settle" else "was never reserved"
@@ -173,15 +207,15 @@ class Ledger:
                 digest = hashlib.sha256(reply).hexdigest()
                 body = {"reservation": last.seq, "reply_sha256": digest, "time_s": time.time()}
                 self._db.append(dataset_id, "settle", task_id, body)
-            _keep_result(db, dataset_id, task_id, reply, next_state)
+            self._db.keep_result(dataset_id, task_id, reply, next_state)
 
     def store(self, dataset_id: str, task_id: str, reply: bytes, next_state: bytes | None) -> None:
         """Keep reply and next state of a task that spends no privacy (a run without DP)."""
-        with self._db.transaction() as db:
+        with self._db.transaction():
             self._enrolled(dataset_id)
             if self._db.last_of_task(dataset_id, task_id) is not None:
                 raise LedgerError(f"data set {dataset_id!r}: task {task_id!r} holds a reservation, settle it instead")
-            _keep_result(db, dataset_id, task_id, reply, next_state)
+            self._db.keep_result(dataset_id, task_id, reply, next_state)
 
     def reply(self, dataset_id: str, task_id: str) -> bytes | None:
         """The stored reply of a task, or None when it was never settled or is long past."""
@@ -218,8 +252,11 @@ class Ledger:
 
     def spent(self, dataset_id: str, delta: float, accountant: str = "rdp") -> float:
         """Epsilon of everything a data set has reserved, settled or not; 0 for one that is not enrolled."""
-        check_accountant(accountant)
-        return ACCOUNTANTS[accountant](self.events(dataset_id), delta)
+        return spent(self._db, dataset_id, delta, accountant)
+
+    def spent_in_run(self, dataset_id: str, run: str, delta: float, accountant: str = "rdp") -> float:
+        """Epsilon of what a data set has reserved for one run alone."""
+        return spent_in_run(self._db, dataset_id, run, delta, accountant)
 
     def rdp(self, dataset_id: str) -> RdpVector:
         """Cumulative Renyi divergence, float64 [len(ORDERS)], settled or not."""
@@ -228,11 +265,15 @@ class Ledger:
 
     def events(self, dataset_id: str) -> list[PrivacyEvent]:
         """Everything a data set has reserved, in order."""
-        return [event for entry in self._db.entries(dataset_id) for event in entry.events]
+        return events_of(self._db.entries(dataset_id))
 
     def history(self, dataset_id: str) -> list[Entry]:
         """All entries of a data set, in order."""
         return self._db.entries(dataset_id)
+
+    def knows(self, dataset_id: str, task_id: str) -> Entry | None:
+        """The reservation of a task; None where it has none here."""
+        return self._db.last_of_task(dataset_id, task_id, "reserve")
 
     def verify(self) -> None:
         """Check the whole file, as opening it does.
@@ -241,21 +282,3 @@ class Ledger:
             LedgerError: names the entry at which the chain breaks.
         """
         self._db.verify()
-
-
-def _keep_result(db: sqlite3.Connection, dataset_id: str, task_id: str, reply: bytes, state: bytes | None) -> None:
-    """Store reply and next state, and prune old replies; only inside a transaction."""
-    digest = hashlib.sha256(reply).hexdigest()
-    db.execute(
-        "INSERT OR REPLACE INTO replies (dataset_id, task_id, reply, sha256) VALUES (?, ?, ?, ?)",
-        (dataset_id, task_id, reply, digest),
-    )
-    db.execute(
-        "DELETE FROM replies WHERE dataset_id = ? AND seq NOT IN"
-        " (SELECT seq FROM replies WHERE dataset_id = ? ORDER BY seq DESC LIMIT ?)",
-        (dataset_id, dataset_id, REPLIES_KEPT),
-    )
-    # Without a next state of its own a task leaves none waiting: an older one belongs to a task that is over.
-    db.execute("DELETE FROM states WHERE dataset_id = ? AND slot = 'next'", (dataset_id,))
-    if state is not None:
-        db.execute("INSERT INTO states VALUES (?, 'next', ?, ?)", (dataset_id, task_id, state))

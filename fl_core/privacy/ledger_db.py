@@ -10,12 +10,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import sqlite3
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,13 +21,15 @@ from typing import Any, Literal
 import numpy as np
 
 from fl_core.errors import LedgerError
-from fl_core.files import sync_folder
 from fl_core.privacy.accountant import ORDERS, RdpVector, rdp_of
 from fl_core.privacy.events import PrivacyEvent
+from fl_core.privacy.ledger_file import PUT_BACK, create_ledger, file_identity
 from fl_core.storage import naming
 
 EntryKind = Literal["enrol", "reserve", "settle"]
 
+REPLIES_KEPT = 4
+"""Replies kept per data set: they can be large, and only the last task is ever delivered again."""
 _BUSY_TIMEOUT_S = 60.0
 _REFUSED = {
     "database or disk is full": errno.ENOSPC,
@@ -38,40 +38,6 @@ _REFUSED = {
     "unable to open database file": errno.EACCES,
 }
 """What SQLite says where the operating system refuses, and the number of such an error."""
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE entries (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    dataset_id TEXT NOT NULL,
-    position INTEGER NOT NULL,      -- 0, 1, 2 ... within the data set
-    kind TEXT NOT NULL CHECK (kind IN ('enrol', 'reserve', 'settle')),
-    task_id TEXT NOT NULL,
-    body TEXT NOT NULL,             -- canonical JSON
-    rdp BLOB NOT NULL,              -- cumulative Renyi divergence after this entry, little-endian float64 per order
-    hash TEXT NOT NULL,             -- SHA-256 over the hash before it and the columns above
-    UNIQUE (dataset_id, position)
-);
-CREATE INDEX entries_by_task ON entries (dataset_id, task_id, position);
-CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
-CREATE TRIGGER entries_never_go BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
-CREATE TRIGGER meta_never_changes BEFORE UPDATE ON meta BEGIN SELECT RAISE(ABORT, 'meta is fixed'); END;
-CREATE TRIGGER meta_never_goes BEFORE DELETE ON meta BEGIN SELECT RAISE(ABORT, 'meta is fixed'); END;
-CREATE TABLE replies (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    dataset_id TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    reply BLOB NOT NULL,
-    sha256 TEXT NOT NULL,
-    UNIQUE (dataset_id, task_id)
-);
-CREATE TABLE states (
-    dataset_id TEXT NOT NULL,
-    slot TEXT NOT NULL CHECK (slot IN ('current', 'next')),
-    task_id TEXT NOT NULL,
-    state BLOB NOT NULL,
-    PRIMARY KEY (dataset_id, slot)
-);
-"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +58,16 @@ class Entry:
         """What a reservation spends; nothing for any other kind."""
         return tuple(PrivacyEvent(*event) for event in self.body.get("events", ()))
 
+    @property
+    def run(self) -> str:
+        """The run that a reservation was for; "" where nobody said it."""
+        return str(self.body.get("run", ""))
+
+    @property
+    def carried(self) -> bool:
+        """Whether it stands for what a lost ledger had spent: as a sum, for its events are lost."""
+        return bool(self.body.get("carried", False))
+
 
 class LedgerDb:
     """An open ledger file; several threads and processes may hold one at the same time.
@@ -104,9 +80,9 @@ class LedgerDb:
     def __init__(self, path: Path, *, simulated: bool) -> None:
         self.path = path
         self._lock = threading.RLock()
-        with self._named_errors():
+        with self.named_errors():
             if not path.exists():
-                _create(path, simulated)
+                create_ledger(path, simulated)
             elif path.stat().st_size == 0:
                 raise LedgerError(f"ledger {path} is empty: expected a database; restore it, spent privacy is in it")
             self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
@@ -118,6 +94,7 @@ class LedgerDb:
                 self._meta = dict(self._db.execute("SELECT key, value FROM meta"))
                 self._check_meta(simulated)
                 self.verify()
+                self._identity = file_identity(path)
             except BaseException:
                 self._db.close()
                 raise
@@ -127,7 +104,8 @@ class LedgerDb:
         self._db.close()
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
+    def named_errors(self) -> Iterator[None]:
+        """What SQLite and the operating system say of the file, as errors that name it."""
         try:
             with naming(self.path):
                 yield
@@ -140,7 +118,7 @@ class LedgerDb:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, on disk when the block is left; other writers wait."""
-        with self._lock, self._named_errors():
+        with self._lock, self.named_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -150,9 +128,21 @@ class LedgerDb:
                     self._db.execute("ROLLBACK")
                 raise
 
+    def check_in_place(self) -> None:
+        """Refuse to write where the file that is open is no longer the one at its path: nobody would find it again.
+
+        Raises:
+            LedgerError: the file was removed or replaced while it is in use.
+        """
+        with self.named_errors():
+            found = file_identity(self.path)
+        if found != self._identity:
+            came = "no file" if found is None else "another one"
+            raise LedgerError(f"ledger {self.path}: expected the file that was opened, got {came}; {PUT_BACK}")
+
     def query(self, sql: str, *values: object) -> list[Any]:
         """Rows that the reading statement ``sql`` finds."""
-        with self._lock, self._named_errors():
+        with self._lock, self.named_errors():
             return self._db.execute(sql, values).fetchall()
 
     def entries(self, dataset_id: str) -> list[Entry]:
@@ -163,6 +153,18 @@ class LedgerDb:
     def head(self, dataset_id: str) -> Entry | None:
         """The last entry of a data set."""
         rows = self.query("SELECT * FROM entries WHERE dataset_id = ? ORDER BY position DESC LIMIT 1", dataset_id)
+        return _entry(rows[0]) if rows else None
+
+    def entry_at(self, dataset_id: str, position: int) -> Entry | None:
+        """The entry of a data set at a place in its chain."""
+        rows = self.query("SELECT * FROM entries WHERE dataset_id = ? AND position = ?", dataset_id, position)
+        return _entry(rows[0]) if rows else None
+
+    def last_of_kind(self, dataset_id: str, kind: EntryKind) -> Entry | None:
+        """The last entry of a data set that is of this kind."""
+        rows = self.query(
+            "SELECT * FROM entries WHERE dataset_id = ? AND kind = ? ORDER BY position DESC LIMIT 1", dataset_id, kind
+        )
         return _entry(rows[0]) if rows else None
 
     def last_of_task(self, dataset_id: str, task_id: str, kind: EntryKind | None = None) -> Entry | None:
@@ -176,11 +178,17 @@ class LedgerDb:
         return _entry(rows[0]) if rows else None
 
     def append(
-        self, dataset_id: str, kind: EntryKind, task_id: str, body: dict[str, Any], events: Sequence[PrivacyEvent] = ()
+        self,
+        dataset_id: str,
+        kind: EntryKind,
+        task_id: str,
+        body: dict[str, Any],
+        events: Sequence[PrivacyEvent] = (),
+        at_least: RdpVector | float = 0.0,
     ) -> Entry:
-        """Add an entry that spends ``events``; only inside ``transaction``."""
+        """Add an entry that spends ``events``, and brings the sum to ``at_least``; only inside ``transaction``."""
         head = self.head(dataset_id)
-        cumulative = (head.rdp if head else np.zeros(len(ORDERS))) + rdp_of(events)
+        cumulative = np.maximum((head.rdp if head else np.zeros(len(ORDERS))) + rdp_of(events), at_least)
         if events:
             body = {**body, "events": [[e.sample_rate, e.noise_multiplier, e.steps] for e in events]}
         position = head.position + 1 if head else 0
@@ -191,6 +199,23 @@ class LedgerDb:
             (dataset_id, position, kind, task_id, text, blob, digest),
         )
         return Entry(int(cursor.lastrowid or 0), dataset_id, position, kind, task_id, body, cumulative, digest)
+
+    def keep_result(self, dataset_id: str, task_id: str, reply: bytes, next_state: bytes | None) -> None:
+        """Store reply and next state of a task, and prune old replies; only inside ``transaction``."""
+        digest = hashlib.sha256(reply).hexdigest()
+        self._db.execute(
+            "INSERT OR REPLACE INTO replies (dataset_id, task_id, reply, sha256) VALUES (?, ?, ?, ?)",
+            (dataset_id, task_id, reply, digest),
+        )
+        self._db.execute(
+            "DELETE FROM replies WHERE dataset_id = ? AND seq NOT IN"
+            " (SELECT seq FROM replies WHERE dataset_id = ? ORDER BY seq DESC LIMIT ?)",
+            (dataset_id, dataset_id, REPLIES_KEPT),
+        )
+        # Without a next state of its own a task leaves none waiting: an older one belongs to a task that is over.
+        self._db.execute("DELETE FROM states WHERE dataset_id = ? AND slot = 'next'", (dataset_id,))
+        if next_state is not None:
+            self._db.execute("INSERT INTO states VALUES (?, 'next', ?, ?)", (dataset_id, task_id, next_state))
 
     def _hash(
         self, previous: str | None, dataset_id: str, position: int, kind: str, task_id: str, body: str, rdp: bytes
@@ -204,7 +229,7 @@ class LedgerDb:
         Raises:
             LedgerError: names the entry at which the chain breaks.
         """
-        with self._lock, self._named_errors():
+        with self._lock, self.named_errors():
             self._db.execute("BEGIN")  # one snapshot for all that is compared: others go on writing meanwhile
             try:
                 self._verify_snapshot()
@@ -260,27 +285,3 @@ def _entry(row: tuple[Any, ...]) -> Entry:
     if not isinstance(values, dict):
         raise ValueError(f"expected a JSON object, got {body!r:.40}")
     return Entry(seq, dataset_id, position, kind, task_id, values, vector, digest)
-
-
-def _create(path: Path, simulated: bool) -> None:
-    """Make the file complete under another name first: a kill leaves either no ledger or a whole one."""
-    # The log is looked for first: a file that another process makes meanwhile is there before its log.
-    if path.with_name(path.name + "-wal").exists() and not path.exists():
-        raise LedgerError(f"ledger {path} is gone but its write-ahead log is there: restore it, do not start anew")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    meta = {"ledger_id": uuid.uuid4().hex, "orders": json.dumps(ORDERS), "simulated": json.dumps(simulated)}
-    try:
-        with closing(sqlite3.connect(staged, isolation_level=None)) as db:
-            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            # Last: closing a file in this mode copies its log into it, and says nothing where the disk is full.
-            db.execute("PRAGMA journal_mode=WAL")  # stays with the file: changing it later needs it for itself
-        try:
-            os.link(staged, path)  # unlike a rename, fails when another process was faster
-        except FileExistsError:
-            return
-    finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            staged.with_name(staged.name + suffix).unlink(missing_ok=True)
-    sync_folder(path.parent)

@@ -85,7 +85,8 @@ class DevicePolicy:
         try:
             values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
         except Exception as damaged:
-            raise PolicyError(f"policy {path}: cannot be read: {damaged}") from damaged
+            why = " ".join(str(damaged).split())  # what YAML says stands on several lines
+            raise PolicyError(f"policy {path}: cannot be read: {why}") from damaged
         expected = sorted(field.name for field in fields(cls))
         if not isinstance(values, dict) or sorted(map(str, values)) != expected:
             got = sorted(map(str, values)) if isinstance(values, dict) else values

@@ -68,6 +68,8 @@ class Setup:
     data: ServerData
     simulated: bool = False
     """Whether the server's own noise comes from named seeds, which protects nobody."""
+    run_id: str = ""
+    """Tells this run from any other of its name; empty before it has a folder."""
     findings: tuple[Finding, ...] = ()
     """What a person should know of the run before it starts."""
 
@@ -96,7 +98,7 @@ class Setup:
         inspected = Inspected(config, federation, spec, task, strategy)
         check_ranges(inspected)
         found = findings_before(inspected)
-        return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated, found)
+        return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated, findings=found)
 
     @cached_property
     def digest(self) -> str:

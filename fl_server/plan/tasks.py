@@ -73,6 +73,7 @@ def plan_of(
         training=trained.to_plain(),
         dp=dp_terms(setup, info.size_class),
         accepted=accepted,
+        run_id=setup.run_id,
         asks=(*setup.selection.asks, *spec.quant.asks),
         code_version=__version__,
     )

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fl_core.errors import LedgerError
 from fl_core.privacy.events import PrivacyEvent
 from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.ledger_head import LedgerHead, refusal
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import NoiseSource, SecretNoise, SeededNoise
 from fl_core.tensorfile import decode_tensors, encode_tensors
@@ -24,6 +26,8 @@ from strategies.central.mechanism import Make
 from strategies.central.user_level import UserLevel
 
 LEDGER_FILE = "server-ledger.sqlite"
+START_ANEW = "or start the run anew with --overwrite"
+"""What there is to do where the newest ledger of a run is lost: what its models gave away cannot be added up."""
 CLIENTS = "clients"
 """The one data set of the server's ledger."""
 
@@ -75,22 +79,33 @@ class LedgerMechanism:
         return DevicePolicy(strategy.epsilon, strategy.delta, strategy.clip_norm, self.noise_multiplier, 1.0)
 
 
-def with_server_noise(setup: Setup, run_dir: Path, parts: Mapping[str, Tensors]) -> Setup:
+def with_server_noise(
+    setup: Setup, run_dir: Path, parts: Mapping[str, Tensors], head: LedgerHead | None = None
+) -> Setup:
     """The setup with a strategy that can finish rounds; itself where it adds no noise for whole clients.
 
-    ``parts`` has the strategy's parts of an update, with tensors of the right shapes.
+    Args:
+        setup: the run.
+        run_dir: its folder, where the server's ledger lies.
+        parts: the strategy's parts of an update, with tensors of the right shapes.
+        head: how far the ledger had come at the checkpoint that the run goes on from.
 
     Raises:
-        LedgerError: the server's ledger is damaged, or belongs to a run of the other kind.
+        LedgerError: the server's ledger is missing, older than the checkpoint, damaged, or another run's.
         PrivacyError: no noise is enough for the budget.
     """
     strategy = setup.strategy
     if not isinstance(strategy, UserLevel):
         return setup
-    (run_dir / LEDGER_FILE).parent.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(run_dir / LEDGER_FILE, simulated=setup.simulated)
-    (run_dir / LEDGER_FILE).chmod(0o600)
+    path = run_dir / LEDGER_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if head is not None and not path.exists():
+        raise LedgerError(refusal(path, CLIENTS, f"a file with {head}", "no file", START_ANEW))
+    ledger = Ledger(path, simulated=setup.simulated)
+    path.chmod(0o600)
     ledger.enrol(CLIENTS, strategy.expected_clients)
+    if head is not None:
+        ledger.check_covers(CLIENTS, head, START_ANEW)
     mechanism = LedgerMechanism(
         ledger=ledger,
         strategy=strategy,
@@ -120,6 +135,12 @@ def user_epsilon(setup: Setup) -> float | None:
     """What one client of this run has spent at the server so far; None without noise for whole clients."""
     mechanism = setup.strategy.mechanism if isinstance(setup.strategy, UserLevel) else None
     return mechanism.spent() if isinstance(mechanism, LedgerMechanism) else None
+
+
+def user_head(setup: Setup) -> LedgerHead | None:
+    """How far the server's own ledger has come; None without noise for whole clients."""
+    mechanism = setup.strategy.mechanism if isinstance(setup.strategy, UserLevel) else None
+    return mechanism.ledger.head(CLIENTS) if isinstance(mechanism, LedgerMechanism) else None
 
 
 def describe_user_privacy(setup: Setup) -> dict[str, Any] | None:

@@ -177,7 +177,7 @@ def _facts(privacy: Mapping[str, Any], epsilon_spent: float | None) -> list[tupl
     spent = "nothing yet" if epsilon_spent is None else f"{epsilon_spent:.3f}"
     return [
         ("unit of privacy", f"one {_bare(str(privacy.get('unit_text') or privacy['unit']))}"),
-        ("epsilon spent, largest of any client", spent),
+        ("epsilon spent over all runs, largest of any client", spent),
         ("epsilon, cap of the whole run", f"{privacy['epsilon']:g}"),
         ("delta", f"{privacy['delta']:g}"),
         ("accountant", f"{privacy['accountant']}, Poisson sampling, neighbours differ by one example more or less"),

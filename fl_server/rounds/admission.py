@@ -56,6 +56,28 @@ def check_update(
             _check_norm(who, name, part.tensors, limits.max_update_norm)
 
 
+def check_spending(update: ClientUpdate, plan: RoundPlan, before: float | None) -> None:
+    """Return when an update's epsilon can be what a ledger says that has counted this task.
+
+    Args:
+        update: what came.
+        plan: what it answers.
+        before: the epsilon that this client told with its last update that was summed; None where it told none.
+
+    Raises:
+        UpdateRejectedError: a private round was spent and the epsilon did not grow.
+    """
+    if plan.dp is None or before is None:
+        return
+    told = update.epsilon
+    if told is None or not (told > before or told == before == 0.0):
+        came = "none" if told is None else f"{told:.4f}"
+        raise UpdateRejectedError(
+            f"update from client {plan.client_id}: expected an epsilon above the {before:.4f} of its last update, for "
+            f"a private round spends, got {came}; the device's ledger is not its newest one (fl-client ledger)"
+        )
+
+
 def check_figures(update: ClientUpdate, plan: RoundPlan, names: Sequence[str]) -> Tensors:
     """The noisy counts of a client, when they are fit to be summed.
 

@@ -31,6 +31,7 @@ from fl_server.plan.tasks import plan_of
 from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
+from fl_server.rounds.refused import end_where_all_refused
 from fl_server.rounds.sent_models import SentModels
 from fl_server.selection.base import Candidate, ClientHistory
 from strategies.client import join_tensors
@@ -100,7 +101,8 @@ def _run_version(
     clock, deadline_s = under_way.mail.clock, setup.config.round.deadline_s
     ends_s = clock.now_s() + deadline_s
     tally = Tally()
-    intake = Intake(setup, context.expected, context.log, version, progress.accepted, tally, dict(progress.seen))
+    known = progress.accepted, progress.spent
+    intake = Intake(setup, context.expected, context.log, version, *known, tally, dict(progress.seen))
     sent = join_tensors(state.model, setup.strategy.broadcast(state))
     under_way.models.save(state.version, sent)
     offer = _Offer(sent, digest(sent), version)
@@ -118,6 +120,7 @@ def _run_version(
         if under_way.inbox:
             reply = under_way.inbox.popleft()
             state = intake.take(reply, under_way.tasks.pop(reply.node_id).plan, state)
+            end_where_all_refused(progress, tally, nodes)
         elif clock.now_s() >= ends_s or (not under_way.tasks and tally.accepted):
             break
         else:

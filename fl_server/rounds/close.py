@@ -22,7 +22,7 @@ from fl_core.runlog import EventBatch
 from fl_server.nodes.mailbox import ask
 from fl_server.nodes.members import Nodes
 from fl_server.plan.tasks import plan_of
-from fl_server.plan.user_privacy import user_epsilon
+from fl_server.plan.user_privacy import user_epsilon, user_head
 from fl_server.results.after_round import AfterRound, after_round
 from fl_server.results.evaluate import evaluate_widths, pool_scores, pool_widths, read_scores
 from fl_server.results.observer import RoundView
@@ -55,7 +55,7 @@ class RoundOutcome:
         if self.quorum is None or self.tally.accepted >= self.quorum:
             return self
         state = replace(self.state, sums={}, updates=())
-        return replace(self, state=state, tally=replace(self.tally, summed={}))
+        return replace(self, state=state, tally=replace(self.tally, summed={}, spent={}))
 
 
 def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) -> Progress:
@@ -71,7 +71,8 @@ def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) ->
     spent = max((e for e in (before.epsilon_max, tally.epsilon_max) if e is not None), default=None)
     after = replace(
         before, model=model, state=state, accepted={**before.accepted, **tally.summed}, seen=outcome.seen,
-        epsilon_max=spent, user_epsilon=user_epsilon(setup), outstanding=(),
+        epsilon_max=spent, spent={**before.spent, **tally.spent}, user_epsilon=user_epsilon(setup),
+        user_head=user_head(setup), outstanding=(),
     )  # fmt: skip
     evaluation = evaluate_widths(setup, context.nets, model)
     if setup.data.test is None:

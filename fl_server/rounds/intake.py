@@ -21,7 +21,7 @@ from fl_core.update import decode_update
 from fl_server.nodes.mailbox import Reply
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import ExpectedUpdate
-from fl_server.rounds.admission import check_update
+from fl_server.rounds.admission import check_spending, check_update
 from fl_server.selection.base import ClientHistory
 from strategies.base import StrategyState
 
@@ -39,19 +39,26 @@ class Tally:
     """Largest that a summed update has told; infinite once one under DP told none, None where none is under DP."""
     summed: dict[str, str] = field(default_factory=dict)
     """Task_ids by client."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """What the data of each client that was summed has spent, as far as it told."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Reasons of those that would not answer, by client."""
     staleness: dict[int, int] = field(default_factory=dict)
     """How many of the summed updates were so many versions old."""
 
 
 @dataclass(frozen=True)
 class Intake:
-    """Where replies of one round go: ``accepted`` has the task_id of every client's last update that was summed."""
+    """Where replies of one round go."""
 
     setup: Setup
     expected: ExpectedUpdate
     log: RunLog
     round: int
     accepted: Mapping[str, str]
+    """The task_id of every client's last update that was summed before this round."""
+    spent: Mapping[str, float]
+    """What each client's data had spent then."""
     tally: Tally
     seen: dict[str, ClientHistory]
     transforms: Sequence[PartTransform] = PART_TRANSFORMS
@@ -71,6 +78,7 @@ class Intake:
             self._say("client_missing" if reply.missing else "client_failed", client, reply.failure)
             return state
         if refusal := wire.refusal_of(reply.content):
+            self.tally.refused[client] = refusal
             self._say("client_refused", client, refusal)
             return state
         try:
@@ -91,6 +99,7 @@ class Intake:
 
     def _check(self, update: ClientUpdate, plan: RoundPlan) -> None:
         check_update(update, plan, self.expected.parts, self.setup.config.round, self.expected.activations)
+        check_spending(update, plan, self.spent.get(plan.client_id))
         if plan.client_id in self.tally.summed:
             raise UpdateRejectedError(f"update from client {plan.client_id}: expected one a round, got a second")
         if self.accepted.get(plan.client_id) == plan.task_id:
@@ -105,6 +114,8 @@ class Intake:
         if plan.dp is not None:
             told = math.inf if update.epsilon is None else update.epsilon  # a board with named seeds tells none
             tally.epsilon_max = max(tally.epsilon_max or 0.0, told)
+            if update.epsilon is not None:
+                tally.spent[client] = update.epsilon
         self.log.append(
             "client_finished",
             self.round,

@@ -33,6 +33,7 @@ from fl_server.rounds.asynchronous import run_asynchronous
 from fl_server.rounds.checkpoint import Checkpoint, checkpoint_of, drop_unpublished, load_checkpoint
 from fl_server.rounds.histograms import histogram_ranges
 from fl_server.rounds.progress import Progress, RunContext
+from fl_server.rounds.run_identity import with_run_id
 from fl_server.rounds.synchronous import run_round
 
 ENROL_DEADLINE_S = 60.0
@@ -56,8 +57,10 @@ def run_rounds(
         RoundError: fewer clients than ``round.min_clients`` could be reached.
         RunFolderError: the checkpoint belongs to another config.
         ConfigError: so few clients came that the strategy would never move.
+        PrivacyError: every client refuses the first plan, or the server's own ledger is not the run's newest one.
     """
     started = time.monotonic()
+    setup = with_run_id(setup, run_dir)
     nets = Nets(setup.spec, setup.config.run.seed)
     expected = expected_update(setup, nets.parameters, nets.running)
     with Publisher(partial(publish_round, nets=nets, log=log, observe=observe)) as publisher:
@@ -74,9 +77,12 @@ def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> None:
     limits = setup.config.round
     nodes = members.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
     checkpoint = load_checkpoint(context.checkpoints)
+    if checkpoint is not None and checkpoint.config_digest != setup.digest:
+        raise RunFolderError(f"{context.run_dir}: its checkpoint belongs to another config; nothing was changed")
+    head = None if checkpoint is None else Progress.of(setup, checkpoint).user_head
+    noisy = with_server_noise(setup, context.run_dir, context.expected.parts, head)
     progress = _begin(context, setup, nodes) if checkpoint is None else _resume(context, setup, checkpoint)
-    rounds_done = 0 if checkpoint is None else checkpoint.rounds_done
-    progress = replace(progress, setup=with_server_noise(setup, context.run_dir, context.expected.parts))
+    progress, rounds_done = replace(progress, setup=noisy), 0 if checkpoint is None else checkpoint.rounds_done
     if "asynchronous" in setup.strategy.traits:
         run_asynchronous(context, members, progress, rounds_done)
         return
@@ -126,8 +132,6 @@ def _first_ranges(context: RunContext, setup: Setup, model: Model, nodes: Nodes)
 
 def _resume(context: RunContext, setup: Setup, checkpoint: Checkpoint) -> Progress:
     """Go back to a checkpoint, and have the artefacts made that were not out yet when the run ended."""
-    if checkpoint.config_digest != setup.digest:
-        raise RunFolderError(f"{context.run_dir}: its checkpoint belongs to another config; nothing was changed")
     done = checkpoint.rounds_done
     context.log.truncate(checkpoint.seq)
     out = {event["round"] for event in read_events(context.log.folder) if event["kind"] in PUBLISHED}

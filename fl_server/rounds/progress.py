@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fl_core.privacy.ledger_head import LedgerHead
 from fl_core.runlog import RunLog
 from fl_server.nodes.clock import Clock
 from fl_server.nodes.exchange import Exchange
@@ -59,8 +60,12 @@ class Progress:
     seen: Mapping[str, ClientHistory] = field(default_factory=dict)
     epsilon_max: float | None = None
     """The largest that any client had spent when its update was summed; None without DP, see ``Tally``."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """What every client's data had spent by its own word when its last update was summed; nobody's without DP."""
     user_epsilon: float | None = None
     """What one client has spent at the server; None without noise for whole clients."""
+    user_head: LedgerHead | None = None
+    """How far the server's own ledger had come; None without noise for whole clients."""
     outstanding: tuple[Mapping[str, Any], ...] = ()
     """Tasks that are under way between two versions of an asynchronous run, as plain values."""
     unpublished: frozenset[int] = frozenset()
@@ -70,6 +75,7 @@ class Progress:
     def of(cls, setup: Setup, checkpoint: Checkpoint) -> Progress:
         """What a checkpoint says."""
         facts = checkpoint.facts
+        head = facts.get("user_head")  # an older version kept fewer facts
         return cls(
             setup,
             Model(setup.spec, checkpoint.state.model, Moving.from_plain(facts["ranges"])),
@@ -77,7 +83,9 @@ class Progress:
             facts["accepted"],
             histories_from_plain(facts["seen"]),
             facts["epsilon_max"],
-            facts.get("user_epsilon"),  # an older version kept none
+            facts.get("spent", {}),
+            facts.get("user_epsilon"),
+            None if head is None else LedgerHead.of(head),
             tuple(facts["outstanding"]),
         )
 
@@ -107,7 +115,9 @@ class Progress:
             "accepted": self.accepted,
             "seen": histories_to_plain(self.seen),
             "epsilon_max": self.epsilon_max,
+            "spent": self.spent,
             "user_epsilon": self.user_epsilon,
+            "user_head": None if self.user_head is None else self.user_head.to_plain(),
             "outstanding": self.outstanding,
             "clock": context.clock.save(),
         }

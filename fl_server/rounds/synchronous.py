@@ -25,6 +25,7 @@ from fl_server.plan.user_privacy import central_cohort
 from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
+from fl_server.rounds.refused import end_where_all_refused
 from fl_server.selection.base import Candidate, ClientHistory, HistoryByClient
 from strategies.base import StrategyState
 from strategies.client import join_tensors
@@ -63,13 +64,14 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     for plan in plans.values():
         seen[plan.client_id] = seen.get(plan.client_id, ClientHistory()).was_asked()
     tally = Tally(asked=len(plans), downlink_bytes=len(plans) * count_bytes(sent))
-    intake = Intake(setup, context.expected, context.log, round, progress.accepted, tally, seen)
+    intake = Intake(setup, context.expected, context.log, round, progress.accepted, progress.spent, tally, seen)
     model = wire.pack_tensors(sent)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
     # Whether there were enough would say something of each client: noise for whole clients is released regardless.
     share = 0.0 if "central_dp" in setup.strategy.traits else limits.quorum
     quorum = math.ceil(share * min(wanted, len(plans)))
     state, working = _collect(context, intake, _Cohort(plans, contents, wanted, quorum), state)
+    end_where_all_refused(progress, tally, nodes)
     for client in sorted(plans[node_id].client_id for node_id in working):
         context.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
     return close_round(context, progress, RoundOutcome(round, state, tally, seen, nodes, started, quorum))

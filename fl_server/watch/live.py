@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fl_core.runlog import Event
+from fl_server.watch.earlier_runs import caps_in_words
 from fl_server.watch.findings import findings_of_start
 from fl_server.watch.state import RunState
 from fl_server.watch.words import NOT_PRIVATE, as_metric, as_seconds
@@ -91,6 +92,8 @@ class LiveProgress:
         progress = self._progress_of(event)
         progress.update(event)
         if event["kind"] == "run_started":
+            if caps := caps_in_words(progress.state):
+                self._say(f"{progress.name}: {caps}")
             for finding in findings_of_start(progress.state):
                 self._say(f"{progress.name}: {finding}")
         if self._console.is_terminal:

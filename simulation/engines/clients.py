@@ -21,14 +21,15 @@ from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.rng import seeded_noise
 from simulation.attacks.registry import poisoned
+from simulation.client_ledger import client_folder, ledger_of_clients
 
 
 def build_trainer(config: Config, federation: Federation, run_dir: Path) -> Trainer:
     """The trainer of all simulated clients."""
-    folder = run_dir / "clients"
+    folder = client_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder / "ledger.sqlite", simulated=True)
-    return Trainer(poisoned(config, federation), ledger, simulated_policy(config), seeded_noise, folder, simulated=True)
+    ledger, policy = Ledger(ledger_of_clients(run_dir), simulated=True), simulated_policy(config)
+    return Trainer(poisoned(config, federation), ledger, lambda: policy, seeded_noise, folder, simulated=True)
 
 
 def simulated_policy(config: Config) -> DevicePolicy | None:

@@ -163,3 +163,12 @@ def test_a_client_whose_budget_is_spent_costs_the_round_one_client(tmp_path):
     refusals = [event for event in read_events(spent) if event["kind"] == "client_refused"]
     assert [event["client_id"] for event in refusals] == [BAD] * 3
     assert all("over its cap of 8" in event["reason"] for event in refusals)
+
+
+def test_an_update_whose_epsilon_did_not_grow_is_left_out_by_name(tmp_path):
+    """As from a device whose ledger was lost between two rounds; what comes first cannot be compared with anything."""
+    forgets = changed(lambda update: replace(update, epsilon=1.5))
+    run = federate(tmp_path / "run", forgets, privacy={"epsilon": 8.0}, export={"formats": []})
+    rejected = [event for event in read_events(run) if event["kind"] == "client_rejected"]
+    assert [(event["round"], event["client_id"]) for event in rejected] == [(2, BAD), (3, BAD)]
+    assert all("expected an epsilon above the 1.5000 of its last update" in event["reason"] for event in rejected)

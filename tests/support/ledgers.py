@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fl_core.privacy.accountant import noise_multiplier
 from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.ledger_head import HeadFile
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.types import DpTerms
 
@@ -19,9 +20,9 @@ POLICY = DevicePolicy(epsilon_cap=8.0, delta=DELTA, max_clip_norm=1.0, min_noise
 _OPEN: list[Ledger] = []
 
 
-def opened(path: Path, *, simulated: bool = False) -> Ledger:
+def opened(path: Path, *, simulated: bool = False, heads: HeadFile | None = None) -> Ledger:
     """A ledger that ``close_all`` closes."""
-    _OPEN.append(Ledger(path, simulated=simulated))
+    _OPEN.append(Ledger(path, simulated=simulated, heads=heads))
     return _OPEN[-1]
 
 

@@ -42,7 +42,7 @@ class Board:
         self.ledger = Ledger(folder / "ledger.sqlite", simulated=True)
         own = {CLIENT: toy.data().clients[CLIENT]}
         policy = POLICY if private else None
-        self.trainer = Trainer(own, self.ledger, policy, _noise, folder / "artifacts", simulated=True)
+        self.trainer = Trainer(own, self.ledger, lambda: policy, _noise, folder / "artifacts", simulated=True)
 
     def plan(self, round: int, accepted: str | None = None) -> RoundPlan:
         # Another strategy is another task: the same name here lets two boards draw the same noise and batches.

@@ -18,7 +18,7 @@ def told(folder: Path, **fields: object) -> dict[str, float]:
     home = open_home(make_home(folder, **fields))
     opened = open_trainer(home)
     try:
-        guarded = GuardedTrainer(opened.trainer, home.device, lambda: ON_BATTERY)
+        guarded = GuardedTrainer(opened.trainer, home, lambda: ON_BATTERY)
         return dict(info_of(InProcessTrainer(guarded)).device)
     finally:
         opened.ledger.close()

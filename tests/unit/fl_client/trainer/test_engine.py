@@ -43,7 +43,7 @@ def make(folder: Path, private: bool, **sections: object) -> tuple[Setup, Traine
     trainer = Trainer(
         toy.data().clients,
         Ledger(folder / "ledger.sqlite", simulated=True),
-        POLICY if private else None,
+        lambda: POLICY if private else None,
         lambda plan: SeededNoise(plan.seed, plan.run, plan.round, plan.client_id),
         folder / "artifacts",
         simulated=True,

@@ -35,7 +35,7 @@ def board(folder: Path, **policy: float) -> Trainer:
     return Trainer(
         own,
         Ledger(folder / "ledger.sqlite"),
-        DevicePolicy(max_sample_rate=1.0, **limits),
+        lambda: DevicePolicy(max_sample_rate=1.0, **limits),
         lambda plan: SecretNoise(),
         folder / "artifacts",
         simulated=False,

@@ -11,8 +11,10 @@ import pytest
 
 from fl_core.errors import BudgetSpentError, LedgerError, PolicyError
 from fl_core.privacy.accountant import epsilon, rdp
+from fl_core.privacy.budget import BudgetRequest
 from fl_core.privacy.events import PrivacyEvent
-from fl_core.privacy.ledger import REPLIES_KEPT, BudgetRequest, Ledger
+from fl_core.privacy.ledger import Ledger
+from fl_core.privacy.ledger_db import REPLIES_KEPT
 from support.ledgers import DELTA, NOISE, POLICY, ROUNDS, TERMS, opened, run_round
 
 

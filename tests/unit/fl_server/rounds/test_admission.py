@@ -10,7 +10,7 @@ import pytest
 from fl_core.config.schema import RoundSection
 from fl_core.errors import UpdateRejectedError
 from fl_core.types import ClientUpdate, DpTerms, Part, RoundPlan
-from fl_server.rounds.admission import check_update
+from fl_server.rounds.admission import check_spending, check_update
 
 MODEL = {"b": np.zeros(2, np.float32), "w": np.zeros((2, 3), np.float32)}
 PLAN = RoundPlan("task", "run", 1, "client-17", 0, 1, 5, {}, None)
@@ -61,3 +61,21 @@ def test_under_dp_only_private_tensors_of_weight_one_are_taken():
     with pytest.raises(UpdateRejectedError, match="weight 1 under DP"):
         check_update(update(parts=private, weight=2), plan, {"delta": MODEL}, LIMITS)
     check_update(update(parts=private, weight=1), plan, {"delta": MODEL}, LIMITS)
+
+
+TERMS = DpTerms(8.0, 1e-5, 1.0, 1.0, 0.5, 2, 10.0)
+
+
+@pytest.mark.parametrize(("before", "told"), [(2.0, 2.1), (0.0, 0.0), (None, 1.0), (None, None)])
+def test_an_epsilon_that_grew_or_was_never_told_passes(before, told):
+    check_spending(update(epsilon=told), replace(PLAN, dp=TERMS), before)
+
+
+@pytest.mark.parametrize("told", [2.0, 1.9, 0.0, None, float("nan")])
+def test_an_epsilon_that_did_not_grow_with_a_private_round_is_refused_with_client_and_both_figures(told):
+    with pytest.raises(
+        UpdateRejectedError, match=r"client-17: expected an epsilon above the 2\.0000 .* got"
+    ) as refusal:
+        check_spending(update(epsilon=told), replace(PLAN, dp=TERMS), 2.0)
+    assert ("none" if told is None else f"{told:.4f}") in str(refusal.value)
+    check_spending(update(epsilon=told), PLAN, 2.0)  # without privacy nothing is spent

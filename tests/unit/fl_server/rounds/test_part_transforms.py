@@ -84,7 +84,7 @@ def test_what_a_chain_did_on_the_client_is_undone_before_admission(tmp_path):
         trainer = Trainer(
             {CLIENT: toy.data().clients[CLIENT]},
             Ledger(tmp_path / name / "ledger.sqlite"),
-            None,
+            lambda: None,
             lambda plan: SeededNoise(plan.seed, plan.run, plan.round, plan.client_id),
             tmp_path / name,
             simulated=True,
@@ -95,7 +95,7 @@ def test_what_a_chain_did_on_the_client_is_undone_before_admission(tmp_path):
         assert result.encoded is not None
         travelled[name] = decode_update(result.encoded, CLIENT).parts["delta"].tensors
         log, tally = RunLog(tmp_path / name, "toy"), Tally(asked=1)
-        intake = Intake(setup, expected, log, 1, {}, tally, {}, transforms=() if name == "not undone" else chain)
+        intake = Intake(setup, expected, log, 1, {}, {}, tally, {}, transforms=() if name == "not undone" else chain)
         reply = Reply(1, wire.pack_reply(TRAIN, result.encoded))
         sums[name] = intake.take(reply, plan, state).sums
         log.close()
