@@ -51,19 +51,29 @@ def init(
         tuple[int, int, int],
         typer.Option(help="Ports that only this machine reaches: SuperLink, enrolment service, health and metrics."),
     ] = (8100, 8101, 8102),
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of this machine on which the gateway listens; :: is every one of IPv6 and IPv4.",
+            show_default="0.0.0.0, every one of IPv4; :: where HOST is an IPv6 address",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a server's folder: certificate authority, server certificate, gateway and a config to edit."""
     with errors_as_lines():
         from fl_core.errors import ConfigError
+        from fl_core.hostnames import bracketed
         from fl_server.deploy.home import Settings
         from fl_server.deploy.operations import make_home
 
         try:
-            settings = Settings(host, gateway_port, *loopback_ports)
+            everywhere = "::" if ":" in host else "0.0.0.0"
+            settings = Settings(host, gateway_port, *loopback_ports, everywhere if listen is None else listen)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         home = make_home(folder, settings)
+        _say(f"devices reach it as https://{bracketed(settings.host)}:{settings.gateway_port}")
         _say(f"made {home.folder}; edit {home.folder / 'fleet.yaml'}, then: fl-server up {folder}")
         if as_json:
             typer.echo(json.dumps({"folder": str(home.folder), "config": str(home.folder / "fleet.yaml")}))

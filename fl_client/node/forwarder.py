@@ -18,10 +18,16 @@ from pathlib import Path
 from fl_client.node.identity import Identity
 from fl_client.node.keys import make_loopback_certificate
 from fl_core.files import write_secret
+from fl_core.hostnames import bracketed, is_address
 from fl_core.identity import FLEET_PATH
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 
 _READ_TIMEOUT_S = 50
+_EVERY_SERVERS_NAME = "localhost"
+"""What nginx checks in place of an address, for it compares names alone.
+
+Every server's certificate holds it, and the fleet's authority signs servers' certificates for one server.
+"""
 _TEMPLATE = Path(__file__).with_name("forwarder.conf").read_text(encoding="utf-8")
 
 
@@ -64,7 +70,7 @@ def _configuration(identity: Identity, folder: Path, port: int) -> str:
 
     nginx reads certificate and key through variables at each handshake, so that a renewal needs no reload.
     """
-    host = f"[{identity.host}]" if ":" in identity.host else identity.host
+    host = bracketed(identity.host)
     return _ConfTemplate(_TEMPLATE).substitute(
         owner=_owner_line(identity),
         pid=folder / "nginx.pid",
@@ -78,7 +84,7 @@ def _configuration(identity: Identity, folder: Path, port: int) -> str:
         fleet=FLEET_PATH,
         host=host,
         authority=identity.ca.resolve(),
-        server_name=identity.host,
+        server_name=_EVERY_SERVERS_NAME if is_address(identity.host) else identity.host,
         timeout_s=_READ_TIMEOUT_S,
     )
 

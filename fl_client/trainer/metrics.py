@@ -16,8 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fl_core.errors import ConfigError
+from fl_core.process.ports import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 Status = Callable[[], Mapping[str, Any]]
 
 _COUNTERS = {
@@ -106,7 +106,7 @@ def serve_metrics(port: int | None, status: Status) -> Iterator[None]:
     try:
         server = ThreadingHTTPServer((LOOPBACK, port), _handler(status))
     except OSError as error:
-        raise ConfigError(f"metrics port {port}: cannot be used ({error})") from None
+        raise ConfigError(f"--metrics-port: expected a free port, {port} cannot be used ({error})") from None
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:

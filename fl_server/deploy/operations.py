@@ -27,6 +27,8 @@ from fl_server.watch.tail import EventTail
 POLL_S = 0.2
 ENDING_S = 10.0
 """How long a ServerApp may take to end that began before it was known to be unwanted."""
+_MOST_NAMED = 3
+"""Files that are named where a folder should be empty."""
 FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
 """The config that ``init`` gives an operator to start from."""
 
@@ -43,10 +45,9 @@ def make_home(folder: Path, settings: Settings) -> ServerHome:
     """A new server's folder: settings, authority, server certificate and a config to edit.
 
     Raises:
-        RunFolderError: there is one already.
+        RunFolderError: there is one already, or the folder holds something else.
     """
-    if (folder / SETTINGS_FILE).exists():
-        raise RunFolderError(f"{folder}: holds a server already; edit its {SETTINGS_FILE}")
+    _check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     home = ServerHome(folder.resolve(), settings)
     for each in (home.flower, home.runs, home.logs):
@@ -55,6 +56,18 @@ def make_home(folder: Path, settings: Settings) -> ServerHome:
     write_atomic(home.folder / "fleet.yaml", FLEET_CONFIG.read_bytes())
     home.save()
     return home
+
+
+def _check_new(folder: Path) -> None:
+    """Refuse a folder for a new server that holds something."""
+    if (folder / SETTINGS_FILE).exists():
+        raise RunFolderError(f"{folder}: holds a server already; edit its {SETTINGS_FILE}")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder}: expected a new or an empty folder, got a file")
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if found:
+        shown = ", ".join(found[:_MOST_NAMED]) + (f" and {len(found) - _MOST_NAMED} more" * (len(found) > _MOST_NAMED))
+        raise RunFolderError(f"{folder}: expected a new or an empty folder, found {shown}; nothing was changed")
 
 
 def want_run(home: ServerHome, config: Config, overwrite: bool) -> Path:

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 
 from fl_core.errors import IdentityError
 from fl_core.files import write_secret
+from fl_core.hostnames import bracketed
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 from fl_server.gateway import service
 from fl_server.gateway.layout import GatewayFiles, checked_root, service_secret
@@ -54,7 +55,7 @@ class GatewaySettings:
     port: int
     service_port: int
     superlink: str
-    host: str = "0.0.0.0"
+    listen: str = "0.0.0.0"
     max_body_bytes: int = MAX_BODY_BYTES
     requests_of_address: int = REQUESTS_OF_ADDRESS
 
@@ -111,6 +112,8 @@ def _configuration(files: GatewayFiles, settings: GatewaySettings) -> str:
     return template.render(
         files=files,
         settings=settings,
+        listen=f"{bracketed(settings.listen)}:{settings.port}",
+        both_kinds=" ipv6only=off" if settings.listen == "::" else "",
         routes=ROUTES,
         rates=RATE_LIMITS,
         superlink=superlink,
