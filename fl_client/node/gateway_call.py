@@ -40,7 +40,9 @@ def parse_address(url: str) -> tuple[str, int]:
             raise ValueError("it has another scheme, or more than these")
         return canonical_host(parts.hostname or ""), port
     except ValueError as error:
-        raise IdentityError(f"server address: expected https://HOST:PORT, an IPv6 HOST in brackets, got {url!r}: {error}") from None
+        raise IdentityError(
+            f"server address: expected https://HOST:PORT, an IPv6 HOST in brackets, got {url!r}: {error}"
+        ) from None
 
 
 def trusting(ca: bytes) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from itertools import islice
 
 LOOPBACK = "127.0.0.1"
 _REACHED_BY = {"0.0.0.0": LOOPBACK, "::": LOOPBACK}
@@ -24,3 +25,8 @@ def is_own_address(address: str) -> bool:
         probe.bind((address, 0))
         return True
     return False
+
+
+def free_ports_above(port: int, count: int) -> list[int]:
+    """The next ports of loopback above ``port`` on which nothing listens just now; fewer where there are no more."""
+    return list(islice((each for each in range(port + 1, 65536) if not listens(each)), count))

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fl_core.process.options import finite
 from fl_server.gateway.devices import EnrolledDevice
 from fl_server.gateway.operate import TOKEN_HOURS, approve_device, create_token, list_devices, revoke_device
 
@@ -62,7 +63,9 @@ def create(
         str | None, typer.Option("--client", help="Name of the device.", show_default="a UUID")
     ] = None,
     auto_approve: Annotated[bool, typer.Option("--auto-approve", help="Let the device in at once.")] = False,
-    hours: Annotated[float, typer.Option(min=0.01, max=24 * 30, help="How long the token holds.")] = TOKEN_HOURS,
+    hours: Annotated[
+        float, typer.Option(min=0.01, max=24 * 30, callback=finite, help="How long the token holds.")
+    ] = TOKEN_HOURS,
     as_json: AsJson = False,
 ) -> None:
     """Make a token; whoever has it can enrol one device, once."""
