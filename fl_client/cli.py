@@ -17,6 +17,7 @@ import typer
 
 from fl_core.errors import ConfigError
 from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.loopback import keep_loopback_direct
 from fl_core.process.structured_log import LogFormat, start_logging
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ def run(
         from fl_client.home import open_home, writable_home
 
         start_logging(log_format)
+        keep_loopback_direct()
         ports = Ports(forwarder_port, supernode_port, metrics_port)
         run_board(open_home(writable_home(home)), ports, str(trainer_python))
 
@@ -105,6 +107,7 @@ def node(
         from fl_client.home import writable_home
 
         start_logging(log_format)
+        keep_loopback_direct()
         run_node(writable_home(home), Ports(forwarder_port, supernode_port, None), socket, secret)
 
 

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.loopback import keep_loopback_direct
 from fl_core.process.structured_log import LogFormat, start_logging
 from fl_server.gateway.commands import ServerDir, devices_app, token_app
 
@@ -83,6 +84,7 @@ def init(
 def up(folder: ServerDir, as_json: AsJson = False, log_format: LogFormatOption = LogFormat.TEXT) -> None:
     """Start SuperLink, gateway and health endpoint, keep them up, and go on with a run that was under way."""
     start_logging(log_format)
+    keep_loopback_direct()
     with errors_as_lines():
         from fl_server.deploy.home import ServerHome
         from fl_server.deploy.keep_up import keep_up

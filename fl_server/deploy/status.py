@@ -20,6 +20,7 @@ from fl_server.watch.status import status_of
 from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_seconds
 
 ENDPOINT_TIMEOUT_S = 5.0
+_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def describe_server(home: ServerHome) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _reasons_table(run: Mapping[str, Any]) -> Table:
 def _ask_endpoint(home: ServerHome) -> dict[str, Any]:
     url = f"http://127.0.0.1:{home.settings.health_port}/healthz"
     try:
-        with urllib.request.urlopen(url, timeout=ENDPOINT_TIMEOUT_S) as answer:
+        with _WITHOUT_PROXY.open(url, timeout=ENDPOINT_TIMEOUT_S) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as answer:  # 503 carries the same figures
         return dict(json.load(answer))
