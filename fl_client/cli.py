@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fl_core.errors import ConfigError
+from fl_core.errors import ConfigError, ServerAwayError
 from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
 from fl_core.process.loopback import keep_loopback_direct
 from fl_core.process.structured_log import LogFormat, start_logging
@@ -58,11 +59,16 @@ def enrol(
     with errors_as_lines():
         from fl_client.home import DEVICE_FILE, start_home, writable_home
         from fl_client.node.identity import enrol as enrol_device
+        from fl_client.node.standing import trouble_with_server
 
         folder = writable_home(home, make=True)
         text = sys.stdin.readline() if token == "-" else token
         identity, status = enrol_device(folder, url, text)
         fresh = start_home(folder, identity.client_id)
+        with suppress(ServerAwayError):
+            trouble = trouble_with_server(folder)
+            if trouble is not None:
+                typer.echo(f"It takes no part yet: {trouble}", err=True)
         if as_json:
             typer.echo(json.dumps({"client_id": identity.client_id, "status": status, "home": str(folder)}))
             return

@@ -139,7 +139,7 @@ def home_folder(given: Path) -> Path:
 
 
 def writable_home(given: Path, *, make: bool = False) -> Path:
-    """The home that a command was given and will write to; ``make``: where there is none, one that its user alone reads.
+    """The home that a command will write to; with ``make`` one that its user alone reads, where there is none.
 
     Raises:
         ConfigError: it cannot be made or written; the message says what to set.

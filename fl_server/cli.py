@@ -183,7 +183,7 @@ def _show_until_done(home: ServerHome, run_dir: Path, detach: bool, as_json: boo
 
     if not detach:
         with LiveProgress(errors) as progress:
-            wait_for_run(home, run_dir, progress)
+            wait_for_run(home, run_dir, progress, _say)
         summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
         print_closing(errors, [summary])
         _say(f"report: {run_dir / 'report.html'}")

@@ -12,9 +12,10 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from fl_client.home import DeviceHome
-from fl_client.node.explain import explain_end, with_clock
+from fl_client.node.explain import explain_end, with_clock, with_server
 from fl_client.node.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.node.identity import Identity, clock_error_s, load_identity
+from fl_client.node.standing import trouble_with_server
 from fl_client.node.upkeep import look_after
 from fl_client.shell.protocol import SOCKET_KEY
 from fl_core.errors import ConfigError, IdentityError, PolicyError
@@ -104,12 +105,14 @@ def node_processes(root: Path, ports: Ports, trainer_socket: Path, *isolation: s
         identity = load_identity(root)
         return clock_error_s(identity.host, identity.port)
 
+    explain = with_server(lambda: trouble_with_server(root), with_clock(ahead_s))
+
     def ready() -> bool:
         return listens(ports.forwarder, _LOOK_S) and trainer_socket.exists()
 
     return [
         ProcessSpec("forwarder", forwarder, explain_end),
-        ProcessSpec("supernode", supernode, with_clock(ahead_s), ready, helper=_SUPEREXEC),
+        ProcessSpec("supernode", supernode, explain, ready, helper=_SUPEREXEC),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from fl_core.errors import StonecropError
@@ -69,6 +70,24 @@ def explain_clock(ahead_s: float) -> str | None:
         f"the clock of this device is {abs(ahead_s):.0f} s {side} the server's, so the server refuses what it signs; "
         "set it right: timedatectl set-ntp true"
     )
+
+
+def with_server(
+    trouble: Callable[[], str | None], otherwise: Callable[[str], ExitReason | None]
+) -> Callable[[str], ExitReason | None]:
+    """``otherwise``, but where the server itself says why it has no use for this board.
+
+    A SuperNode that the gateway refuses ends without a word of it. ``trouble`` may raise StonecropError.
+    """
+
+    def explain(tail: str) -> ExitReason | None:
+        with suppress(StonecropError, OSError, ValueError):
+            words = trouble()
+            if words is not None:
+                return ExitReason(words)
+        return otherwise(tail)
+
+    return explain
 
 
 def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], ExitReason | None]:

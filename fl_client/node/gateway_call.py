@@ -14,9 +14,10 @@ import urllib.parse
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from fl_core import __version__
 from fl_core.errors import IdentityError, ServerAwayError
 from fl_core.hostnames import canonical_host
-from fl_core.identity import CA_PATH, UnixTime
+from fl_core.identity import CA_PATH, RELEASE_HEADER, UnixTime
 
 MAX_SKEW_S = 300.0
 """How wrong a board's clock may be: Flower refuses a SuperNode whose signed time is older than this."""
@@ -111,7 +112,9 @@ def _exchange(
     host: str, port: int, method: str, path: str, body: dict[str, str] | None, context: ssl.SSLContext
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
-    headers = {"Content-Type": "application/json"} if body is not None else {}
+    headers = {RELEASE_HEADER: __version__}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
         response = connection.getresponse()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_client.home import DeviceHome, open_home
+from fl_client.server_trouble import server_trouble
 from fl_client.trainer.counters import Spending, TaskCounters
 from fl_client.trainer.guard import GuardedTrainer
 from fl_client.trainer.in_process import LocalTrainer
@@ -133,7 +134,8 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
         server = listen(service, socket or home.socket, group)
 
         def figures() -> dict[str, object]:
-            return {**service.status(), "processes": health_by_process(home.run_folder)}
+            found = {"processes": health_by_process(home.run_folder), "server_trouble": server_trouble(home.folder)}
+            return {**service.status(), **found}
 
         with serve_metrics(metrics_port, figures):
             logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)

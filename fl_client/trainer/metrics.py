@@ -85,12 +85,14 @@ def metrics_text(status: Status) -> bytes:
 
 
 def health(status: Status) -> tuple[int, bytes]:
-    """200, or 503 with a line for each process of the board that does not run.
+    """200, or 503 with a line for each process of the board that does not run, and why its server has no use for it.
 
     As services the parts have no supervisor that would say; then this means that the trainer answers.
     """
-    down = [f"{name} does not run\n" for name, (runs, _) in status()["processes"].items() if not runs]
-    return (503, "".join(down).encode()) if down else (200, b"ok\n")
+    found = status()
+    wrong = [f"{name} does not run" for name, (runs, _) in found["processes"].items() if not runs]
+    wrong += filter(None, [found["server_trouble"]])
+    return (503, "".join(f"{line}\n" for line in wrong).encode()) if wrong else (200, b"ok\n")
 
 
 @contextmanager

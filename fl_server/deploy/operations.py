@@ -20,6 +20,7 @@ from fl_core.runlog import Event
 from fl_server.deploy.home import SETTINGS_FILE, Failure, ServerHome, Settings
 from fl_server.deploy.run_supervisor import is_complete, is_locked
 from fl_server.gateway.authority import init_authority
+from fl_server.gateway.waiting import devices_waiting
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.validate import checked_setup
 from fl_server.watch.tail import EventTail
@@ -129,14 +130,14 @@ def stop_run(home: ServerHome, limit_s: float = 60.0) -> str | None:
     return name
 
 
-def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None]) -> None:
-    """Show the events of a wanted run until it is done.
+def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None], say: Callable[[str], None]) -> None:
+    """Show the events of a wanted run until it is done, and say in a line why it does not go on for now.
 
     Raises:
         RunStoppedError: why it will not go on.
         RoundError: somebody else stopped it, or the server is not up.
     """
-    tail = EventTail(run_dir)
+    tail, said = EventTail(run_dir), ""
     while True:
         _, events = tail.poll()
         for event in events:
@@ -144,13 +145,24 @@ def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None])
         if is_complete(run_dir) and not is_locked(run_dir):
             return
         failure = Failure.at(run_dir)
-        if failure.is_final and (found := failure.read()):
+        found = failure.read()
+        if found and failure.is_final:
             raise RunStoppedError(found["reason"], found["exit_code"])
+        if found and found["reason"] != said:
+            said = found["reason"]
+            _say_why(home, said, say)
         if home.wanted() != run_dir.name and not is_complete(run_dir):
             raise RoundError(f"run {run_dir.name}: was stopped; go on with: fl-server resume {home.folder}")
         if not is_up(home):
             raise RoundError(f"{home.folder}: the server is not up; the run waits for: fl-server up {home.folder}")
         time.sleep(POLL_S)
+
+
+def _say_why(home: ServerHome, reason: str, say: Callable[[str], None]) -> None:
+    """The reason why a run waits to be started again, and the devices that would have to be let in for it."""
+    say(f"the run does not go on yet: {reason}")
+    for client_id, why in devices_waiting(home.folder, time.time()).items():
+        say(f"device {client_id}: takes no part: {why}")
 
 
 def is_up(home: ServerHome) -> bool:

@@ -37,19 +37,25 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
         yield running_one
 
 
+def greet(port: int, context: ssl.SSLContext, name: str, request: str = "") -> bytes:
+    """What a server on loopback answers first, after a handshake in which ``name`` was looked for."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=name) as encrypted,
+    ):
+        encrypted.sendall(request.encode())
+        return encrypted.recv(100) if request else b""
+
+
 @pytest.mark.parametrize("url", [f"https://{bracketed(host)}" for host in GIVEN])
 def test_the_certificate_holds_what_a_device_checks_of_a_url(gateway: RunningGateway, url: str) -> None:
-    context = client_context(gateway.root)
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as plain:
-        with context.wrap_socket(plain, server_hostname=parse_address(url)[0]) as encrypted:
-            assert encrypted.version() in ("TLSv1.2", "TLSv1.3")
+    greet(gateway.port, client_context(gateway.root), parse_address(url)[0])
 
 
-def test_a_host_that_was_not_given_is_not_accepted_by_a_device(gateway: RunningGateway) -> None:
-    context = client_context(gateway.root)
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as plain:
-        with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-            context.wrap_socket(plain, server_hostname="fd00::6")
+@pytest.mark.parametrize("other", ["fd00::6", "10.0.0.8", "xn--bcher-kva.example.org"])
+def test_a_host_that_was_not_given_is_not_accepted_by_a_device(gateway: RunningGateway, other: str) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+        greet(gateway.port, client_context(gateway.root), other)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "LOCALHOST."])
@@ -62,10 +68,7 @@ def test_a_board_enrols_and_its_supernode_passes_by_address_and_by_name(
     port = free_port()
     write_forwarder_conf(identity, tmp_path / "forwarder", port)
     context = ssl.create_default_context(cafile=identity.loopback_certificate)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in node_headers(identity).items())
+    request = f"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 1\r\n\r\nx"
     with running(forwarder_command(tmp_path / "forwarder"), port):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
-            with context.wrap_socket(plain, server_hostname="127.0.0.1") as encrypted:
-                headers = "".join(f"{name}: {value}\r\n" for name, value in node_headers(identity).items())
-                request = f"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 1\r\n\r\nx"
-                encrypted.sendall(request.encode())
-                assert encrypted.recv(100).startswith(b"HTTP/1.1 200")
+        assert greet(port, context, "127.0.0.1", request).startswith(b"HTTP/1.1 200")

@@ -23,8 +23,10 @@ def test_a_board_whose_ports_another_one_has_ends_with_their_numbers_and_options
             each.listen()
             taken.append(each.getsockname()[1])
         ended = subprocess.run(
-            [sys.executable, "-m", "fl_client.cli", "run", "--home", str(home)]
-            + ["--forwarder-port", str(taken[0]), "--metrics-port", str(taken[1])],
+            [
+                *(sys.executable, "-m", "fl_client.cli", "run", "--home", str(home)),
+                *("--forwarder-port", str(taken[0]), "--metrics-port", str(taken[1])),
+            ],
             env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
     assert ended.returncode == 2
