@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fl_core.errors import ConfigError
+from fl_core.errors import ConfigError, ServerAwayError
 from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.loopback import keep_loopback_direct
 from fl_core.process.structured_log import LogFormat, start_logging
 
 app = typer.Typer(
@@ -39,8 +41,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")
 TrainerPython = Annotated[
     Path, typer.Option(help="Python that trains, where torch is another one's.", show_default=False)
 ]
-ForwarderPort = Annotated[int, typer.Option(help="Loopback port of the forwarder.")]
-SupernodePort = Annotated[int, typer.Option(help="Loopback port of the SuperNode.")]
+ForwarderPort = Annotated[int, typer.Option(min=1, max=65535, help="Loopback port of the forwarder.")]
+SupernodePort = Annotated[int, typer.Option(min=1, max=65535, help="Loopback port of the SuperNode.")]
 DEFAULT_HOME = Path("~/.stonecrop")
 
 
@@ -55,14 +57,18 @@ def enrol(
 ) -> None:
     """Make this device known to a server: keys are made here, and a short certificate comes back for a token."""
     with errors_as_lines():
-        from fl_client.home import DEVICE_FILE, start_home
+        from fl_client.home import DEVICE_FILE, start_home, writable_home
         from fl_client.node.identity import enrol as enrol_device
+        from fl_client.node.standing import trouble_with_server
 
-        folder = home.expanduser()
+        folder = writable_home(home, make=True)
         text = sys.stdin.readline() if token == "-" else token
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity, status = enrol_device(folder, url, text)
         fresh = start_home(folder, identity.client_id)
+        with suppress(ServerAwayError):
+            trouble = trouble_with_server(folder)
+            if trouble is not None:
+                typer.echo(f"It takes no part yet: {trouble}", err=True)
         if as_json:
             typer.echo(json.dumps({"client_id": identity.client_id, "status": status, "home": str(folder)}))
             return
@@ -78,17 +84,18 @@ def run(
     trainer_python: TrainerPython = Path(sys.executable),
     forwarder_port: ForwarderPort = 9120,
     supernode_port: SupernodePort = 9121,
-    metrics_port: Annotated[int, typer.Option(help="Loopback port of /metrics and /healthz.")] = 9122,
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Loopback port of /metrics and /healthz.")] = 9122,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Take part until Ctrl-C: trainer, forwarder and SuperNode are kept up, whatever the network does."""
     with errors_as_lines():
         from fl_client.board.supervise import Ports, run_board
-        from fl_client.home import open_home
+        from fl_client.home import open_home, writable_home
 
         start_logging(log_format)
+        keep_loopback_direct()
         ports = Ports(forwarder_port, supernode_port, metrics_port)
-        run_board(open_home(home.expanduser()), ports, str(trainer_python))
+        run_board(open_home(writable_home(home)), ports, str(trainer_python))
 
 
 @app.command(hidden=True, epilog="Example:\n\nfl-client node --socket /run/stonecrop/trainer.sock --secret FILE")
@@ -103,9 +110,11 @@ def node(
     """Forwarder and SuperNode alone, for the system's service."""
     with errors_as_lines():
         from fl_client.board.supervise import Ports, run_node
+        from fl_client.home import writable_home
 
         start_logging(log_format)
-        run_node(home.expanduser(), Ports(forwarder_port, supernode_port), socket, secret)
+        keep_loopback_direct()
+        run_node(writable_home(home), Ports(forwarder_port, supernode_port, None), socket, secret)
 
 
 @app.command(epilog="Example:\n\nfl-client probe --json")
@@ -135,9 +144,9 @@ def ledger(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """What this device's data has spent of its privacy budget, in words."""
     with errors_as_lines():
         from fl_client.board.privacy_account import account_of, in_words
-        from fl_client.home import open_home
+        from fl_client.home import home_folder, open_home
 
-        account = account_of(open_home(home.expanduser()))
+        account = account_of(open_home(home_folder(home)))
         typer.echo(json.dumps(asdict(account)) if as_json else in_words(account))
 
 
@@ -157,8 +166,9 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """What runs now: trainer, services, processes, memory."""
     with errors_as_lines():
         from fl_client.board.status import in_words, status_of_board
+        from fl_client.home import home_folder
 
-        found = status_of_board(home.expanduser())
+        found = status_of_board(home_folder(home))
         typer.echo(json.dumps(found) if as_json else "\n".join(in_words(found)))
 
 

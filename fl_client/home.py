@@ -14,6 +14,7 @@ Reading it loads no torch, so that a supervisor stays small.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ data:
   args: {{}}
 factories: []      # your own code that a plan may name, each as package.module:callable
 """
+_ANOTHER_HOME = "give another one with --home or STONECROP_HOME"
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -125,6 +127,40 @@ class DeviceHome:
     def socket(self) -> Path:
         """The socket of the device's trainer, unless a service says otherwise."""
         return self.run_folder / "trainer.sock"
+
+
+def home_folder(given: Path) -> Path:
+    """The home that a command was given, with ``~`` written out.
+
+    Raises:
+        ConfigError: this user has no home folder; the message says what to set.
+    """
+    try:
+        return given.expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{given}: expected a user with a home folder, got one without HOME and without an entry in passwd; "
+            f"{_ANOTHER_HOME}"
+        ) from None
+
+
+def writable_home(given: Path, *, make: bool = False) -> Path:
+    """The home that a command will write to; with ``make`` one that its user alone reads, where there is none.
+
+    Raises:
+        ConfigError: it cannot be made or written; the message says what to set.
+    """
+    folder = home_folder(given)
+    try:
+        if make:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: the home of this device cannot be made ({error.strerror}); {_ANOTHER_HOME}"
+        ) from None
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: this user cannot write the home of this device; {_ANOTHER_HOME}")
+    return folder
 
 
 def open_home(folder: Path) -> DeviceHome:

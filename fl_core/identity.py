@@ -26,6 +26,9 @@ STATUS_PATH = "/v1/me"
 FLEET_PATH = "/v1/fleet/"
 """What Flower's SuperNode asks of a SuperLink begins with this; Flower has chosen it."""
 
+RELEASE_HEADER = "x-stonecrop-release"
+"""Names the release that a board holds, in each of its calls to the gateway."""
+
 UnixTime = Callable[[], float]
 """Gives the time in Unix seconds, by which certificates and tokens hold; tests pass another one than the machine's."""
 
@@ -77,6 +80,16 @@ def check_client_id(client_id: str) -> str:
     if not _CLIENT_ID.fullmatch(client_id):
         raise IdentityError(f"client {client_id!r}: expected 1 to 63 letters, digits, dots, dashes or underscores")
     return client_id
+
+
+def other_release(client_id: str, server: str, device: str) -> str | None:
+    """Why a device that holds another release than its server takes no part, for people of both; None if it can."""
+    if server == device:
+        return None
+    return (
+        f"{client_id} holds Stonecrop {device} and the server {server}; it takes no part until both hold the same "
+        "release"
+    )
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from fl_core.process.command import EXIT_CODES_HELP, LogFormatOption, errors_as_lines
+from fl_core.process.loopback import keep_loopback_direct
 from fl_core.process.structured_log import LogFormat, start_logging
 from fl_server.gateway.commands import ServerDir, devices_app, token_app
 
@@ -51,19 +52,29 @@ def init(
         tuple[int, int, int],
         typer.Option(help="Ports that only this machine reaches: SuperLink, enrolment service, health and metrics."),
     ] = (8100, 8101, 8102),
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of this machine on which the gateway listens; :: is every one of IPv6 and IPv4.",
+            show_default="0.0.0.0, every one of IPv4; :: where HOST is an IPv6 address",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a server's folder: certificate authority, server certificate, gateway and a config to edit."""
     with errors_as_lines():
         from fl_core.errors import ConfigError
+        from fl_core.hostnames import bracketed
         from fl_server.deploy.home import Settings
         from fl_server.deploy.operations import make_home
 
         try:
-            settings = Settings(host, gateway_port, *loopback_ports)
+            everywhere = "::" if ":" in host else "0.0.0.0"
+            settings = Settings(host, gateway_port, *loopback_ports, everywhere if listen is None else listen)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         home = make_home(folder, settings)
+        _say(f"devices reach it as https://{bracketed(settings.host)}:{settings.gateway_port}")
         _say(f"made {home.folder}; edit {home.folder / 'fleet.yaml'}, then: fl-server up {folder}")
         if as_json:
             typer.echo(json.dumps({"folder": str(home.folder), "config": str(home.folder / "fleet.yaml")}))
@@ -73,6 +84,7 @@ def init(
 def up(folder: ServerDir, as_json: AsJson = False, log_format: LogFormatOption = LogFormat.TEXT) -> None:
     """Start SuperLink, gateway and health endpoint, keep them up, and go on with a run that was under way."""
     start_logging(log_format)
+    keep_loopback_direct()
     with errors_as_lines():
         from fl_server.deploy.home import ServerHome
         from fl_server.deploy.keep_up import keep_up
@@ -171,7 +183,7 @@ def _show_until_done(home: ServerHome, run_dir: Path, detach: bool, as_json: boo
 
     if not detach:
         with LiveProgress(errors) as progress:
-            wait_for_run(home, run_dir, progress)
+            wait_for_run(home, run_dir, progress, _say)
         summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
         print_closing(errors, [summary])
         _say(f"report: {run_dir / 'report.html'}")

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from fl_core.process.command import errors_as_lines
+from fl_core.process.options import finite
 
 errors = Console(stderr=True)
 app = typer.Typer()
@@ -32,7 +33,10 @@ Partition = Annotated[
 Liars = Annotated[
     str | None, typer.Option(help="What lying clients do: name or name:CLIENTS.", show_default="the config's")
 ]
-Target = Annotated[float | None, typer.Option(help="Accuracy to reach.", show_default="95 % of the best at the end")]
+Target = Annotated[
+    float | None,
+    typer.Option(callback=finite, help="Accuracy to reach.", show_default="95 % of the best at the end"),
+]
 Folder = Annotated[Path | None, typer.Option(help="Folder of the comparison.", show_default="runs/compare-NAME")]
 
 

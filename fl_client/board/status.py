@@ -15,6 +15,7 @@ from fl_client.board.privacy_account import NO_EPSILON
 from fl_client.board.services import SOCKET
 from fl_client.board.systemd import installed_units, processes_of_unit
 from fl_client.home import DeviceHome, open_home
+from fl_client.server_trouble import server_trouble
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.errors import ConfigError, TrainerError
 from fl_core.process.processes import processes_of, pss_bytes
@@ -24,7 +25,8 @@ _TIMEOUT_S = 1.0
 
 
 def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, Any]:
-    """{client_id, trainer, processes, services, pss_bytes}; null where the asker may not see it or nothing is there.
+    """{client_id, trainer, server_trouble, processes, services, pss_bytes}; null where the asker may not see it or
+    nothing is there.
 
     Args:
         folder: the home.
@@ -57,6 +59,7 @@ def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, An
     return {
         "client_id": None if home is None else home.device.client_id,
         "trainer": next(filter(None, map(_ask, sockets)), None),
+        "server_trouble": server_trouble(folder),
         "processes": processes,
         "services": [{"name": unit.name, "state": unit.state, "restarts": unit.restarts} for unit in units],
         "pss_bytes": sum(process["pss_bytes"] for process in processes),
@@ -67,6 +70,8 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
     """The status for a person, line by line."""
     trainer = status["trainer"]
     yield "trainer: does not answer" if trainer is None else _trainer_words(trainer)
+    if status["server_trouble"]:
+        yield f"takes no part: {status['server_trouble']}"
     for service in status["services"]:
         yield f"{service['name']}: {service['state']}, {service['restarts']} restarts"
     for process in status["processes"]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from fl_client.app import app
 from fl_core.bundle import check_bundle
 from fl_core.flower_private.superexec import run_superexec
+from fl_core.process.loopback import keep_loopback_direct
 from fl_core.process.structured_log import start_logging
 
 if __name__ == "__main__":
     start_logging()
+    keep_loopback_direct()  # as a service it has no supervisor that has seen to it
     run_superexec(app, check_bundle)

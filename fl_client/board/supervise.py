@@ -6,19 +6,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
 from fl_client.home import DeviceHome
-from fl_client.node.explain import explain_end, with_clock
+from fl_client.node.explain import explain_end, with_clock, with_server
 from fl_client.node.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.node.identity import Identity, clock_error_s, load_identity
+from fl_client.node.standing import trouble_with_server
 from fl_client.node.upkeep import look_after
 from fl_client.shell.protocol import SOCKET_KEY
-from fl_core.errors import IdentityError, PolicyError
-from fl_core.process.ports import listens
+from fl_core.errors import ConfigError, IdentityError, PolicyError
+from fl_core.process.ports import free_ports_above, listens
 from fl_core.process.supervise import ExitReason, ProcessSpec, Supervisor
 
 _STEP_S = 0.5
@@ -40,11 +41,44 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Ports:
-    """Loopback ports of a board; two boards on one machine need different ones."""
+    """Loopback ports of a board; two boards on one machine need different ones.
+
+    Raises:
+        ConfigError: two of them are equal.
+    """
 
     forwarder: int = 9120
     supernode: int = 9121
-    metrics: int = 9122
+    metrics: int | None = 9122
+    """None where the trainer is another service, which has its own."""
+
+    def __post_init__(self) -> None:
+        given = self.by_option()
+        if len(set(given.values())) < len(given):
+            raise ConfigError(f"ports: expected all different, got {_listed(given)}")
+
+    def by_option(self) -> dict[str, int]:
+        """Each port by the option that gives it."""
+        return {f"--{name}-port": port for name, port in asdict(self).items() if port is not None}
+
+    def refuse_taken(self) -> None:
+        """Make sure that a board that is about to start can have its ports.
+
+        Raises:
+            ConfigError: something listens on one of them; the message names them all, with ports that are free.
+        """
+        given = self.by_option()
+        taken = {option: port for option, port in given.items() if listens(port, _LOOK_S)}
+        if taken:
+            instead = dict(zip(taken, free_ports_above(max(given.values()), len(taken)), strict=False))
+            raise ConfigError(
+                f"ports: expected free ones, something listens on {_listed(taken)}; where that is another board of "
+                f"this machine, give this one others, such as {_listed(instead)}"
+            )
+
+
+def _listed(by_option: Mapping[str, int]) -> str:
+    return " ".join(f"{option} {port}" for option, port in by_option.items())
 
 
 def trainer_process(home: DeviceHome, ports: Ports, python: str) -> ProcessSpec:
@@ -71,12 +105,14 @@ def node_processes(root: Path, ports: Ports, trainer_socket: Path, *isolation: s
         identity = load_identity(root)
         return clock_error_s(identity.host, identity.port)
 
+    explain = with_server(lambda: trouble_with_server(root), with_clock(ahead_s))
+
     def ready() -> bool:
         return listens(ports.forwarder, _LOOK_S) and trainer_socket.exists()
 
     return [
         ProcessSpec("forwarder", forwarder, explain_end),
-        ProcessSpec("supernode", supernode, with_clock(ahead_s), ready, helper=_SUPEREXEC),
+        ProcessSpec("supernode", supernode, explain, ready, helper=_SUPEREXEC),
     ]
 
 
@@ -113,7 +149,7 @@ def run_board(home: DeviceHome, ports: Ports, python: str = sys.executable) -> N
     if enrolled != home.device.client_id:
         raise IdentityError(f"device.yaml: expected client_id {enrolled!r}, as enrolled, got {home.device.client_id!r}")
     specs = [trainer_process(home, ports, python), *node_processes(home.folder, ports, home.socket)]
-    keep_up(home.folder, specs)
+    keep_up(home.folder, ports, specs)
 
 
 def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> None:
@@ -130,13 +166,16 @@ def run_node(root: Path, ports: Ports, trainer_socket: Path, secret: Path) -> No
     """
     load_identity(root)
     isolation = ("--isolation", "process", "--superexec-auth-secret-file", str(secret))
-    keep_up(root, node_processes(root, ports, trainer_socket, *isolation))
+    keep_up(root, ports, node_processes(root, ports, trainer_socket, *isolation))
 
 
-def keep_up(root: Path, specs: Sequence[ProcessSpec]) -> None:
+def keep_up(root: Path, ports: Ports, specs: Sequence[ProcessSpec]) -> None:
     """Supervise ``specs`` and look after the identity until SIGTERM or SIGINT; then take everything down.
 
     What this process and those below it write, their user alone reads.
+
+    Raises:
+        ConfigError: a port is taken by something else than what an earlier start of this board left behind.
     """
     os.umask(0o077)
     stop = threading.Event()
@@ -145,6 +184,7 @@ def keep_up(root: Path, specs: Sequence[ProcessSpec]) -> None:
     folder = root / "run"
     supervisor = Supervisor(root, folder, specs, environment(root), first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
     supervisor.end_leftovers()
+    ports.refuse_taken()
     stale: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=look_after, args=(root, stop, stale.put), name="upkeep", daemon=True).start()
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from fl_core.errors import StonecropError
@@ -37,7 +38,13 @@ _CASES: tuple[tuple[re.Pattern[str], ExitReason], ...] = (
         re.compile(r"SSL/TLS handshake error|EOF occurred|UNEXPECTED_EOF"),
         ExitReason("the connection was cut while it was made", longest_wait_s=10.0, perhaps_clock=True),
     ),
-    (re.compile(r"[Aa]ddress already in use"), ExitReason("another process holds this device's port")),
+    (
+        re.compile(r"127\.0\.0\.1\W*(?P<port>\d+)\D.*[Aa]ddress already in use"),
+        ExitReason(
+            "another process of this machine holds port {port}; end it, or start with another --forwarder-port and "
+            "--supernode-port"
+        ),
+    ),
     (
         re.compile(r"Connection (attempt failed|refused)|Name or service not known|host not found|unreachable"),
         ExitReason("the server cannot be reached", longest_wait_s=30.0),
@@ -46,8 +53,12 @@ _CASES: tuple[tuple[re.Pattern[str], ExitReason], ...] = (
 
 
 def explain_end(tail: str) -> ExitReason | None:
-    """What the last words of a SuperNode's log mean; None where they mean nothing known. The first case wins."""
-    return next((end for pattern, end in _CASES if pattern.search(tail)), None)
+    """What the last words of a SuperNode's log mean; None where they mean nothing known. The first case wins.
+
+    The words of a case may name what its pattern found.
+    """
+    found = ((pattern.search(tail), end) for pattern, end in _CASES)
+    return next((replace(end, words=end.words.format(**at.groupdict())) for at, end in found if at), None)
 
 
 def explain_clock(ahead_s: float) -> str | None:
@@ -59,6 +70,24 @@ def explain_clock(ahead_s: float) -> str | None:
         f"the clock of this device is {abs(ahead_s):.0f} s {side} the server's, so the server refuses what it signs; "
         "set it right: timedatectl set-ntp true"
     )
+
+
+def with_server(
+    trouble: Callable[[], str | None], otherwise: Callable[[str], ExitReason | None]
+) -> Callable[[str], ExitReason | None]:
+    """``otherwise``, but where the server itself says why it has no use for this board.
+
+    A SuperNode that the gateway refuses ends without a word of it. ``trouble`` may raise StonecropError.
+    """
+
+    def explain(tail: str) -> ExitReason | None:
+        with suppress(StonecropError, OSError, ValueError):
+            words = trouble()
+            if words is not None:
+                return ExitReason(words)
+        return otherwise(tail)
+
+    return explain
 
 
 def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], ExitReason | None]:

@@ -17,11 +17,18 @@ from pathlib import Path
 
 from fl_client.node.identity import Identity
 from fl_client.node.keys import make_loopback_certificate
+from fl_core.errors import IdentityError
 from fl_core.files import write_secret
+from fl_core.hostnames import bracketed, is_address
 from fl_core.identity import FLEET_PATH
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 
 _READ_TIMEOUT_S = 50
+_EVERY_SERVERS_NAME = "localhost"
+"""What nginx checks in place of an address, for it compares names alone.
+
+Every server's certificate holds it, and the fleet's authority signs servers' certificates for one server.
+"""
 _TEMPLATE = Path(__file__).with_name("forwarder.conf").read_text(encoding="utf-8")
 
 
@@ -38,7 +45,7 @@ def write_forwarder_conf(identity: Identity, folder: Path, port: int) -> Path:
     """Write ``folder``/nginx.conf for a forwarder on 127.0.0.1:``port``, and give its path.
 
     Raises:
-        IdentityError: a path cannot stand in nginx's configuration.
+        IdentityError: a path cannot stand in nginx's configuration, or the key belongs to a user without a name.
     """
     folder = folder.resolve()
     check_path(folder)
@@ -64,7 +71,7 @@ def _configuration(identity: Identity, folder: Path, port: int) -> str:
 
     nginx reads certificate and key through variables at each handshake, so that a renewal needs no reload.
     """
-    host = f"[{identity.host}]" if ":" in identity.host else identity.host
+    host = bracketed(identity.host)
     return _ConfTemplate(_TEMPLATE).substitute(
         owner=_owner_line(identity),
         pid=folder / "nginx.pid",
@@ -78,7 +85,7 @@ def _configuration(identity: Identity, folder: Path, port: int) -> str:
         fleet=FLEET_PATH,
         host=host,
         authority=identity.ca.resolve(),
-        server_name=identity.host,
+        server_name=_EVERY_SERVERS_NAME if is_address(identity.host) else identity.host,
         timeout_s=_READ_TIMEOUT_S,
     )
 
@@ -88,7 +95,18 @@ def _loopback_key(identity: Identity) -> Path:
 
 
 def _owner_line(identity: Identity) -> str:
-    """The line that lets nginx, where root starts it, work as the user who may use the key."""
+    """The line that lets nginx, where root starts it, work as the user who may use the key.
+
+    Raises:
+        IdentityError: that user has no name, which nginx asks for.
+    """
     if os.geteuid() != 0:
         return ""
-    return f"user {pwd.getpwuid(identity.keys.owner_uid).pw_name};"
+    uid = identity.keys.owner_uid
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name};"
+    except KeyError:
+        raise IdentityError(
+            f"{identity.keys.nginx_name}: belongs to user {uid}, who has no entry in passwd; run as that user, or give "
+            "the key to one who has"
+        ) from None

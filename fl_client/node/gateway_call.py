@@ -14,8 +14,10 @@ import urllib.parse
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from fl_core import __version__
 from fl_core.errors import IdentityError, ServerAwayError
-from fl_core.identity import CA_PATH, UnixTime
+from fl_core.hostnames import canonical_host
+from fl_core.identity import CA_PATH, RELEASE_HEADER, UnixTime
 
 MAX_SKEW_S = 300.0
 """How wrong a board's clock may be: Flower refuses a SuperNode whose signed time is older than this."""
@@ -26,19 +28,22 @@ _NOT_YET_VALID, _EXPIRED = 9, 10  # OpenSSL's X509_V_ERR_*
 
 
 def parse_address(url: str) -> tuple[str, int]:
-    """Host and port of https://HOST:PORT.
+    """Host and port of https://HOST:PORT; the host in the form in which the server's certificate holds it.
 
     Raises:
         IdentityError: it is something else.
     """
-    parts = urllib.parse.urlsplit(url if "//" in url else f"https://{url}")
     try:
-        port = parts.port or 443
-    except ValueError:
-        port = 0
-    if parts.scheme != "https" or not parts.hostname or not port or parts.path not in ("", "/"):
-        raise IdentityError(f"server address: expected https://HOST:PORT, got {url!r}")
-    return parts.hostname, port
+        parts = urllib.parse.urlsplit(url if "://" in url else f"https://{url}")
+        port = 443 if parts.port is None else parts.port
+        rest = (parts.username, parts.password, parts.query, parts.fragment, parts.path.strip("/"))
+        if parts.scheme != "https" or not port or any(rest):
+            raise ValueError("it has another scheme, or more than these")
+        return canonical_host(parts.hostname or ""), port
+    except ValueError as error:
+        raise IdentityError(
+            f"server address: expected https://HOST:PORT, an IPv6 HOST in brackets, got {url!r}: {error}"
+        ) from None
 
 
 def trusting(ca: bytes) -> ssl.SSLContext:
@@ -107,7 +112,9 @@ def _exchange(
     host: str, port: int, method: str, path: str, body: dict[str, str] | None, context: ssl.SSLContext
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
-    headers = {"Content-Type": "application/json"} if body is not None else {}
+    headers = {RELEASE_HEADER: __version__}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
         response = connection.getresponse()

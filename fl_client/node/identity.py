@@ -148,11 +148,8 @@ def renew_if_due(root: Path, clock: UnixTime = time.time) -> bool:
     identity = load_identity(root)
     certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
     begins_s, ends_s = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    now = clock()
-    if not begins_s <= now <= ends_s:
-        check_clock(identity.host, identity.port, clock)
-        raise IdentityError(f"certificate of {identity.client_id}: it ended at {in_words(ends_s)}; ask for a new token")
-    if ends_s - now > RENEW_SHARE * (ends_s - begins_s):
+    check_in_time(identity, clock)
+    if ends_s - clock() > RENEW_SHARE * (ends_s - begins_s):
         return False
     request = {"csr": identity.keys.request().decode()}
     _store_certificate(
@@ -161,19 +158,39 @@ def renew_if_due(root: Path, clock: UnixTime = time.time) -> bool:
     return True
 
 
-def ask_status(root: Path, clock: UnixTime = time.time) -> str:
-    """What the server says of this board: approved or pending.
+def check_in_time(identity: Identity, clock: UnixTime = time.time) -> None:
+    """Look whether a board's certificate holds now.
 
-    It is the seam for a status of the board that names what it waits for; no command asks it yet.
+    Raises:
+        IdentityError: it has ended, or the clock is wrong.
+        ServerAwayError: the server, whose clock would tell which, cannot be reached.
+    """
+    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+    ends_s = certificate.not_valid_after_utc.timestamp()
+    if not certificate.not_valid_before_utc.timestamp() <= clock() <= ends_s:
+        check_clock(identity.host, identity.port, clock)
+        raise IdentityError(f"certificate of {identity.client_id}: it ended at {in_words(ends_s)}; ask for a new token")
+
+
+def ask_server(root: Path, clock: UnixTime = time.time) -> dict[str, Any]:
+    """What the server says of this board: its ``status``, approved or pending, and the ``release`` that it holds.
 
     Raises:
         IdentityError: revoked or expired, with the server's words, or the clock is wrong.
         ServerAwayError: the server cannot be reached.
     """
     identity = load_identity(root)
-    return str(
-        call((identity.host, identity.port), "GET", STATUS_PATH, None, _own_context(identity), clock).get("status")
-    )
+    return call((identity.host, identity.port), "GET", STATUS_PATH, None, _own_context(identity), clock)
+
+
+def ask_status(root: Path, clock: UnixTime = time.time) -> str:
+    """What the server says of this board: approved or pending.
+
+    Raises:
+        IdentityError: revoked or expired, with the server's words, or the clock is wrong.
+        ServerAwayError: the server cannot be reached.
+    """
+    return str(ask_server(root, clock).get("status"))
 
 
 def clock_error_s(host: str, port: int, clock: UnixTime = time.time) -> float:

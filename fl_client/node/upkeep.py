@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fl_client.node.identity import Identity, load_identity, renew_if_due
+from fl_client.node.standing import Standing
 from fl_core.errors import IdentityError
 
 logger = logging.getLogger(__name__)
@@ -22,10 +23,13 @@ _RENEW_EVERY_S = 600.0
 
 
 def look_after(root: Path, stop: threading.Event, restart: Callable[[str], None]) -> None:
-    """Until ``stop``, renew the certificate of the identity under ``root`` and ``restart`` what is stale, by name."""
-    renewal, stale = DeviceCertificateRenewal(root), StaleProcesses(root)
+    """Until ``stop``, renew the certificate of the identity under ``root``, ask how it stands with its server, and
+    ``restart`` what is stale, by name.
+    """
+    renewal, standing, stale = DeviceCertificateRenewal(root), Standing(root), StaleProcesses(root)
     while not stop.is_set():
         renewal.step(time.monotonic())
+        standing.step(time.monotonic())
         for name in stale.look():
             restart(name)
         stop.wait(LOOK_EVERY_S)

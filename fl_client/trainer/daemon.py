@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from fl_client.home import DeviceHome, open_home
+from fl_client.server_trouble import server_trouble
 from fl_client.trainer.counters import Spending, TaskCounters
 from fl_client.trainer.guard import GuardedTrainer
 from fl_client.trainer.in_process import LocalTrainer
@@ -148,7 +149,8 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
         server = listen(service, socket or home.socket, group)
 
         def figures() -> dict[str, object]:
-            return {**service.status(), "processes": health_by_process(home.run_folder)}
+            found = {"processes": health_by_process(home.run_folder), "server_trouble": server_trouble(home.folder)}
+            return {**service.status(), **found}
 
         with serve_metrics(metrics_port, figures):
             logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)

@@ -16,8 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fl_core.errors import ConfigError
+from fl_core.process.ports import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 Status = Callable[[], Mapping[str, Any]]
 
 _COUNTERS = {
@@ -85,12 +85,14 @@ def metrics_text(status: Status) -> bytes:
 
 
 def health(status: Status) -> tuple[int, bytes]:
-    """200, or 503 with a line for each process of the board that does not run.
+    """200, or 503 with a line for each process of the board that does not run, and why its server has no use for it.
 
     As services the parts have no supervisor that would say; then this means that the trainer answers.
     """
-    down = [f"{name} does not run\n" for name, (runs, _) in status()["processes"].items() if not runs]
-    return (503, "".join(down).encode()) if down else (200, b"ok\n")
+    found = status()
+    wrong = [f"{name} does not run" for name, (runs, _) in found["processes"].items() if not runs]
+    wrong += filter(None, [found["server_trouble"]])
+    return (503, "".join(f"{line}\n" for line in wrong).encode()) if wrong else (200, b"ok\n")
 
 
 @contextmanager
@@ -106,7 +108,7 @@ def serve_metrics(port: int | None, status: Status) -> Iterator[None]:
     try:
         server = ThreadingHTTPServer((LOOPBACK, port), _handler(status))
     except OSError as error:
-        raise ConfigError(f"metrics port {port}: cannot be used ({error})") from None
+        raise ConfigError(f"--metrics-port: expected a free port, {port} cannot be used ({error})") from None
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:

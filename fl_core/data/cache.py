@@ -1,7 +1,7 @@
 """Arrays that are slow to make, kept in the user's cache folder as an npz without pickle.
 
 The cache is never trusted: what it holds is checked before use, by the hash of its contents, and made again when it
-is wrong. Without a writable cache everything works, only slower.
+is wrong. Without a home folder or a writable cache everything works, only slower.
 """
 
 from __future__ import annotations
@@ -38,24 +38,26 @@ def cached_arrays(name: str, expected: str, convert: Callable[[], dict[str, Arra
     Raises:
         DataError: what ``convert`` made does not have the ``expected`` digest either.
     """
-    path = cache_folder() / f"{name}-{expected[:12]}.npz"
-    arrays = _read(path)
+    folder = cache_folder()
+    path = None if folder is None else folder / f"{name}-{expected[:12]}.npz"
+    arrays = None if path is None else _read(path)
     if arrays is not None and digest(arrays) == expected:
         return arrays
     arrays = convert()
     found = digest(arrays)
     if found != expected:
         raise DataError(f"data {name}: expected converted arrays of digest {expected}, got {found}")
-    with contextlib.suppress(OSError):  # no cache is a slower start, not a failure
-        _write(path, arrays)
+    if path is not None:
+        with contextlib.suppress(OSError):  # no cache is a slower start, not a failure
+            _write(path, arrays)
     return arrays
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/stonecrop``, or ``~/.cache/stonecrop``."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    return (Path(root) if os.path.isabs(root) else Path(os.path.expanduser("~/.cache"))) / "stonecrop"
+def cache_folder() -> Path | None:
+    """``$XDG_CACHE_HOME/stonecrop``, or ``~/.cache/stonecrop``; None where this user has no home folder."""
+    # The XDG specification has relative paths ignored, and the home of a user that nobody knows stays "~".
+    folders = (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
+    return next((Path(folder) / "stonecrop" for folder in folders if os.path.isabs(folder)), None)
 
 
 def _read(path: Path) -> dict[str, Array] | None:

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -35,6 +35,8 @@ class Health:
     """Why the wanted run does not go on; None where it does."""
     devices_trouble: str | None = None
     """Why devices cannot be let in or out; None where they can."""
+    devices_waiting: Mapping[str, str] = field(default_factory=dict)
+    """Why devices take no part, by client_id; a server is well all the same."""
 
     @property
     def ok(self) -> bool:
@@ -46,7 +48,8 @@ class Health:
         run = None
         if self.run is not None:
             run = {"name": self.run.name, "rounds_done": self.run.rounds_done, "rounds": self.run.rounds}
-        troubles = {"trouble": self.trouble, "devices_trouble": self.devices_trouble}
+        troubles: dict[str, Any] = {"trouble": self.trouble, "devices_trouble": self.devices_trouble}
+        troubles["devices_waiting"] = dict(self.devices_waiting)
         return {"ok": self.ok, "processes": self.processes, "run": run, **troubles}
 
 

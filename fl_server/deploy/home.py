@@ -1,7 +1,7 @@
 """The folder of a server: where everything is that ``fl-server up`` needs and that survives it.
 
     DIR/
-    ├── server.yaml     what the operator may change: host and ports
+    ├── server.yaml     what the operator may change: host, address and ports
     ├── fleet.yaml      a config to edit and run
     ├── ca/, gateway/   authority, server certificate, registry of devices, nginx configuration
     ├── flower/         home of Flower's commands, and the SuperLink's database
@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fl_core.errors import ConfigError, DataError, ExportError, ModelError, PrivacyError, RunFolderError, StorageError
 from fl_core.files import read_json, write_atomic, write_json
+from fl_core.hostnames import canonical_address, canonical_host
 
 SERVER_VARIABLE = "STONECROP_SERVER"
 """Environment variable in which ``up`` tells the ServerApp where the server's folder is."""
@@ -45,14 +46,23 @@ PASSING_KINDS = frozenset({StorageError.__name__})
 class Settings:
     """What the operator may change. Only the gateway listens on other addresses than loopback."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     host: str = "localhost"
-    """Name or address by which devices reach the gateway; it stands in the server certificate."""
+    """Name or address by which devices reach the gateway; it stands in the server certificate in this form."""
     gateway_port: int = 8443
     superlink_port: int = 8100
     service_port: int = 8101
     health_port: int = 8102
+    listen: str = "0.0.0.0"
+    """Address of this machine on which the gateway listens: 0.0.0.0 is all of IPv4, :: is all of IPv6 and IPv4."""
 
     def __post_init__(self) -> None:
+        for name, canonical in (("host", canonical_host), ("listen", canonical_address)):
+            try:
+                object.__setattr__(self, name, canonical(getattr(self, name)))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
         ports = {name: value for name, value in asdict(self).items() if name.endswith("_port")}
         for name, port in ports.items():
             if not 1 <= port <= 65535:
@@ -113,9 +123,7 @@ class ServerHome:
             plain = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             return cls(folder.resolve(), TypeAdapter(Settings).validate_python(plain))
         except ValidationError as error:
-            where = (".".join(str(step) for step in problem["loc"]) for problem in error.errors())
-            each = zip(where, (problem["msg"] for problem in error.errors()), strict=True)
-            raise ConfigError([f"{path}: {': '.join(filter(None, pair))}" for pair in each]) from None
+            raise ConfigError([f"{path}: {_describe(problem)}" for problem in error.errors()]) from None
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: not readable as YAML: {error}") from None
 
@@ -186,3 +194,12 @@ class ServerHome:
             path.unlink(missing_ok=True)
         else:
             write_json(path, {"run": name})
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(step) for step in problem["loc"])
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"{where}: there is no such field"
+    return f"{where}: {problem['msg']}, got {problem['input']!r}"

@@ -61,7 +61,14 @@ def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None])
 
         def health() -> Health:
             devices = registrar.trouble if keeper.is_alive() else "what lets them in has ended; start the server again"
-            return Health(supervisor.ready, supervisor.describe(), watch.status(), run_supervisor.trouble, devices)
+            return Health(
+                supervisor.ready,
+                supervisor.describe(),
+                watch.status(),
+                run_supervisor.trouble,
+                devices,
+                registrar.waiting,
+            )
 
         try:
             with serve_health(health, home.settings.health_port) as port:

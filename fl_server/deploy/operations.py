@@ -21,6 +21,7 @@ from fl_core.runlog import Event
 from fl_server.deploy.home import SETTINGS_FILE, Failure, ServerHome, Settings
 from fl_server.deploy.run_supervisor import is_complete
 from fl_server.gateway.authority import init_authority
+from fl_server.gateway.waiting import devices_waiting
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.validate import checked_setup
 from fl_server.watch.tail import EventTail
@@ -28,6 +29,8 @@ from fl_server.watch.tail import EventTail
 POLL_S = 0.2
 ENDING_S = 10.0
 """How long a ServerApp may take to end that began before it was known to be unwanted."""
+_MOST_NAMED = 3
+"""Files that are named where a folder should be empty."""
 FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
 """The config that ``init`` gives an operator to start from."""
 
@@ -44,10 +47,9 @@ def make_home(folder: Path, settings: Settings) -> ServerHome:
     """A new server's folder: settings, authority, server certificate and a config to edit.
 
     Raises:
-        RunFolderError: there is one already.
+        RunFolderError: there is one already, or the folder holds something else.
     """
-    if (folder / SETTINGS_FILE).exists():
-        raise RunFolderError(f"{folder}: holds a server already; edit its {SETTINGS_FILE}")
+    _check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     home = ServerHome(folder.resolve(), settings)
     for each in (home.flower, home.runs, home.logs):
@@ -56,6 +58,18 @@ def make_home(folder: Path, settings: Settings) -> ServerHome:
     write_atomic(home.folder / "fleet.yaml", FLEET_CONFIG.read_bytes())
     home.save()
     return home
+
+
+def _check_new(folder: Path) -> None:
+    """Refuse a folder for a new server that holds something."""
+    if (folder / SETTINGS_FILE).exists():
+        raise RunFolderError(f"{folder}: holds a server already; edit its {SETTINGS_FILE}")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder}: expected a new or an empty folder, got a file")
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if found:
+        shown = ", ".join(found[:_MOST_NAMED]) + (f" and {len(found) - _MOST_NAMED} more" * (len(found) > _MOST_NAMED))
+        raise RunFolderError(f"{folder}: expected a new or an empty folder, found {shown}; nothing was changed")
 
 
 def want_run(home: ServerHome, config: Config, overwrite: bool) -> Path:
@@ -115,14 +129,14 @@ def stop_run(home: ServerHome, limit_s: float = 60.0) -> str | None:
     return name
 
 
-def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None]) -> None:
-    """Show the events of a wanted run until it is done.
+def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None], say: Callable[[str], None]) -> None:
+    """Show the events of a wanted run until it is done, and say in a line why it does not go on for now.
 
     Raises:
         RunStoppedError: why it will not go on.
         RoundError: somebody else stopped it, or the server is not up.
     """
-    tail = EventTail(run_dir)
+    tail, said = EventTail(run_dir), ""
     while True:
         _, events = tail.poll()
         for event in events:
@@ -130,13 +144,24 @@ def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None])
         if is_complete(run_dir) and not run_is_locked(run_dir):
             return
         failure = Failure.at(run_dir)
-        if failure.is_final and (found := failure.read()):
+        found = failure.read()
+        if found and failure.is_final:
             raise RunStoppedError(found["reason"], found["exit_code"])
+        if found and found["reason"] != said:
+            said = found["reason"]
+            _say_why(home, said, say)
         if home.wanted() != run_dir.name and not is_complete(run_dir):
             raise RoundError(f"run {run_dir.name}: was stopped; go on with: fl-server resume {home.folder}")
         if not is_up(home):
             raise RoundError(f"{home.folder}: the server is not up; the run waits for: fl-server up {home.folder}")
         time.sleep(POLL_S)
+
+
+def _say_why(home: ServerHome, reason: str, say: Callable[[str], None]) -> None:
+    """The reason why a run waits to be started again, and the devices that would have to be let in for it."""
+    say(f"the run does not go on yet: {reason}")
+    for client_id, why in devices_waiting(home.folder, time.time()).items():
+        say(f"device {client_id}: takes no part: {why}")
 
 
 def is_up(home: ServerHome) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from fl_core.errors import ConfigError
-from fl_core.process.ports import listens
+from fl_core.process.ports import LOOPBACK, is_own_address, listens
 from fl_core.process.supervise import ProcessSpec
-from fl_server.deploy.home import ServerHome
+from fl_server.deploy.home import SETTINGS_FILE, ServerHome
 from fl_server.gateway.layout import GatewayFiles
 from fl_server.gateway.nginx import GatewaySettings, nginx_command, write_nginx_conf
 from fl_server.gateway.service import service_command
@@ -40,7 +40,7 @@ def server_processes(home: ServerHome) -> list[ProcessSpec]:
     """
     settings = home.settings
     gateway = GatewaySettings(
-        settings.gateway_port, settings.service_port, f"https://127.0.0.1:{settings.superlink_port}"
+        settings.gateway_port, settings.service_port, f"https://127.0.0.1:{settings.superlink_port}", settings.listen
     )
     write_nginx_conf(home.folder, gateway)
     enrolment = service_command(home.folder, settings.service_port)
@@ -49,11 +49,14 @@ def server_processes(home: ServerHome) -> list[ProcessSpec]:
     def all_listen(*ports: int) -> Callable[[], bool]:
         return lambda: all(map(listens, ports))
 
+    def gateway_listens() -> bool:
+        return listens(settings.gateway_port, address=settings.listen)
+
     behind = (settings.superlink_port, settings.service_port)
     return [
         superlink_process(home),
         ProcessSpec("enrolment", lambda: enrolment, may_start=all_listen(*behind[:1]), ready=all_listen(*behind[1:])),
-        ProcessSpec("gateway", lambda: nginx, may_start=all_listen(*behind), ready=all_listen(settings.gateway_port)),
+        ProcessSpec("gateway", lambda: nginx, may_start=all_listen(*behind), ready=gateway_listens),
     ]
 
 
@@ -61,10 +64,16 @@ def refuse_taken_ports(home: ServerHome) -> None:
     """Make sure that a server that is about to start can have its ports.
 
     Raises:
-        ConfigError: something listens on one of them; the message names them all.
+        ConfigError: something listens on one of them, or the machine lacks the gateway's address; the message names
+            all of them.
     """
-    taken = [
-        f"{name} {port}" for name, port in asdict(home.settings).items() if name.endswith("_port") and listens(port)
-    ]
-    if taken:
-        raise ConfigError(f"{home.folder}: expected free ports, something listens on {', '.join(taken)}")
+    settings, problems = home.settings, []
+    if not is_own_address(settings.listen):
+        problems.append(f"listen: expected an address of this machine, got {settings.listen}")
+    for name, port in asdict(settings).items():
+        address = settings.listen if name == "gateway_port" else LOOPBACK
+        if name.endswith("_port") and listens(port, address=address):
+            problems.append(f"{name}: expected a free port, something listens on {port} already")
+    if problems:
+        path = home.folder / SETTINGS_FILE
+        raise ConfigError([f"{path}: {problem}" for problem in problems])

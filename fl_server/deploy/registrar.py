@@ -10,12 +10,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from fl_core.errors import RoundError, StonecropError
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import ServerHome
 from fl_server.gateway.operate import approved_keys, retired_keys
+from fl_server.gateway.waiting import devices_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ class NodeRegistrar:
     control: Control
     trouble: str | None = None
     """Why devices cannot be let in or out right now."""
+    waiting: Mapping[str, str] = field(default_factory=dict)
+    """Why devices take no part, by client_id."""
     _nodes: dict[bytes, str] | None = None
     """Node ids by key, as the SuperLink said last."""
 
@@ -65,12 +71,20 @@ class NodeRegistrar:
     def keep(self, ready: threading.Event, stop: threading.Event) -> None:
         """Sync again and again until ``stop``, whenever the SuperLink is ``ready``; what goes wrong is tried again."""
         while not stop.wait(SYNC_EVERY_S):
+            self._look_for_waiting()
             if ready.is_set():
                 try:
                     self.sync()
                     self._note(None)
                 except (StonecropError, OSError, sqlite3.Error) as error:  # a full disk is one of the last two
                     self._note(str(error))
+
+    def _look_for_waiting(self) -> None:
+        with suppress(StonecropError, OSError):  # the next look will do
+            before, self.waiting = self.waiting, devices_waiting(self.home.folder, time.time())
+            for client_id, reason in self.waiting.items():
+                if before.get(client_id) != reason:
+                    logger.warning("device %s: takes no part: %s", client_id, reason)
 
     def _note(self, trouble: str | None) -> None:
         if trouble != self.trouble:

@@ -16,14 +16,16 @@ from fl_server.deploy.home import Failure, ServerHome
 from fl_server.deploy.operations import is_up
 from fl_server.gateway.devices import DeviceStatus
 from fl_server.gateway.operate import count_devices
+from fl_server.gateway.waiting import devices_waiting
 from fl_server.watch.status import status_of
 from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_seconds
 
 ENDPOINT_TIMEOUT_S = 5.0
+_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def describe_server(home: ServerHome) -> dict[str, Any]:
-    """{up, processes, devices, devices_trouble, trouble, wanted, run, failure}, as of now.
+    """{up, processes, devices, devices_trouble, devices_waiting, trouble, wanted, run, failure}, as of now.
 
     Figures are from the endpoint, from the registry of devices and from the newest run's events.
 
@@ -38,6 +40,7 @@ def describe_server(home: ServerHome) -> dict[str, Any]:
         "processes": health.get("processes", {}),
         "devices": _count_devices(home),
         "devices_trouble": health.get("devices_trouble"),
+        "devices_waiting": devices_waiting(home.folder, time.time()),
         "trouble": health.get("trouble"),
         "wanted": home.wanted(),
         "run": status_of(run_dir).to_plain() if run_dir else None,
@@ -77,6 +80,8 @@ def _devices_table(described: Mapping[str, Any]) -> Table:
         table.add_row(label, ABSENT if described["devices"] is None else str(described["devices"][status]))
     if described["devices_trouble"]:
         table.add_row("cannot be let in because", described["devices_trouble"])
+    for client_id, reason in described["devices_waiting"].items():
+        table.add_row(f"{client_id} takes no part", reason)
     return table
 
 
@@ -129,7 +134,7 @@ def _reasons_table(run: Mapping[str, Any]) -> Table:
 def _ask_endpoint(home: ServerHome) -> dict[str, Any]:
     url = f"http://127.0.0.1:{home.settings.health_port}/healthz"
     try:
-        with urllib.request.urlopen(url, timeout=ENDPOINT_TIMEOUT_S) as answer:
+        with _WITHOUT_PROXY.open(url, timeout=ENDPOINT_TIMEOUT_S) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as answer:  # 503 carries the same figures
         return dict(json.load(answer))

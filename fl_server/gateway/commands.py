@@ -16,8 +16,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fl_core.process.options import finite
 from fl_server.gateway.devices import EnrolledDevice
 from fl_server.gateway.operate import TOKEN_HOURS, approve_device, create_token, list_devices, revoke_device
+from fl_server.gateway.waiting import devices_waiting
 
 devices_app = typer.Typer(
     help="Who may take part: list, approve and revoke devices.", no_args_is_help=True, rich_markup_mode="rich"
@@ -32,14 +34,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 @devices_app.command("list", epilog="Example:\n\nfl-server devices list fleet --json")
 def list_(root: ServerDir, as_json: AsJson = False) -> None:
     """All devices: status, enrolled, last seen, end of the certificate."""
-    devices = list_devices(root)
+    devices, waiting = list_devices(root), devices_waiting(root, time.time())
     if as_json:
-        typer.echo(json.dumps({"devices": [_row(device) for device in devices]}, indent=2))
+        rows = [{**_row(device), "takes_no_part": waiting.get(device.client_id)} for device in devices]
+        typer.echo(json.dumps({"devices": rows}, indent=2))
         return
-    table = Table("device", "status", "enrolled", "last seen", "certificate ends")
+    table = Table("device", "status", "enrolled", "last seen", "certificate ends", "takes no part")
     for device in devices:
         ends = _words(device.certificate_ends_s)
-        table.add_row(device.client_id, device.status, _words(device.enrolled_s), _words(device.last_seen_s), ends)
+        times = _words(device.enrolled_s), _words(device.last_seen_s), ends
+        table.add_row(device.client_id, device.status, *times, waiting.get(device.client_id, ""))
     Console().print(table)
 
 
@@ -62,7 +66,9 @@ def create(
         str | None, typer.Option("--client", help="Name of the device.", show_default="a UUID")
     ] = None,
     auto_approve: Annotated[bool, typer.Option("--auto-approve", help="Let the device in at once.")] = False,
-    hours: Annotated[float, typer.Option(min=0.01, max=24 * 30, help="How long the token holds.")] = TOKEN_HOURS,
+    hours: Annotated[
+        float, typer.Option(min=0.01, max=24 * 30, callback=finite, help="How long the token holds.")
+    ] = TOKEN_HOURS,
     as_json: AsJson = False,
 ) -> None:
     """Make a token; whoever has it can enrol one device, once."""

@@ -14,10 +14,12 @@ import hmac
 import pydantic
 from pydantic import Field
 
+from fl_core import __version__
 from fl_core.errors import IdentityError
 from fl_core.identity import EnrolmentToken, UnixTime, checked_node_key
 from fl_server.gateway.authority import Authority, IssuedCertificate, key_fingerprint, requested_key
 from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.releases import Releases
 
 
 class EnrolRequest(pydantic.BaseModel, extra="forbid"):
@@ -38,9 +40,12 @@ class RenewRequest(pydantic.BaseModel, extra="forbid"):
 class EnrolmentService:
     """What boards ask of the enrolment service, free of HTTP. ``days`` is the life of a certificate."""
 
-    def __init__(self, authority: Authority, registry: DeviceRegistry, clock: UnixTime, days: float) -> None:
+    def __init__(
+        self, authority: Authority, registry: DeviceRegistry, releases: Releases, clock: UnixTime, days: float
+    ) -> None:
         self.authority = authority
         self.registry = registry
+        self.releases = releases
         self._clock = clock
         self._days = days
 
@@ -71,14 +76,15 @@ class EnrolmentService:
         issued = self._issue(request.csr.encode(), device.client_id)
         return {"client_id": device.client_id, "status": device.status, **self._certificates(issued)}
 
-    def status(self, fingerprint: str) -> dict[str, str]:
-        """What the server says of the owner of a certificate.
+    def status(self, fingerprint: str, release: str = "") -> dict[str, str]:
+        """What the server says of the owner of a certificate, who says to hold ``release``; and its own release.
 
         Raises:
             IdentityError: it is unknown or has ended, or its device is revoked.
         """
         device = self.registry.owner_of(fingerprint, self._clock())
-        return {"client_id": device.client_id, "status": device.status}
+        self.releases.note(device.client_id, release)
+        return {"client_id": device.client_id, "status": device.status, "release": __version__}
 
     def refusal(self, fingerprint: str, node_key_header: str | None) -> str | None:
         """Why a Fleet request must not pass, or None."""

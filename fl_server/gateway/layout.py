@@ -46,6 +46,11 @@ class GatewayFiles:
         return self.root / "gateway" / "devices.sqlite"
 
     @property
+    def releases(self) -> Path:
+        """The release that each device was last heard to hold."""
+        return self.root / "gateway" / "releases.json"
+
+    @property
     def secret(self) -> Path:
         """What nginx shows to the enrolment service, so that no other process of the machine speaks for it."""
         return self.root / "gateway" / "service.secret"

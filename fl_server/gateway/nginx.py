@@ -18,6 +18,8 @@ from jinja2 import Environment, StrictUndefined
 
 from fl_core.errors import IdentityError
 from fl_core.files import write_secret
+from fl_core.hostnames import bracketed
+from fl_core.identity import RELEASE_HEADER
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 from fl_server.gateway import service
 from fl_server.gateway.layout import GatewayFiles, checked_root, service_secret
@@ -54,7 +56,7 @@ class GatewaySettings:
     port: int
     service_port: int
     superlink: str
-    host: str = "0.0.0.0"
+    listen: str = "0.0.0.0"
     max_body_bytes: int = MAX_BODY_BYTES
     requests_of_address: int = REQUESTS_OF_ADDRESS
 
@@ -111,6 +113,8 @@ def _configuration(files: GatewayFiles, settings: GatewaySettings) -> str:
     return template.render(
         files=files,
         settings=settings,
+        listen=f"{bracketed(settings.listen)}:{settings.port}",
+        both_kinds=" ipv6only=off" if settings.listen == "::" else "",
         routes=ROUTES,
         rates=RATE_LIMITS,
         superlink=superlink,
@@ -121,6 +125,7 @@ def _configuration(files: GatewayFiles, settings: GatewaySettings) -> str:
             "secret": service.SECRET_HEADER,
             "certificate": service.CERTIFICATE_HEADER,
             "node_key": service.NODE_KEY_HEADER,
+            "release": RELEASE_HEADER,
         },
         auth_path=service.AUTH_PATH,
         max_body_bytes=settings.max_body_bytes,

@@ -28,11 +28,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fl_core.errors import IdentityError
-from fl_core.identity import CA_PATH, ENROL_PATH, RENEW_PATH, STATUS_PATH, UnixTime
+from fl_core.identity import CA_PATH, ENROL_PATH, RELEASE_HEADER, RENEW_PATH, STATUS_PATH, UnixTime
 from fl_server.gateway.authority import DEVICE_DAYS, Authority
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.enrolment import EnrolmentService, EnrolRequest, RenewRequest
 from fl_server.gateway.layout import checked_root, service_secret
+from fl_server.gateway.releases import Releases
 from fl_server.gateway.routes import MAX_REQUEST_BYTES, ROUTES, GatewayRoute
 
 NODE_KEY_HEADER = "flwr-public-key"  # Flower's: base64 of the PEM form
@@ -52,7 +53,7 @@ def gateway_app(root: Path, clock: UnixTime = time.time, days: float = DEVICE_DA
         IdentityError: the folder has no authority.
     """
     files = checked_root(root)
-    service = EnrolmentService(Authority(files), DeviceRegistry(files.devices), clock, days)
+    service = EnrolmentService(Authority(files), DeviceRegistry(files.devices), Releases(files.releases), clock, days)
     routes = [
         Route(route.path, partial(_ask, route, service), methods=list(route.methods))
         for route in ROUTES
@@ -102,7 +103,8 @@ async def _renew(service: EnrolmentService, request: Request, fingerprint: str) 
 
 
 async def _status(service: EnrolmentService, request: Request, fingerprint: str) -> Response:
-    return await _answer(lambda _: service.status(fingerprint), request)
+    release = request.headers.get(RELEASE_HEADER, "")
+    return await _answer(lambda _: service.status(fingerprint, release), request)
 
 
 _ENDPOINTS = {CA_PATH: _ca, ENROL_PATH: _enrol, RENEW_PATH: _renew, STATUS_PATH: _status}

@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -141,6 +141,8 @@ def running_gateway(
     max_body_bytes: int = 8_000_000,
     uid: int | None = None,
     requests_of_address: int = REQUESTS_OF_ADDRESS,
+    hosts: Sequence[str] = ("gateway.example",),
+    listen: str = "127.0.0.1",
 ) -> Iterator[RunningGateway]:
     """Authority, service and nginx under ``root``, before a recording upstream unless ``superlink`` is given.
 
@@ -151,9 +153,9 @@ def running_gateway(
         port, service_port = free_port(), free_port()
         behind = superlink or f"http://127.0.0.1:{upstream.port}"
         with _acting_as(uid):
-            init_authority(root, ["gateway.example"], datetime.datetime.now(datetime.timezone.utc))
+            init_authority(root, hosts, datetime.datetime.now(datetime.timezone.utc))
             write_nginx_conf(
-                root, GatewaySettings(port, service_port, behind, "127.0.0.1", max_body_bytes, requests_of_address)
+                root, GatewaySettings(port, service_port, behind, listen, max_body_bytes, requests_of_address)
             )
         service = stack.enter_context(running(service_command(root, service_port), service_port))
         nginx = stack.enter_context(running(nginx_command(root), port, uid))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -114,3 +115,44 @@ def test_services_are_written_below_a_folder_without_being_started(tmp_path):
     assert len(paths) == 5
     assert all(path.is_file() and path.is_relative_to(tmp_path) for path in paths)
     assert call("service", "install", "--system", tmp_path, "--start").exit_code == 2
+
+
+@pytest.mark.parametrize("words", ["run", "status", "ledger", "enrol https://fleet.example TOKEN"])
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch, words):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("STONECROP_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    result = call(*words.split())
+    assert result.exit_code == 2
+    assert "--home or STONECROP_HOME" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", ["run", "enrol https://fleet.example TOKEN"])
+def test_a_home_that_cannot_be_written_is_told_with_what_to_set(tmp_path, monkeypatch, words):
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    result = call(*words.split(), "--home", tmp_path)
+    assert result.exit_code == 2
+    assert f"{tmp_path}: this user cannot write" in result.stderr
+    assert "--home or STONECROP_HOME" in result.stderr
+
+
+def test_a_home_below_a_file_is_told_with_what_to_set(tmp_path):
+    (tmp_path / "file").touch()
+    result = call("enrol", "https://fleet.example", "TOKEN", "--home", tmp_path / "file" / "home")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "cannot be made (Not a directory)" in result.stderr
+
+
+def test_looking_for_a_home_that_is_not_there_makes_none(tmp_path):
+    assert call("run", "--home", tmp_path / "home").exit_code == 2
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_port_is_a_number_that_a_port_can_be(tmp_path):
+    assert call("run", "--home", make_home(tmp_path), "--metrics-port", 70000).exit_code == 2
+    result = call("run", "--home", tmp_path, "--metrics-port", 9120)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert (
+        "expected all different, got --forwarder-port 9120 --supernode-port 9121 --metrics-port 9120" in result.stderr
+    )

@@ -16,6 +16,11 @@ from fl_core.errors import ServerAwayError
         ("Client error '401 Unauthorized' for url", "signature"),
         ("Client error '403 Forbidden'", "revoked"),
         ("WARNING: Connection attempt failed, retrying in 8.00 seconds", "cannot be reached"),
+        ("[emerg] 7#7: bind() to 127.0.0.1:9555 failed (98: Address already in use)", "port 9555; end it"),
+        (
+            "[Errno 98] error while attempting to bind on address ('127.0.0.1', 9556): address already in use",
+            "port 9556; end it, or start with another --forwarder-port and --supernode-port",
+        ),
         ('nginx: [emerg] host not found in upstream "fleet:8443"', "cannot be reached"),
     ],
 )

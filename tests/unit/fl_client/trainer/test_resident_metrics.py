@@ -22,7 +22,13 @@ def free_port() -> int:
 
 
 def figures(tally: TaskCounters) -> dict[str, object]:
-    return {**tally.figures(), "open": 0, "privacy": PRIVACY, "processes": {"forwarder": (False, 3)}}
+    return {
+        **tally.figures(),
+        "open": 0,
+        "privacy": PRIVACY,
+        "processes": {"forwarder": (False, 3)},
+        "server_trouble": None,
+    }
 
 
 def test_metrics_say_tasks_round_restarts_and_epsilon(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_folder_that_cannot_be_made_costs_time_alone(tmp_path: Path, monkeypatch
 def test_relative_cache_home_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
     assert cache_folder() == Path(os.path.expanduser("~/.cache/stonecrop"))
+
+
+def test_a_user_without_a_home_folder_has_no_cache_and_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.chdir(tmp_path)
+    assert cache_folder() is None
+    source = Source()
+    assert same(source.read())
+    assert same(source.read())
+    assert (source.made, list(tmp_path.iterdir())) == (2, [])
 
 
 def test_converted_arrays_of_another_digest_are_refused() -> None:

@@ -54,6 +54,13 @@ def test_a_token_for_people_is_one_line(root: Path) -> None:
     EnrolmentToken.parse(text)
 
 
+@pytest.mark.parametrize("hours", ["nan", "inf", "-inf", "-1", "0", "1e9"])
+def test_a_token_holds_for_a_number_of_hours(root: Path, hours: str) -> None:
+    result = CliRunner().invoke(token_app, ["create", str(root), "--hours", hours], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert "'--hours'" in result.output
+
+
 def test_errors_reach_the_command_that_mounts_these(root: Path, tmp_path: Path) -> None:
     with pytest.raises(IdentityError, match="device nobody: unknown"):
         out(devices_app, "approve", str(root), "nobody")

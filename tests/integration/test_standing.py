@@ -1,0 +1,99 @@
+"""Why a device takes no part is said on both sides, with both releases: of another release, waiting, ended, revoked."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from fl_client.node import gateway_call, standing
+from fl_client.node.identity import enrol
+from fl_client.node.standing import ASK_EVERY_S, Standing, trouble_with_server
+from fl_client.server_trouble import server_trouble
+from fl_client.trainer.metrics import health
+from fl_core import __version__
+from fl_core.errors import ServerAwayError
+from fl_server.gateway.operate import approve_device, create_token, revoke_device
+from fl_server.gateway.waiting import devices_waiting
+from support.gateway import RunningGateway, needs_nginx
+
+pytestmark = needs_nginx
+WEEK_S = 7 * 86400.0
+
+
+def another_release(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+    """Have this process be a board that holds another release."""
+    for module in (gateway_call, standing):
+        monkeypatch.setattr(module, "__version__", release)
+
+
+def test_a_board_of_another_release_is_named_on_both_sides_with_both_releases(
+    gateway: RunningGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="older", auto_approve=True))
+    another_release(monkeypatch, "0.0.9")
+    words = f"older holds Stonecrop 0.0.9 and the server {__version__}"
+    assert words in str(trouble_with_server(tmp_path))
+    assert words in devices_waiting(gateway.root, time.time())["older"]
+    another_release(monkeypatch, __version__)
+    assert trouble_with_server(tmp_path) is None
+    assert "older" not in devices_waiting(gateway.root, time.time())
+
+
+def test_a_device_that_waits_for_approval_is_named_on_both_sides(gateway: RunningGateway, tmp_path: Path) -> None:
+    enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="waits"))
+    assert "waits waits for approval" in str(trouble_with_server(tmp_path))
+    assert f"fl-server devices approve {gateway.root} waits" in devices_waiting(gateway.root, time.time())["waits"]
+    approve_device(gateway.root, "waits")
+    assert trouble_with_server(tmp_path) is None
+    assert "waits" not in devices_waiting(gateway.root, time.time())
+
+
+def test_an_ended_certificate_is_named_on_both_sides(
+    gateway: RunningGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="ended", auto_approve=True))
+    later = time.time() + WEEK_S + 60
+    monkeypatch.setattr("fl_client.node.identity.check_clock", lambda *_: None)  # the server's has moved on too
+    assert "certificate of ended: it ended at" in str(trouble_with_server(tmp_path, lambda: later))
+    assert "its certificate ended at" in devices_waiting(gateway.root, later)["ended"]
+
+
+def test_a_revoked_device_is_told_so_and_waits_for_nothing(gateway: RunningGateway, tmp_path: Path) -> None:
+    enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="gone", auto_approve=True))
+    revoke_device(gateway.root, "gone")
+    assert "this device is revoked" in str(trouble_with_server(tmp_path))
+    assert "gone" not in devices_waiting(gateway.root, time.time())
+
+
+def test_log_and_health_of_a_board_say_it_once_and_as_long_as_it_holds(
+    gateway: RunningGateway, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="board", auto_approve=True))
+
+    def healthz() -> tuple[int, bytes]:
+        return health(lambda: {"processes": {}, "server_trouble": server_trouble(tmp_path)})
+
+    another_release(monkeypatch, "9.9")
+    looked = Standing(tmp_path)
+    with caplog.at_level(logging.INFO):
+        for number in range(3):
+            looked.step(number * ASK_EVERY_S)
+        said = f"board holds Stonecrop 9.9 and the server {__version__}"
+        assert [said in record.message for record in caplog.records] == [True]
+        code, words = healthz()
+        assert code == 503
+        assert said in words.decode()
+        monkeypatch.setattr(standing, "trouble_with_server", away)
+        looked.step(3 * ASK_EVERY_S)
+        assert healthz()[0] == 503
+        monkeypatch.setattr(standing, "trouble_with_server", lambda _: None)
+        looked.step(4 * ASK_EVERY_S)
+    assert healthz() == (200, b"ok\n")
+    assert caplog.records[-1].message == "the server lets this device take part"
+
+
+def away(root: Path) -> str | None:
+    raise ServerAwayError("no network")
