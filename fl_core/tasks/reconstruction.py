@@ -32,3 +32,7 @@ class Reconstruction(Task):
             raise DataError(f"{owner}: reconstruction expects float32 targets like its inputs, got {target_B.dtype}")
         if outputs is not None and target_B[0].size != outputs:
             raise DataError(f"{owner}: expected {outputs} values an example, got {target_B[0].size}")
+
+    def neutral_targets(self, x_BX: Array, outputs: int) -> Array:
+        """The inputs themselves."""
+        return x_BX

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fl_core.findings import Finding
+from fl_server.plan.found_in_model import idle_normalisation
 from fl_server.plan.inspected import Inspected
 
 Finder = Callable[[Inspected], Iterable[Finding]]
 
-FINDERS: tuple[Finder, ...] = ()
+FINDERS: tuple[Finder, ...] = (idle_normalisation,)
 """Every finder, in the order in which their findings are shown."""
 
 

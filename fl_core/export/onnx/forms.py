@@ -25,11 +25,15 @@ AnyArray = npt.NDArray[Any]
 
 
 class Sheet:
-    """Collects nodes and constants; a constant is written once however often it is named."""
+    """Collects nodes and constants; values are written once, however often and under however many names they come.
+
+    So a weight that two layers share is in the file once.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        self._written: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def emit(self, op: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
         """Appends one node and gives the name of its value."""
@@ -39,11 +43,13 @@ class Sheet:
         return output
 
     def constant(self, name: str, values: npt.ArrayLike) -> str:
-        """Adds a constant and gives its name."""
+        """Adds a constant and gives the name under which its values are written."""
         from onnx import numpy_helper
 
+        array = np.asarray(values)
+        name = self._written.setdefault((array.dtype.str, array.shape, array.tobytes()), name)
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.asarray(values), name)
+            self.constants[name] = numpy_helper.from_array(array, name)
         return name
 
 
