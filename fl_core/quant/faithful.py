@@ -23,8 +23,8 @@ TOLERANCE = 1e-4
 """How far results may lie apart, as a share of the largest of them: float32 and a folded BatchNorm take 1e-5."""
 
 
-def check_faithful(traced: TracedModel, x: Tensor, input_range: Range) -> None:
-    """Compare a traced model with its module in eager mode, for the examples ``x`` [B, *input_shape].
+def checked_outputs(traced: TracedModel, x: Tensor, input_range: Range) -> Tensor:
+    """Outputs of a model for the examples ``x`` [B, *input_shape], the same in eager mode as when it is prepared.
 
     Raises:
         ModelError: they compute different things; names the first layer that does.
@@ -33,9 +33,9 @@ def check_faithful(traced: TracedModel, x: Tensor, input_range: Range) -> None:
     prepared = quantize(traced, QuantSpec(enabled=False), input_range).eval()
     name = type(net).__name__
     with torch.inference_mode(mode=False), torch.no_grad(), own_code(f"model {name}: in eager mode", ModelError):
-        wanted = net(x.clone())
+        wanted: Tensor = net(x.clone())
         if not _apart(prepared(x), wanted):
-            return
+            return wanted
         if _apart(net(x.clone()), wanted):
             raise ModelError(
                 f"model {name}: gives other results each time for the same examples; in evaluation it must be a fixed "
@@ -47,6 +47,7 @@ def check_faithful(traced: TracedModel, x: Tensor, input_range: Range) -> None:
             f"{found}; training and export would follow the second: expected a forward that is a fixed list of layers "
             "and functions"
         )
+    return wanted
 
 
 def _first_difference(net: nn.Module, prepared: QatModel, x: Tensor) -> str:

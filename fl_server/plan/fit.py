@@ -11,8 +11,7 @@ from fl_core.config import Config
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError, ModelError
 from fl_core.own_code import own_code
-from fl_core.quant.faithful import check_faithful
-from fl_core.quant.forward import outputs
+from fl_core.quant.faithful import checked_outputs
 from fl_core.spec import DataFacts
 from fl_core.tasks.contract import check_task
 from fl_core.types import Array
@@ -64,8 +63,8 @@ def check_net(seen: Inspected) -> None:
     facts = seen.spec.facts
     x_BX = np.random.default_rng(0).uniform(*facts.input_range, (TRIED, *facts.input_shape)).astype(np.float32)
     target_B = _targets(seen, x_BX)
-    check_faithful(seen.traced, torch.from_numpy(x_BX), facts.input_range)
-    output_BX = outputs(seen.spec.quantize(seen.traced), x_BX, fake_quant=False)
+    seen.spec.quantize(seen.traced)  # refuses ranges and bits that name no layer
+    output_BX = checked_outputs(seen.traced, torch.from_numpy(x_BX), facts.input_range).numpy()
     _check_axes(output_BX.shape[1:], facts.outputs, None if target_B is None else target_B.shape[1:])
     if not np.isfinite(output_BX).all():
         raise ModelError("model: expected finite outputs for inputs within their range, got some that are not")
