@@ -55,11 +55,11 @@ def _first_difference(net: nn.Module, prepared: QatModel, x: Tensor) -> str:
     given = prepared.tensors(x)
     with _recorded(net) as seen:
         output = net(x.clone())
-    before = "its input"
+    before = "the model's input"
     for layer, wanted in seen:
         if layer in given and given[layer].shape == wanted.shape:
             if _apart(given[layer], wanted):
-                return f"layer {layer}: {_how_far(wanted, given[layer])}, and {before} is the same"
+                return f"layer {layer}: {_how_far(wanted, given[layer])}, and are the same up to {before}"
             before = f"layer {layer}"
     if _apart(given[prepared.output_name], output):
         return f"model {type(net).__name__}: {_how_far(output, given[prepared.output_name])} behind {before}"
@@ -98,8 +98,8 @@ def _apart(result: Tensor, wanted: Tensor) -> bool:
 
 def _how_far(wanted: Tensor, given: Tensor) -> str:
     if wanted.shape != given.shape:
-        return f"gives {list(wanted.shape[1:])} in eager mode and {list(given.shape[1:])} as it was read"
+        return f"its results in eager mode have shape {list(wanted.shape)}, and as it was read {list(given.shape)}"
     return (
-        f"its results in eager mode and as it was read differ by up to {float((wanted - given).abs().amax()):.2g}, where "
-        f"the largest is {float(wanted.abs().amax()):.2g}"
+        f"its results in eager mode and as it was read differ by {float((wanted - given).abs().amax()):.2g}, where "
+        f"they reach {float(wanted.abs().amax()):.2g}"
     )

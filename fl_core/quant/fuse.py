@@ -68,7 +68,9 @@ def _fold_problems(op: FloatOp, before: FloatOp | None, owners: Mapping[int, int
     if before is not None and before.kind == "refused":
         return []
     if before is None or before.kind not in ("conv", "linear") or before.clamp != UNBOUNDED:
-        return [f"layer {op.name}: BatchNorm must directly follow a convolution or linear layer that nothing else reads"]
+        return [
+            f"layer {op.name}: BatchNorm must directly follow a convolution or linear layer that nothing else reads"
+        ]
     assert before.module is not None
     if any(owners[id(param)] > 1 for param in before.module.parameters(recurse=False)):
         return [

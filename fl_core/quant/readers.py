@@ -129,7 +129,9 @@ def _add(call: TracedCall) -> FloatOp:
     if any(isinstance(x, (int, float)) for x in operands):
         raise call.refuse("expected the sum of two activations, got a number; put it into the bias of the layer before")
     if call.node.kwargs.get("alpha", 1) != 1:
-        raise call.refuse("expected the sum of two activations without alpha; put it into the weight of the layer before")
+        raise call.refuse(
+            "expected the sum of two activations without alpha; put it into the weight of the layer before"
+        )
     shapes = [list(shape_of(node)[1:]) for node in call.node.all_input_nodes]
     if any(shape != shapes[0] for shape in shapes):
         raise call.refuse(f"expected two activations of equal shape, got {' and '.join(map(str, shapes))}")

@@ -23,6 +23,7 @@ from fl_core.own_code import own_place
 from fl_core.quant.float_ops import FloatGraph, TracedCall, layer_name
 from fl_core.quant.plain_weights import check_weights
 from fl_core.quant.read import read_graph, unknown_layers
+from fl_core.quant.readers import MODULES
 from fl_core.quant.trial_run import run_on_zeros
 
 TRACING = threading.RLock()
@@ -39,6 +40,10 @@ def trace_float(model: nn.Module, input_shape: tuple[int, ...]) -> FloatGraph:
     """
     check_weights(model)
     name = type(model).__name__
+    if type(model) in MODULES:
+        raise UnsupportedLayerError(
+            f"model {name}: expected a module that holds layers, got one layer; put it into nn.Sequential"
+        )
     try:
         model = copy.deepcopy(model)
     except Exception as error:
