@@ -1,4 +1,4 @@
-"""One comparison that catches whatever a model's reading missed: the user's module as it is against what was made of it.
+"""One comparison that catches whatever the reading of a model missed: its author's module against what was made of it.
 
 Both run in float on the same examples, and the prepared one cuts no activation to a range. They must agree to rounding.
 """

@@ -15,7 +15,7 @@ from fl_core.quant.fake_quant import UNBOUNDED, Range
 
 @dataclass
 class FloatOp:
-    """One operation of the float model. ``kind`` is a lowered op or "clamp", "batch_norm", "dropout", "alias", "refused".
+    """One operation; ``kind`` is a lowered op or one of "clamp", "batch_norm", "dropout", "alias" and "refused".
 
     An alias, which changes nothing, is gone once the graph is read; "refused" stands for what is none.
     """

@@ -67,8 +67,8 @@ def _overlaps(named: list[tuple[str, nn.Parameter]]) -> list[str]:
     """Parameters that are two and lie in one memory: one that is trained would move the other."""
     spans = sorted((param.data_ptr(), param.data_ptr() + _extent_bytes(param), name) for name, param in named)
     return [
-        f"parameter {name}: shares its memory with {before} and is another parameter; make them one ({name} = {before}) "
-        "or copy it"
+        f"parameter {name}: shares its memory with {before} and is another parameter; make them one "
+        f"({name} = {before}) or copy it"
         for (_, end, before), (start, _, name) in itertools.pairwise(spans)
         if start < end
     ]

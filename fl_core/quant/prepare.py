@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from fl_core.errors import ModelError
 from fl_core.quant.fake_quant import (
@@ -61,7 +61,7 @@ def prepare_qat(
     Parameters with ``requires_grad`` off stay frozen and are quantized like all others, and what two layers share they
     share here too. Fake quantization is on exactly if ``spec.enabled``.
 
-    >>> from torch import nn
+    >>> from torch import Tensor, nn
     >>> from fl_core.quant.graph import activation_names
     >>> from fl_core.quant.prepare import prepare_qat
     >>> from fl_core.quant.spec import QuantSpec
@@ -190,7 +190,7 @@ class _Copies:
     def __init__(self) -> None:
         self._made: dict[int, nn.Parameter] = {}
 
-    def of(self, param: nn.Parameter) -> nn.Parameter:
+    def of(self, param: Tensor) -> nn.Parameter:
         if id(param) not in self._made:
             self._made[id(param)] = nn.Parameter(param.detach().clone(), requires_grad=param.requires_grad)
         return self._made[id(param)]
@@ -257,9 +257,13 @@ def _check_names(graph: FloatGraph, model: nn.Module, spec: QuantSpec, ranges: M
             raise ModelError(f"{what}: expected names among {names}, got {unknown}")
     _check_shared_bits(graph, spec)
     called = {name for op in graph.ops for name in op.called}
-    for path, module in model.named_modules():
-        if path not in called and next(module.parameters(recurse=False), None) is not None:
-            raise ModelError(f"layer {path or type(model).__name__}: has parameters, but the forward never calls it")
+    unused = [
+        f"layer {path or type(model).__name__}: has parameters, but the forward never calls it"
+        for path, module in model.named_modules()
+        if path not in called and next(module.parameters(recurse=False), None) is not None
+    ]
+    if unused:
+        raise ModelError(unused)
 
 
 def _check_shared_bits(graph: FloatGraph, spec: QuantSpec) -> None:

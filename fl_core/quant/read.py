@@ -17,8 +17,8 @@ from fl_core.quant.float_ops import FloatGraph, FloatOp, Reader, TracedCall, is_
 from fl_core.quant.readers import FUNCTION_READERS, METHODS, MODULES, SHAPE_QUERIES
 from fl_core.quant.refusals import refusal
 
-INPUT = "input"
-"""Name of the model's input as a tensor."""
+INPUT_TENSOR = "input"
+"""Name of the model's input."""
 
 
 def read_graph(traced: fx.GraphModule, problems: Sequence[str] = ()) -> FloatGraph:
@@ -35,7 +35,7 @@ def read_graph(traced: fx.GraphModule, problems: Sequence[str] = ()) -> FloatGra
         except UnsupportedLayerError as error:
             reading.refuse(node, error)
     found = dict.fromkeys([*problems, *reading.problems])
-    return FloatGraph(reading.ops, INPUT, reading.output, tuple(found))
+    return FloatGraph(reading.ops, INPUT_TENSOR, reading.output, tuple(found))
 
 
 def unknown_layers(traced: fx.GraphModule) -> list[str]:
@@ -58,7 +58,7 @@ class _Reading:
         self._traced = traced
         self._order = {node: at for at, node in enumerate(traced.graph.nodes)}
         self._names: dict[fx.Node, str] = {}
-        self._uses = {INPUT: 1}
+        self._uses = {INPUT_TENSOR: 1}
         self._refused: set[fx.Node] = set()
         self._trained = self._without_gradient = False
 
@@ -74,12 +74,13 @@ class _Reading:
             UnsupportedLayerError: it cannot become integer.
         """
         if node.op == "placeholder":
-            self._names[node] = INPUT
+            self._names[node] = INPUT_TENSOR
         elif node.op == "output":
             self._finish(node)
         elif node.op == "get_attr":
             raise UnsupportedLayerError(
-                f"layer {node.target}: a parameter or buffer used directly; put it into nn.Conv1d, nn.Conv2d or nn.Linear"
+                f"layer {node.target}: a parameter or buffer used directly; put it into nn.Conv1d, nn.Conv2d or "
+                "nn.Linear"
             )
         elif any(source in self._refused and not is_activation(source) for source in node.all_input_nodes):
             self._stand_in(node)  # what it reads is named already

@@ -47,8 +47,8 @@ _OTHERWISE = "use Conv1d, Conv2d, Linear, ReLU, pooling, add or concat"
 
 _BY_HINT: Mapping[str, str] = {
     _NORM: (
-        "GroupNorm LayerNorm RMSNorm InstanceNorm1d InstanceNorm2d SyncBatchNorm LocalResponseNorm group_norm layer_norm "
-        "rms_norm instance_norm batch_norm local_response_norm normalize"
+        "GroupNorm LayerNorm RMSNorm InstanceNorm1d InstanceNorm2d SyncBatchNorm LocalResponseNorm group_norm "
+        "layer_norm rms_norm instance_norm batch_norm local_response_norm normalize"
     ),
     _RECURRENT: "LSTM GRU RNN LSTMCell GRUCell RNNCell",
     _ATTENTION: (

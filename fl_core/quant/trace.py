@@ -1,4 +1,4 @@
-"""Reads a float model with torch.fx as a plain list of operations, and says everything in it that cannot become integer.
+"""Reads a float model with torch.fx as a plain list of operations, and says all in it that cannot become integer.
 
 Modules, functions and tensor methods that mean the same become the same ``FloatOp``. The tables in ``readers`` say what
 is understood; everything else is refused with its name and, where there is one, a layer to use instead. The forward is
@@ -110,7 +110,7 @@ def _why_not(error: Exception) -> str:
     at = f" at {place}" if place else ""
     if isinstance(error, fx.proxy.TraceError):
         what = "it looks at values, or takes a tensor apart"
-    elif isinstance(error, NameError) and "not installed" in str(error) or "not a member" in str(error):
+    elif isinstance(error, NameError) and ("not installed" in str(error) or "not a member" in str(error)):
         what = "it uses a layer or a parameter that __init__ did not make"
     else:
         what = f"{type(error).__name__}: {one_line(str(error))}" if place else type(error).__name__

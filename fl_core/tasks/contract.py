@@ -1,4 +1,4 @@
-"""What every task promises, tried on a few examples before a run, and the one promise that each training step holds it to.
+"""What every task promises, tried on a few examples before a run; each training step holds it to one loss an example.
 
 A loss of each example on its own is what clipping bounds. A mean over the batch, a broadcast of [B, 1] against [B] or a
 loss that looks at its neighbours gives numbers as well, and trains something else.
@@ -78,7 +78,8 @@ def _check_score(task: Task, output_BX: FloatArray, target_B: Array) -> None:
     if not isinstance(score_B, np.ndarray) or score_B.shape != (count,):
         got = list(score_B.shape) if isinstance(score_B, np.ndarray) else type(score_B).__name__
         raise ModelError(
-            f"example_score: expected a numpy array with one score for each of {count} examples, shape [{count}], got {got}"
+            f"example_score: expected a numpy array with one score for each of {count} examples, shape [{count}], got "
+            f"{got}"
         )
     if score_B.dtype.kind not in "fiub" or not np.isfinite(score_B).all():
         raise ModelError(f"example_score: expected finite numbers, got {score_B.dtype} {score_B.tolist()}")

@@ -16,9 +16,9 @@ def idle_normalisation(seen: Inspected) -> Iterator[Finding]:
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) and _is_initial(layer):
             yield Finding(
                 "normalisation",
-                f"layer {name}: {type(layer).__name__} has its initial statistics (mean 0, variance 1) and is folded with "
-                "them: it normalises nothing, and nothing of it is trained; leave it out and take a smaller learning "
-                "rate, or start from weights that were trained with it",
+                f"layer {name}: {type(layer).__name__} has its initial statistics (mean 0, variance 1) and is folded "
+                "with them: it normalises nothing, and nothing of it is trained; leave it out and take a smaller "
+                "learning rate, or start from weights that were trained with it",
             )
 
 

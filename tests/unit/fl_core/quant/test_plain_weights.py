@@ -69,7 +69,7 @@ def test_the_way_on_from_a_reparametrised_weight_is_accepted() -> None:
 def test_a_module_that_cannot_be_copied_is_refused_in_words() -> None:
     made = net()
     made.kept = made[0].weight * 2
-    with pytest.raises(ModelError, match="cannot be copied .*no tensor that was computed with a gradient"):
+    with pytest.raises(ModelError, match=r"cannot be copied .*no tensor that was computed with a gradient"):
         prepare_qat(made, QuantSpec(), SHAPE, (-1.0, 1.0))
 
 

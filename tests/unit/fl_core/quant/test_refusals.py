@@ -37,8 +37,8 @@ def problems_of(net: nn.Module, shape: tuple[int, ...] = SHAPE) -> tuple[str, ..
 
 def test_all_layers_are_named_at_once() -> None:
     net = nn.Sequential(
-        nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.Conv1d(4, 4, 3, padding_mode="circular"),
-        nn.ReLU(), nn.BatchNorm1d(4), nn.LSTM(4, 2),
+        nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(),
+        nn.Conv1d(4, 4, 3, padding_mode="circular"), nn.ReLU(), nn.BatchNorm1d(4), nn.LSTM(4, 2),
     )  # fmt: skip
     assert [problem.split(":")[0] for problem in problems_of(net)] == [
         "layer 2", "layer 3", "layer 4", "layer 7", "layer 0", "layer 6",

@@ -1,4 +1,4 @@
-"""What two layers share is one parameter in training, under privacy and in the artefact; where it cannot be, it is refused."""
+"""What two layers share is one parameter in training, under privacy and in the artefact, or it is refused."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ def test_the_artefact_holds_a_shared_weight_once_and_computes_the_same(kind: str
 
 
 def test_a_batch_norm_is_not_folded_into_a_shared_weight() -> None:
-    with pytest.raises(UnsupportedLayerError, match="layer norm: .* layer b, whose weights another layer shares"):
+    with pytest.raises(UnsupportedLayerError, match=r"layer norm: .* layer b, whose weights another layer shares"):
         prepare_qat(TiedConvolutions(norm=True), QuantSpec(), SHAPE, RANGE)
 
 
 def test_a_shared_weight_has_one_number_of_bits() -> None:
-    with pytest.raises(ModelError, match="quant.per_layer: layers first and second share one weight"):
+    with pytest.raises(ModelError, match=r"quant.per_layer: layers first and second share one weight"):
         prepare_qat(Tied(8, 3), QuantSpec(per_layer={"second": 4}), SHAPE, RANGE)
 
 
