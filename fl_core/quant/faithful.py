@@ -34,6 +34,8 @@ def checked_outputs(traced: TracedModel, x: Tensor, input_range: Range) -> Tenso
     name = type(net).__name__
     with torch.inference_mode(mode=False), torch.no_grad(), own_code(f"model {name}: in eager mode", ModelError):
         wanted: Tensor = net(x.clone())
+        if not torch.isfinite(wanted).all():
+            raise ModelError(f"model {name}: {_not_finite(net)}")
         if not _apart(prepared(x), wanted):
             return wanted
         if _apart(net(x.clone()), wanted):
@@ -48,6 +50,13 @@ def checked_outputs(traced: TracedModel, x: Tensor, input_range: Range) -> Tenso
             "and functions"
         )
     return wanted
+
+
+def _not_finite(net: nn.Module) -> str:
+    """Where outputs come from that are not finite."""
+    weights = [name for name, tensor in net.state_dict().items() if not torch.isfinite(tensor).all()]
+    where = f"; {', '.join(weights)} holds such values itself" if weights else ""
+    return f"expected finite outputs for inputs within their range, got some that are not{where}"
 
 
 def _first_difference(net: nn.Module, prepared: QatModel, x: Tensor) -> str:

@@ -21,14 +21,14 @@ INPUT_TENSOR = "input"
 """Name of the model's input."""
 
 
-def read_graph(traced: fx.GraphModule, problems: Sequence[str] = ()) -> FloatGraph:
-    """The operations of a net that ``run_on_zeros`` has run; ``problems`` of the net come before those of its layers.
+def read_graph(traced: fx.GraphModule, model: nn.Module, problems: Sequence[str] = ()) -> FloatGraph:
+    """The operations of ``model``, traced and run by ``run_on_zeros``; ``problems`` of it come before its layers'.
 
     Raises:
         UnsupportedLayerError: the model gives several tensors or none.
         ModelError: an ``output_range`` is not two numbers.
     """
-    reading = _Reading(traced)
+    reading = _Reading(traced, model)
     for node in traced.graph.nodes:
         try:
             reading.read(node)
@@ -51,11 +51,11 @@ def unknown_layers(traced: fx.GraphModule) -> list[str]:
 class _Reading:
     """The operations read so far, and which tensor each node stands for by now."""
 
-    def __init__(self, traced: fx.GraphModule) -> None:
+    def __init__(self, traced: fx.GraphModule, model: nn.Module) -> None:
         self.ops: list[FloatOp] = []
         self.problems: list[str] = []
         self.output = ""
-        self._traced = traced
+        self._traced, self._model = traced, model
         self._order = {node: at for at, node in enumerate(traced.graph.nodes)}
         self._names: dict[fx.Node, str] = {}
         self._uses = {INPUT_TENSOR: 1}
@@ -78,14 +78,25 @@ class _Reading:
         elif node.op == "output":
             self._finish(node)
         elif node.op == "get_attr":
-            raise UnsupportedLayerError(
-                f"layer {node.target}: a parameter or buffer used directly; put it into nn.Conv1d, nn.Conv2d or "
-                "nn.Linear"
-            )
+            raise self._direct_use(str(node.target))
         elif any(source in self._refused and not is_activation(source) for source in node.all_input_nodes):
             self._stand_in(node)  # what it reads is named already
         elif is_activation(node) or any(is_activation(source) for source in node.all_input_nodes):
             self._read_operation(node)
+
+    def _direct_use(self, path: str) -> UnsupportedLayerError:
+        """The error for a parameter that a forward computes with itself."""
+        layer, _, _ = path.rpartition(".")
+        owner = self._model.get_submodule(layer)
+        kind = next((kind for kind in (nn.Conv1d, nn.Conv2d, nn.Linear) if isinstance(owner, kind)), None)
+        if kind is not None:
+            own = type(owner).__name__
+            return UnsupportedLayerError(
+                f"layer {layer}: {own} is a {kind.__name__} with a forward of its own; use nn.{kind.__name__} itself"
+            )
+        return UnsupportedLayerError(
+            f"layer {path}: a parameter or buffer used directly; put it into nn.Conv1d, nn.Conv2d or nn.Linear"
+        )
 
     def _read_operation(self, node: fx.Node) -> None:
         target = _target(node, self._traced)

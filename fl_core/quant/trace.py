@@ -11,6 +11,8 @@ import copy
 import itertools
 import operator
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,7 +66,7 @@ def trace_float(model: nn.Module, input_shape: tuple[int, ...]) -> FloatGraph:
     except ModelError as error:
         unknown = unknown_layers(traced)
         raise UnsupportedLayerError(unknown) if unknown else error from error.__cause__
-    return read_graph(traced, _differences(traced, evaluated, name))
+    return read_graph(traced, model, _differences(traced, evaluated, name))
 
 
 class _Value(fx.Proxy):
@@ -98,25 +100,42 @@ class _Tracer(fx.Tracer):
 
 def _traced(model: nn.Module, name: str) -> fx.GraphModule:
     try:
-        with TRACING, torch.inference_mode(mode=False), torch.enable_grad():
+        with TRACING, torch.inference_mode(mode=False), torch.enable_grad(), _gradients_of_torch():
             return fx.GraphModule(model, _Tracer().trace(model), name)
     except Exception as error:
         raise UnsupportedLayerError(f"model {name}: {_why_not(error)}") from error
+
+
+@contextmanager
+def _gradients_of_torch() -> Iterator[None]:
+    """Inside, a function with a gradient of its own is refused: a trace would keep only its forward."""
+    apply = torch.autograd.Function.__dict__["apply"]
+
+    def checked(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(each, fx.Proxy) for each in args):
+            raise UnsupportedLayerError(f"function {cls.__name__} has a gradient of its own, which would be lost")
+        return apply.__get__(None, cls)(*args, **kwargs)
+
+    torch.autograd.Function.apply = classmethod(checked)  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = apply  # type: ignore[method-assign]
 
 
 def _why_not(error: Exception) -> str:
     """Why a forward cannot be read, in words that do not need torch.fx to be known."""
     place = own_place(error)
     at = f" at {place}" if place else ""
-    if isinstance(error, fx.proxy.TraceError):
-        what = "it looks at values, or takes a tensor apart"
-    elif isinstance(error, NameError) and ("not installed" in str(error) or "not a member" in str(error)):
-        what = "it uses a layer or a parameter that __init__ did not make"
-    else:
-        what = f"{type(error).__name__}: {one_line(str(error))}" if place else type(error).__name__
+    if isinstance(error, UnsupportedLayerError):
+        return f"{error}{at}"
+    if isinstance(error, NameError) and ("not installed" in str(error) or "not a member" in str(error)):
+        return f"its forward makes a layer or a parameter{at}; make it in __init__"
+    if place and not isinstance(error, fx.proxy.TraceError) and "Proxy" not in str(error):
+        return f"its forward fails{at}: {type(error).__name__}: {one_line(str(error))}"
     return (
-        f"its forward cannot be read as a fixed list of operations{at}: {what}; write it without branches on data, "
-        "lengths or shapes"
+        f"its forward cannot be read as a fixed list of operations{at}; write it without branches on data, lengths or "
+        "shapes, and without taking a tensor apart"
     )
 
 

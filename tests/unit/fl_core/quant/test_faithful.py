@@ -53,6 +53,18 @@ class BehindTheLast(Net):
         return out - 1.0 if torch.is_tensor(out) else out
 
 
+class Reversed(torch.autograd.Function):
+    """Gradient reversal: nothing in the forward pass, the sign in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.contiguous()
+
+    @staticmethod
+    def backward(ctx: object, slope: Tensor) -> Tensor:
+        return -slope
+
+
 class FixedBatch(Net):
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.act(self.conv(x)).view(2, -1))
@@ -102,14 +114,32 @@ def without_gradient(net: Net, x: Tensor) -> Tensor:
         (in_training, "does not do the same in training as in evaluation, first at layer add"),
         (lambda net, x: F.dropout(x, 0.5), "layer dropout: drops in evaluation as well"),
         (without_gradient, r"layer act: under torch.no_grad\(\)"),
-        (lambda net, x: nn.Linear(8, 8)(x), "a layer or a parameter that __init__ did not make"),
-        (lambda net, x: x if x.mean() > 0 else -x, r"test_faithful.py, line \d+.*: it looks at values"),
+        (lambda net, x: Reversed.apply(x), "function Reversed has a gradient of its own, which would be lost at"),
+        (lambda net, x: net.missing(x), r"its forward fails at .*test_faithful.py, line \d+.*: AttributeError"),
+        (lambda net, x: nn.Linear(8, 8)(x), "makes a layer or a parameter at .*; make it in __init__"),
+        (lambda net, x: x if x.mean() > 0 else -x, r"fixed list of operations at .*test_faithful.py, line \d+"),
     ],
 )
 def test_what_a_trace_would_lose_is_refused(change: object, message: str) -> None:
     Changing = type("Changing", (Net,), {"change": lambda self, x: change(self, x)})
     with pytest.raises(UnsupportedLayerError, match=message):
         trace_model(Changing(), SHAPE)
+
+
+def test_other_functions_keep_their_gradients_after_a_trace() -> None:
+    x = torch.ones(3, requires_grad=True)
+    trace_model(Net(), SHAPE)
+    Reversed.apply(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [-1.0] * 3
+
+
+def test_values_that_are_not_finite_are_named() -> None:
+    net = Net()
+    with torch.no_grad():
+        net.last.bias[0] = torch.nan
+    with pytest.raises(ModelError, match=r"got some that are not; last.bias holds such values"):
+        checked_outputs(trace_model(net, SHAPE), X, RANGE)
 
 
 def test_dropout_by_a_function_is_read_as_it_is_in_training() -> None:

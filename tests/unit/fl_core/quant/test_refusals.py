@@ -72,6 +72,16 @@ def test_a_parameter_of_its_own_is_named_once() -> None:
     assert [problem.split(":")[0] for problem in problems_of(Scaled())] == ["layer scale"]
 
 
+def test_a_layer_with_a_forward_of_its_own_is_named_once() -> None:
+    class Standardised(nn.Conv1d):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv1d(x, self.weight - self.weight.mean((1, 2), keepdim=True), self.bias)
+
+    assert problems_of(nn.Sequential(Standardised(4, 4, 3))) == (
+        "layer 0: Standardised is a Conv1d with a forward of its own; use nn.Conv1d itself",
+    )
+
+
 @pytest.mark.parametrize(
     ("function", "layer", "words"),
     [
