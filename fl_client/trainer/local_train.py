@@ -21,6 +21,7 @@ from fl_client.trainer.job import LocalResult, TrainJob
 from fl_core.config.schema import OptimizerSection
 from fl_core.privacy.dpsgd import PrivateStep
 from fl_core.rng import generator
+from fl_core.tasks.contract import check_losses
 from fl_core.types import Array, DpTerms, RoundPlan
 from strategies.client import SHARED, ClientContext, Phase, run_to
 
@@ -63,6 +64,7 @@ class _Descent:
         for rows in batches(job, self.context.phase):
             self.optimizer.zero_grad()
             loss_B = self._example_loss(model, x[rows], y[rows])
+            check_losses(loss_B, len(rows))
             loss_B.mean().backward()  # type: ignore[no-untyped-call]
             self._step()
             steps += 1

@@ -19,6 +19,7 @@ from fl_core.errors import ModelError, PrivacyError
 from fl_core.privacy.grad_samplers import register_grad_samplers
 from fl_core.privacy.opacus_part import load_for_convolutions, opacus_grad_sample
 from fl_core.rng import NoiseSource
+from fl_core.tasks.contract import check_losses
 from fl_core.types import DpTerms
 
 ExampleLoss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -132,8 +133,7 @@ class PrivateStep:
             # The inputs of the first trainable layer need no gradient behind a frozen front end; that is the point.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             loss_B = example_loss(self._wrapped, x_BX, y_B)
-            if loss_B.shape != (len(x_BX),):
-                raise ModelError(f"the loss must be one number per example [{len(x_BX)}], got {list(loss_B.shape)}")
+            check_losses(loss_B, len(x_BX))
             loss_B.sum().backward()  # type: ignore[no-untyped-call]
         for name, version in _buffer_versions(self._model):
             if before.get(name) != version:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fl_core.errors import EXIT_CODES, INTERRUPTED, ConfigError, StonecropError
+from fl_core.errors import EXIT_CODES, INTERRUPTED, StonecropError
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, say_error
 from fl_core.storage import storage_error
 
@@ -55,9 +55,8 @@ def errors_as_lines(
 
 
 def _end(error: StonecropError) -> NoReturn:
-    problems = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
     with suppress(OSError):  # standard error may be a file on the disk that is full
-        for problem in problems:
+        for problem in error.problems:
             say_error(problem)
     raise SystemExit(error.exit_code) from None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fl_core.errors import UnsupportedLayerError
 from fl_core.quant.fake_quant import UNBOUNDED, Range
@@ -15,9 +15,9 @@ from fl_core.quant.fake_quant import UNBOUNDED, Range
 
 @dataclass
 class FloatOp:
-    """One operation of the float model. ``kind`` is a lowered op or one of "clamp", "batch_norm", "dropout", "alias".
+    """One operation; ``kind`` is a lowered op or one of "clamp", "batch_norm", "dropout", "alias" and "refused".
 
-    An alias, which changes nothing, is gone once the graph is read.
+    An alias, which changes nothing, is gone once the graph is read; "refused" stands for what is none.
     """
 
     name: str
@@ -34,6 +34,17 @@ class FloatOp:
     """Every name under which a user may speak of the output: this operation's and those fused into it."""
     hint: Range | None = None
     """``output_range`` of the module, if its author set one."""
+
+
+@dataclass(frozen=True)
+class FloatGraph:
+    """The operations in execution order; ``input`` and ``output`` are names of tensors."""
+
+    ops: list[FloatOp]
+    input: str
+    output: str
+    problems: tuple[str, ...] = ()
+    """What of the model cannot become integer, one line each; then some ``ops`` are "refused"."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,25 @@ def layer_name(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else node.name
 
 
+def is_activation(node: fx.Node) -> bool:
+    """Whether a node that was run gave a tensor that depends on the input; a parameter does not."""
+    return node.op != "get_attr" and isinstance(node.meta.get("tensor_meta"), Tensor)
+
+
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """Shape of a node's tensor, batch axis included; () for what is no tensor."""
     meta = node.meta.get("tensor_meta")
     return tuple(getattr(meta, "shape", ()))
+
+
+def operation(kind: str, **attrs: Any) -> FloatOp:
+    """An operation as a reader gives it: without a name and inputs."""
+    return FloatOp("", kind, [], attrs=attrs)
+
+
+def as_tuple(value: Any, rank: int) -> tuple[int, ...]:
+    """One whole number for each of ``rank`` axes, as torch takes it: given for all of them at once or for each."""
+    return tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else (int(value),) * rank
 
 
 Reader = Callable[[TracedCall], FloatOp]

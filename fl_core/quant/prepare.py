@@ -22,13 +22,13 @@ from fl_core.quant.fake_quant import (
     Range,
     set_fake_quant,
 )
-from fl_core.quant.float_ops import FloatOp
+from fl_core.quant.float_ops import FloatGraph, FloatOp
 from fl_core.quant.functions import FUNCTIONS
 from fl_core.quant.fuse import fuse
 from fl_core.quant.graph import QatModel, Step
 from fl_core.quant.layers import QConv1d, QConv2d, QLayer, QLinear
 from fl_core.quant.spec import QuantSpec
-from fl_core.quant.trace import FloatGraph, trace_float
+from fl_core.quant.trace import trace_float
 
 DEFAULT_RANGE: Range = (-8.0, 8.0)
 """Range of an activation of which nothing is known; a ReLU's is its upper half."""
@@ -58,8 +58,8 @@ def prepare_qat(
 ) -> QatModel:
     """The quantization-aware form of ``model``, which itself stays as it is.
 
-    Parameters with ``requires_grad`` off stay frozen and are quantized like all others. Fake quantization is on
-    exactly if ``spec.enabled``.
+    Parameters with ``requires_grad`` off stay frozen and are quantized like all others, and what two layers share they
+    share here too. Fake quantization is on exactly if ``spec.enabled``.
 
     >>> from torch import Tensor, nn
     >>> from fl_core.quant.graph import activation_names
@@ -83,7 +83,7 @@ def prepare_qat(
             it is (for a convolution before a ReLU: either).
 
     Raises:
-        UnsupportedLayerError: a layer cannot become integer; says which, and what to use instead.
+        UnsupportedLayerError: layers cannot become integer; says which, and what to use instead of each.
         ModelError: the model does not run on ``input_shape``, or ``ranges`` or ``spec.per_layer`` name what is not
             there, or a range is empty.
     """
@@ -94,8 +94,8 @@ def trace_model(model: nn.Module, input_shape: tuple[int, ...]) -> TracedModel:
     """The part of ``prepare_qat`` that depends on no bits and no ranges.
 
     Raises:
-        UnsupportedLayerError: a layer cannot become integer.
-        ModelError: the model does not run on ``input_shape``.
+        UnsupportedLayerError: layers cannot become integer.
+        ModelError: the weights are not plain float32 ones, or the model does not run on ``input_shape``.
     """
     return TracedModel(model, fuse(trace_float(model, tuple(input_shape))), tuple(input_shape))
 
@@ -111,7 +111,8 @@ def quantize(
     graph, model = traced.graph, traced.module
     _check_names(graph, model, spec, ranges or {})
     grids = _Grids(graph, spec, ranges or {}, input_range).grids
-    steps = tuple(_step(op, spec, grids) for op in graph.ops)
+    copies = _Copies()
+    steps = tuple(_step(op, spec, grids, copies) for op in graph.ops)
     qat = QatModel(steps, grids, graph.input, graph.output, traced.input_shape)
     attach_layers(qat, model)
     attach_quantizers(qat)
@@ -183,28 +184,36 @@ def _hull(bounds: list[Range]) -> Range:
     return min(low for low, _ in bounds), max(high for _, high in bounds)
 
 
-def _step(op: FloatOp, spec: QuantSpec, grids: Mapping[str, ActivationQuantizer]) -> Step:
+class _Copies:
+    """Copies of parameters; what two layers share is copied once, so that they share the copy."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, nn.Parameter] = {}
+
+    def of(self, param: Tensor) -> nn.Parameter:
+        if id(param) not in self._made:
+            self._made[id(param)] = nn.Parameter(param.detach().clone(), requires_grad=param.requires_grad)
+        return self._made[id(param)]
+
+
+def _step(op: FloatOp, spec: QuantSpec, grids: Mapping[str, ActivationQuantizer], copies: _Copies) -> Step:
     layer: nn.Module | None = None
     if op.kind in ("conv", "linear"):
-        layer = _q_layer(op, spec.bits_of(op.name))
+        layer = _q_layer(op, spec.bits_of(op.name), copies)
     elif op.kind == "dropout":
         layer = op.module or nn.Dropout(op.attrs["p"])
     on_grid = op.kind in KEEPS_GRID or (op.kind == "concat" and grids[op.output] is grids[op.inputs[0]])
     return Step(op.name, op.kind, tuple(op.inputs), op.output, op.attrs, layer, requantize=not on_grid)
 
 
-def _q_layer(op: FloatOp, bits: int) -> QLayer:
+def _q_layer(op: FloatOp, bits: int, copies: _Copies) -> QLayer:
     source = op.module
     assert isinstance(source, (nn.Conv1d, nn.Conv2d, nn.Linear))
-    bias = None if source.bias is None else _copy(source.bias)
+    weight, bias = copies.of(source.weight), None if source.bias is None else copies.of(source.bias)
     if isinstance(source, nn.Linear):
-        return QLinear(_copy(source.weight), bias, bits)
+        return QLinear(weight, bias, bits)
     kind = QConv1d if isinstance(source, nn.Conv1d) else QConv2d
-    return kind(_copy(source.weight), bias, bits, **op.attrs)
-
-
-def _copy(param: Tensor) -> nn.Parameter:
-    return nn.Parameter(param.detach().clone(), requires_grad=param.requires_grad)
+    return kind(weight, bias, bits, **op.attrs)
 
 
 def attach_layers(qat: QatModel, model: nn.Module) -> None:
@@ -246,7 +255,24 @@ def _check_names(graph: FloatGraph, model: nn.Module, spec: QuantSpec, ranges: M
         unknown = sorted(set(asked) - set(names))
         if unknown:
             raise ModelError(f"{what}: expected names among {names}, got {unknown}")
+    _check_shared_bits(graph, spec)
     called = {name for op in graph.ops for name in op.called}
-    for path, module in model.named_modules():
-        if path not in called and next(module.parameters(recurse=False), None) is not None:
-            raise ModelError(f"layer {path or type(model).__name__}: has parameters, but the forward never calls it")
+    unused = [
+        f"layer {path or type(model).__name__}: has parameters, but the forward never calls it"
+        for path, module in model.named_modules()
+        if path not in called and next(module.parameters(recurse=False), None) is not None
+    ]
+    if unused:
+        raise ModelError(unused)
+
+
+def _check_shared_bits(graph: FloatGraph, spec: QuantSpec) -> None:
+    owners: dict[int, str] = {}
+    for op in graph.ops:
+        weight = getattr(op.module, "weight", None) if op.kind in ("conv", "linear") else None
+        first = owners.setdefault(id(weight), op.name)
+        if weight is not None and spec.bits_of(first) != spec.bits_of(op.name):
+            raise ModelError(
+                f"quant.per_layer: layers {first} and {op.name} share one weight: expected equal bits, got "
+                f"{spec.bits_of(first)} and {spec.bits_of(op.name)}"
+            )

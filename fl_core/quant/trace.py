@@ -1,166 +1,162 @@
-"""Reads a float model with torch.fx as a plain list of operations, and refuses what cannot become integer.
+"""Reads a float model with torch.fx as a plain list of operations, and says all in it that cannot become integer.
 
 Modules, functions and tensor methods that mean the same become the same ``FloatOp``. The tables in ``readers`` say what
-is understood; everything else is refused with its name and, where there is one, a layer to use instead.
+is understood; everything else is refused with its name and, where there is one, a layer to use instead. The forward is
+read as it is in training, and must be the same in evaluation but for dropout.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
+import operator
 import threading
-import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.fx.graph import inplace_methods
 
-from fl_core.errors import ModelError, UnsupportedLayerError
-from fl_core.quant.fake_quant import Range
-from fl_core.quant.float_ops import FloatOp, Reader, TracedCall, layer_name, shape_of
-from fl_core.quant.readers import FUNCTION_READERS, METHODS, MODULES, SHAPE_QUERIES
-from fl_core.quant.refusals import INSTEAD
+from fl_core.errors import ModelError, UnsupportedLayerError, one_line
+from fl_core.own_code import own_place
+from fl_core.quant.float_ops import FloatGraph, TracedCall, layer_name
+from fl_core.quant.plain_weights import check_weights
+from fl_core.quant.read import read_graph, unknown_layers
+from fl_core.quant.readers import MODULES
+from fl_core.quant.trial_run import run_on_zeros
 
 TRACING = threading.RLock()
 """Held while a model is traced: torch.fx replaces the call of every module of the process meanwhile, so whoever runs a
 net in a thread of its own holds this too."""
 
 
-@dataclass(frozen=True)
-class FloatGraph:
-    """The operations in execution order; ``input`` and ``output`` are names of tensors."""
-
-    ops: list[FloatOp]
-    input: str
-    output: str
-
-
 def trace_float(model: nn.Module, input_shape: tuple[int, ...]) -> FloatGraph:
-    """Trace ``model`` for one input [B, *input_shape].
+    """Trace ``model`` for one input [B, *input_shape]; ``problems`` of the result has what cannot become integer.
 
     Raises:
-        UnsupportedLayerError: the model branches on data or holds an operation that cannot become integer.
-        ModelError: the model does not run on this shape.
+        UnsupportedLayerError: the forward branches on data, or takes or gives several tensors.
+        ModelError: the weights are not float32, or the model does not run on this shape.
     """
-    model = copy.deepcopy(model).eval()
-    try:
-        with TRACING:
-            traced = fx.symbolic_trace(model)
-    except Exception as error:
+    check_weights(model)
+    name = type(model).__name__
+    if type(model) in MODULES:
         raise UnsupportedLayerError(
-            f"model {type(model).__name__}: torch.fx cannot trace its forward ({error}); "
-            "write it without branches on data, lengths or shapes"
-        ) from error
-    readers = {node: _reader(node, traced) for node in traced.graph.nodes}
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a trial run: what it warns of is either refused below or harmless
-            _Shapes(traced).run(torch.zeros(2, *input_shape))
-    except Exception as error:
-        name = type(model).__name__
-        raise ModelError(f"model {name}: does not run on inputs of shape {input_shape}: {error}") from error
-    return _read_graph(traced, readers)
-
-
-class _Shapes(fx.Interpreter):
-    """Leaves shape and type of each result with its node, as torch's ShapeProp does, which loads 45 MB of sympy."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        """The node's result, whose shape and type stay with the node."""
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            n.meta["tensor_meta"] = result.to("meta")
-        return result
-
-
-def _reader(node: fx.Node, traced: fx.GraphModule) -> Reader | None:
-    """How to read one node; None for what carries no tensor. Refuses before anything is run."""
-    if node.op in ("placeholder", "output"):
-        return None
-    target: Any = node.target
-    if node.op == "call_module":
-        target = type(traced.get_submodule(str(node.target)))
-        reader = MODULES.get(target)
-    elif node.op == "call_function":
-        reader = FUNCTION_READERS.get(target)
-    elif node.op == "call_method":
-        reader = METHODS.get(target)
-    else:
-        raise UnsupportedLayerError(
-            f"layer {node.target}: a parameter or buffer used directly; put it into nn.Conv1d, nn.Conv2d or nn.Linear"
+            f"model {name}: expected a module that holds layers, got one layer; put it into nn.Sequential"
         )
-    if reader is not None or target in SHAPE_QUERIES:
-        return reader
-    raise _refusal(node, target)
-
-
-def _refusal(node: fx.Node, target: Any) -> UnsupportedLayerError:
-    kind = getattr(target, "__name__", str(target))
-    instead = INSTEAD.get(kind, "use Conv1d, Conv2d, Linear, ReLU, pooling, add or concat")
-    return UnsupportedLayerError(f"layer {layer_name(node)}: {kind} cannot become integer; {instead}")
-
-
-def _read_graph(traced: fx.GraphModule, readers: dict[fx.Node, Reader | None]) -> FloatGraph:
-    placeholders = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    if len(placeholders) != 1:
-        raise UnsupportedLayerError(f"model: expected one input tensor, got {len(placeholders)}")
-    names = {placeholders[0]: "input"}
-    uses: dict[str, int] = {"input": 1}
-    ops: list[FloatOp] = []
-    output = ""
-    for node in traced.graph.nodes:
-        reader = readers[node]
-        if reader is not None and _is_tensor(node):
-            module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-            op = reader(TracedCall(node, module))
-            op.inputs = [names[source] for source in _tensor_arguments(node)]
-            if op.kind == "alias":
-                names[node] = op.inputs[0]
-                continue
-            op.name = op.output = names[node] = _unique(layer_name(node), uses, module)
-            op.shape, op.module, op.called = shape_of(node)[1:], module, [op.name]
-            op.hint = _hint(op.name, module)
-            ops.append(op)
-            if op.attrs.pop("flatten", False):
-                flat = names[node] = _unique(f"{op.name}_flatten", uses, None)
-                op.shape = (*op.shape, *[1] * len(op.attrs["kernel"]))
-                ops.append(FloatOp(flat, "flatten", [op.name], None, {"start_dim": 1}, output=flat, called=[flat]))
-        elif reader is None and _is_tensor(node) and node.op not in ("placeholder", "output"):
-            raise _refusal(node, node.target)
-        elif node.op == "output":
-            if not isinstance(node.args[0], fx.Node) or node.args[0] not in names:
-                raise UnsupportedLayerError("model: expected one output tensor, got several or none")
-            output = names[node.args[0]]
-    return FloatGraph(ops, "input", output)
-
-
-def _tensor_arguments(node: fx.Node) -> list[fx.Node]:
-    """Inputs in the order they are written, one for each time they are written: x + x has two."""
-    found: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), found.append)
-    return [source for source in found if _is_tensor(source)]
-
-
-def _is_tensor(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("tensor_meta"), Tensor)
-
-
-def _hint(name: str, module: nn.Module | None) -> Range | None:
-    hint = getattr(module, "output_range", None)
-    if hint is None:
-        return None
     try:
-        low, high = hint
-        return float(low), float(high)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"layer {name}: output_range must be two numbers, got {hint!r}") from error
+        model = copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(
+            f"model {name}: cannot be copied ({type(error).__name__}); it may hold no tensor that was computed with a "
+            "gradient, no lock and no open file"
+        ) from error
+    traced = _traced(model.train(), name)
+    evaluated = _traced(model.eval(), name)
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1:
+        raise UnsupportedLayerError(f"model {name}: expected one input tensor, got {len(inputs)}")
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.train()  # what a dropout in place writes over is seen in training alone
+    try:
+        run_on_zeros(traced, name, input_shape)
+    except ModelError as error:
+        unknown = unknown_layers(traced)
+        raise UnsupportedLayerError(unknown) if unknown else error from error.__cause__
+    return read_graph(traced, model, _differences(traced, evaluated, name))
 
 
-def _unique(name: str, uses: dict[str, int], module: nn.Module | None) -> str:
-    count = uses.get(name, 0)
-    uses[name] = count + 1
-    if not count:
-        return name
-    if module is not None and next(module.parameters(recurse=False), None) is not None:
-        raise UnsupportedLayerError(f"layer {name}: called twice, with two inputs of different scale; use two layers")
-    return _unique(f"{name}_{count}", uses, module)
+class _Value(fx.Proxy):
+    """A tensor in a trace that knows ``x += y`` and its like, which torch.fx would take for ``x = x + y``."""
+
+
+def _in_place(operation: Any) -> Any:
+    def method(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    return method
+
+
+for _name in inplace_methods.keys() - {"setitem"}:
+    setattr(_Value, f"__{_name}__", _in_place(getattr(operator, _name)))
+
+
+class _Tracer(fx.Tracer):
+    """Leaves with each node whether the forward had switched gradients off there, which the graph itself forgets."""
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node that knows it."""
+        node = super().create_node(*args, **kwargs)
+        node.meta["no_grad"] = not torch.is_grad_enabled()
+        return node
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for the node's tensor while the forward runs."""
+        return _Value(node, self)
+
+
+def _traced(model: nn.Module, name: str) -> fx.GraphModule:
+    try:
+        with TRACING, torch.inference_mode(mode=False), torch.enable_grad(), _gradients_of_torch():
+            return fx.GraphModule(model, _Tracer().trace(model), name)
+    except Exception as error:
+        raise UnsupportedLayerError(f"model {name}: {_why_not(error)}") from error
+
+
+@contextmanager
+def _gradients_of_torch() -> Iterator[None]:
+    """Inside, a function with a gradient of its own is refused: a trace would keep only its forward."""
+    apply = torch.autograd.Function.__dict__["apply"]
+
+    def checked(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(each, fx.Proxy) for each in args):
+            raise UnsupportedLayerError(f"function {cls.__name__} has a gradient of its own, which would be lost")
+        return apply.__get__(None, cls)(*args, **kwargs)
+
+    torch.autograd.Function.apply = classmethod(checked)  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = apply  # type: ignore[method-assign]
+
+
+def _why_not(error: Exception) -> str:
+    """Why a forward cannot be read, in words that do not need torch.fx to be known."""
+    place = own_place(error)
+    at = f" at {place}" if place else ""
+    if isinstance(error, UnsupportedLayerError):
+        return f"{error}{at}"
+    if isinstance(error, NameError) and ("not installed" in str(error) or "not a member" in str(error)):
+        return f"its forward makes a layer or a parameter{at}; make it in __init__"
+    if place and not isinstance(error, fx.proxy.TraceError) and "Proxy" not in str(error):
+        return f"its forward fails{at}: {type(error).__name__}: {one_line(str(error))}"
+    return (
+        f"its forward cannot be read as a fixed list of operations{at}; write it without branches on data, lengths or "
+        "shapes, and without taking a tensor apart"
+    )
+
+
+def _differences(traced: fx.GraphModule, evaluated: fx.GraphModule, name: str) -> list[str]:
+    """What the forward does in training alone or in evaluation alone, dropout apart."""
+    problems: list[str] = []
+    for node, other in itertools.zip_longest(traced.graph.nodes, evaluated.graph.nodes):
+        if node is None or other is None or _meaning(node) != _meaning(other):
+            return [
+                f"model {name}: its forward does not do the same in training as in evaluation, first at layer "
+                f"{layer_name(node or other)}; write it without self.training, and use nn.Dropout for what drops"
+            ]
+        if other.target is F.dropout and TracedCall(other, None).argument(2, "training", True):
+            problems.append(f"layer {layer_name(other)}: drops in evaluation as well; pass training=self.training")
+    return problems
+
+
+def _meaning(node: fx.Node) -> tuple[Any, ...]:
+    """What a node computes and of what, but for whether a dropout drops."""
+    args, kwargs = node.args, dict(node.kwargs)
+    if node.target is F.dropout:
+        args = (*args[:2], *args[3:])
+        kwargs.pop("training", None)
+    return node.op, node.target, repr(args), repr(kwargs)

@@ -65,3 +65,7 @@ class Task(ABC):
     def targets(self, target_B: Array) -> torch.Tensor:
         """The targets as the loss wants them."""
         return torch.from_numpy(np.ascontiguousarray(target_B))
+
+    def neutral_targets(self, x_BX: Array, outputs: int) -> Array | None:
+        """Valid targets for the inputs ``x_BX``, for a trial where no example is at hand; None: only data has them."""
+        return None

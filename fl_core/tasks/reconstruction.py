@@ -36,3 +36,7 @@ class Reconstruction(Task):
     def wanted_outputs(self, target_B: Array) -> Array | None:
         """The targets themselves."""
         return target_B
+
+    def neutral_targets(self, x_BX: Array, outputs: int) -> Array:
+        """The inputs themselves."""
+        return x_BX

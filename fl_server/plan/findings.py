@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 
 from fl_core.findings import Finding
 from fl_server.plan.found_in_data import found_in_data
+from fl_server.plan.found_in_model import idle_normalisation
 from fl_server.plan.inspected import Inspected
 
 Finder = Callable[[Inspected], Iterable[Finding]]
 
-FINDERS: tuple[Finder, ...] = (found_in_data,)
+FINDERS: tuple[Finder, ...] = (found_in_data, idle_normalisation)
 """Every finder, in the order in which their findings are shown."""
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 
 from fl_core.config import Config
 from fl_core.data.federation import Federation
 from fl_core.errors import ConfigError, DataError, ModelError
-from fl_core.quant.forward import outputs
-from fl_core.spec import DataFacts, TrainingSpec
-from fl_core.tasks.base import Task
+from fl_core.own_code import own_code
+from fl_core.quant.faithful import checked_outputs
+from fl_core.spec import DataFacts
+from fl_core.tasks.contract import check_task
+from fl_core.types import Array
+from fl_server.plan.inspected import Inspected
+
+TRIED = 3
+"""Examples with which a model and its task are tried; with fewer than two a wrong axis may broadcast unseen."""
 
 
 def data_facts(config: Config, federation: Federation) -> DataFacts:
@@ -21,35 +30,67 @@ def data_facts(config: Config, federation: Federation) -> DataFacts:
     return DataFacts(federation.input_shape, _count_outputs(config, federation), federation.input_range)
 
 
-def check_targets(task: Task, federation: Federation, outputs: int) -> None:
+def check_targets(seen: Inspected) -> None:
     """Refuse targets that the task cannot learn; public examples calibrate only, so theirs may be anything.
 
     Raises:
         DataError: targets do not have the form that the task needs; every owner of such is named.
+        ConfigError: the task's own check fails.
     """
+    federation, outputs = seen.federation, seen.spec.facts.outputs
     parts = {f"client {name}, train": client.train for name, client in federation.clients.items()}
     parts |= {f"client {name}, test": client.test for name, client in federation.clients.items() if client.test}
     parts |= {"server test set": federation.test} if federation.test else {}
-    problems = []
+    problems: list[str] = []
     for owner, part in parts.items():
         try:
-            task.check_targets(owner, part.y, outputs)
+            with own_code(f"{_task_named(seen.config)}: check_targets of {owner}", ConfigError):
+                seen.task.check_targets(owner, part.y, outputs)
         except DataError as error:
-            problems.append(str(error))
+            problems += error.problems
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(problems)
 
 
-def check_outputs(spec: TrainingSpec, seed: int) -> None:
-    """Refuse a model whose outputs are not as many as the data asks for.
+def check_net(seen: Inspected) -> None:
+    """Refuse a model that is not what its author wrote once it is prepared, or that its task cannot train or score.
 
     Raises:
-        ModelError: they are not, or the model cannot be built.
+        ModelError: the model cannot be built or read, computes something else when it is prepared, or has outputs of
+            other axes than the task needs.
+        ConfigError: the task breaks its contract.
     """
-    example = np.zeros((1, *spec.facts.input_shape), np.float32)
-    given = outputs(spec.build_model(seed), example, fake_quant=False).shape[1:]
-    if int(np.prod(given)) != spec.facts.outputs:
-        raise ModelError(f"model: expected {spec.facts.outputs} outputs an example, got shape {given}")
+    facts = seen.spec.facts
+    x_BX = np.random.default_rng(0).uniform(*facts.input_range, (TRIED, *facts.input_shape)).astype(np.float32)
+    target_B = _targets(seen, x_BX)
+    seen.spec.quantize(seen.traced)  # refuses ranges and bits that name no layer
+    output_BX = checked_outputs(seen.traced, torch.from_numpy(x_BX), facts.input_range).numpy()
+    _check_axes(output_BX.shape[1:], facts.outputs, None if target_B is None else target_B.shape[1:])
+    if target_B is not None:
+        check_task(seen.task, _task_named(seen.config), output_BX, target_B)
+
+
+def _targets(seen: Inspected, x_BX: Array) -> Array | None:
+    """A target for each of ``x_BX``: of examples at hand, else made up; None where the form is unknown."""
+    held = seen.federation.test or next((client.train for client in seen.federation.clients.values()), None)
+    if held is None or not len(held):
+        return seen.task.neutral_targets(x_BX, seen.spec.facts.outputs)
+    return held.y[np.arange(len(x_BX)) % len(held)]
+
+
+def _check_axes(given: tuple[int, ...], outputs: int, target: tuple[int, ...] | None) -> None:
+    """Refuse outputs [B, *given] that are neither [B, outputs] nor have the axes of the targets."""
+    if given == (outputs,) or (target and given == target):
+        return
+    shown = f"[B, {', '.join(map(str, given))}]"
+    way_on = "; end with Flatten" if math.prod(given) == outputs else ""
+    raise ModelError(f"model: expected outputs [B, {outputs}], got {shown}{way_on}")
+
+
+def _task_named(config: Config) -> str:
+    """The config's field and what stands in it."""
+    section = config.task
+    return f"task.factory {section.factory}" if section.factory else f"task.name {section.name}"
 
 
 def _count_outputs(config: Config, federation: Federation) -> int:

@@ -138,7 +138,7 @@ def _held(inspected: Inspected) -> Iterator[_Held]:
     wanted = {owner: inspected.task.wanted_outputs(part.y) for owner, part in parts.items()}
     targets = {owner: values for owner, values in wanted.items() if values is not None}
     if targets and spec.quant.ranges not in FOLLOWING:
-        model = spec.build_model(inspected.config.run.seed)
+        model = spec.quantize(inspected.traced)
         grid = model.grids[model.output_name].qparams()
         fits = [ValuesOnGrid.of(owner, values, grid) for owner, values in targets.items()]
         yield _Held("targets", _span(*ends(grid)), fits, "put output_range = {} on the model's last layer")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from fl_core.config import Config
 from fl_core.data.federation import Federation
+from fl_core.quant.prepare import TracedModel
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
 from strategies.base import Strategy
@@ -21,3 +23,13 @@ class Inspected:
     spec: TrainingSpec
     task: Task
     strategy: Strategy
+
+    @cached_property
+    def traced(self) -> TracedModel:
+        """The user's model with its initial weights, and what its forward computes.
+
+        Raises:
+            UnsupportedLayerError: layers cannot become integer.
+            ModelError: the model cannot be built, or does not run on the data's inputs.
+        """
+        return self.spec.trace_model(self.config.run.seed)

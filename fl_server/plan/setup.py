@@ -18,7 +18,7 @@ from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
 from fl_server.plan.checks import check_run
 from fl_server.plan.findings import findings_before
-from fl_server.plan.fit import check_outputs, check_targets, data_facts
+from fl_server.plan.fit import check_net, check_targets, data_facts
 from fl_server.plan.found_in_data import check_ranges
 from fl_server.plan.inspected import Inspected
 from fl_server.selection.base import Selection
@@ -80,8 +80,9 @@ class Setup:
         Raises:
             ConfigError: the number of outputs is unknown, the strategy cannot be built or goes with another part of the
                 run that the table of forbidden pairs names, or ranges are to be calibrated
-                on public examples where there are none.
-            ModelError: the model cannot be built, or gives another number of outputs than the data asks for.
+                on public examples where there are none, or the task breaks its contract.
+            ModelError: the model cannot be built, is another one when it is prepared, or gives other outputs than the
+                data asks for.
             DataError: targets do not have the form that the task needs, or nearly all inputs or targets lie outside
                 their range; every owner of such is named.
         """
@@ -93,12 +94,12 @@ class Setup:
         check_run(config, strategy)
         spec = TrainingSpec.of(config, facts)
         task = spec.build_task()
-        check_targets(task, federation, facts.outputs)
-        check_outputs(spec, config.run.seed)
-        inspected = Inspected(config, federation, spec, task, strategy)
-        check_ranges(inspected)
-        found = findings_before(inspected)
-        return cls(config, spec, task, strategy, selection, ServerData.of(federation), simulated, findings=found)
+        seen = Inspected(config, federation, spec, task, strategy)
+        check_targets(seen)
+        check_net(seen)
+        check_ranges(seen)
+        data, found = ServerData.of(federation), findings_before(seen)
+        return cls(config, spec, task, strategy, selection, data, simulated, findings=found)
 
     @cached_property
     def digest(self) -> str:

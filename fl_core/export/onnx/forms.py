@@ -30,6 +30,7 @@ class Sheet:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        self._weights: dict[tuple[tuple[int, ...], bytes], str] = {}
 
     def emit(self, op: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
         """Appends one node and gives the name of its value."""
@@ -45,6 +46,16 @@ class Sheet:
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
+
+    def weight(self, name: str, values: AnyArray) -> str:
+        """Adds a weight, in the file once however many layers share it, and gives its name for one layer.
+
+        ONNX Runtime lays a weight out anew for each layer, and refuses to when two of them read one constant.
+        """
+        written = self._weights.setdefault((values.shape, values.tobytes()), name)
+        if written == name:
+            return self.constant(name, values)
+        return self.emit("Reshape", [written, self.constant(f"{name}:shape", np.array(values.shape, np.int64))], name)
 
 
 class Form(Protocol):
@@ -96,7 +107,7 @@ class FloatForm:
     def weights(self, node: Node) -> list[str]:
         weight, scale_O, bias_scale_O = _weight_scales(self._lowered, node)
         per_channel = scale_O.reshape(-1, *[1] * (weight.ndim - 1))
-        names = [self.sheet.constant(f"{node.name}:w", (weight * per_channel).astype(np.float32))]
+        names = [self.sheet.weight(f"{node.name}:w", (weight * per_channel).astype(np.float32))]
         if node.bias is not None:
             names.append(self.sheet.constant(f"{node.name}:b", (node.bias * bias_scale_O).astype(np.float32)))
         return names
@@ -227,7 +238,8 @@ class QuantizedForm:
         return self.sheet.emit("DequantizeLinear", [stored, *self._grid(tensor)], name)
 
     def _dequantize_constant(self, name: str, values: AnyArray, scale_O: AnyArray) -> str:
-        inputs = [self.sheet.constant(name, values), self.sheet.constant(f"{name}:scale", scale_O)]
+        stored = self.sheet.weight(name, values) if values.ndim > 1 else self.sheet.constant(name, values)
+        inputs = [stored, self.sheet.constant(f"{name}:scale", scale_O)]
         inputs.append(self.sheet.constant(f"{name}:zero", np.zeros(len(scale_O), values.dtype)))
         return self.sheet.emit("DequantizeLinear", inputs, f"{name}:f", axis=0)
 

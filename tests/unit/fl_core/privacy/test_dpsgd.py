@@ -231,7 +231,7 @@ def test_a_loss_over_the_whole_batch_is_refused() -> None:
     model, (x_NX, y_N) = small_cnn(), some_examples(20)
     with (
         PrivateStep(model, TERMS, SeededNoise(1, "run", 1, "c")) as private,
-        pytest.raises(ModelError, match="one number per example"),
+        pytest.raises(ModelError, match="expected one loss for each of"),
     ):
         private.step(0, x_NX, y_N, lambda net, x_BX, y_B: cross_entropy(net, x_BX, y_B).mean())
 

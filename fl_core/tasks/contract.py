@@ -1,0 +1,89 @@
+"""What every task promises, tried on a few examples before a run; each training step holds it to one loss an example.
+
+A loss of each example on its own is what clipping bounds. A mean over the batch, a broadcast of [B, 1] against [B] or a
+loss that looks at its neighbours gives numbers as well, and trains something else.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+
+from fl_core.errors import ConfigError, ModelError
+from fl_core.own_code import own_code
+from fl_core.tasks.base import Task
+from fl_core.types import Array, FloatArray
+
+
+def check_losses(loss_B: torch.Tensor, count: int) -> None:
+    """Refuse what is not one loss for each of ``count`` examples.
+
+    Raises:
+        ModelError: it has another shape, or is no tensor.
+    """
+    if not isinstance(loss_B, torch.Tensor) or tuple(loss_B.shape) != (count,):
+        got = list(loss_B.shape) if isinstance(loss_B, torch.Tensor) else type(loss_B).__name__
+        raise ModelError(
+            f"example_loss: expected one loss for each of {count} examples, shape [{count}], got {got}; torch's losses "
+            'give it with reduction="none" and a mean over the other axes'
+        )
+
+
+def check_task(task: Task, who: str, output_BX: FloatArray, target_B: Array) -> None:
+    """Try a task on outputs of the model and targets of the data; ``who`` is the config's field and what it names.
+
+    Raises:
+        ConfigError: a promise does not hold, or the user's own code fails, with file and line.
+    """
+    if not isinstance(getattr(task, "metric_name", None), str):
+        raise ConfigError(f"{who}: expected a metric_name, what example_score measures; got none")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a broadcast, which is refused here
+            with own_code(f"{who}: example_loss", ConfigError):
+                _check_loss(task, torch.from_numpy(output_BX), task.targets(target_B))
+            with own_code(f"{who}: example_score", ConfigError):
+                _check_score(task, output_BX, target_B)
+    except ModelError as error:
+        raise ConfigError([f"{who}: {problem}" for problem in error.problems]) from error
+
+
+def _check_loss(task: Task, output_BX: torch.Tensor, target_B: torch.Tensor) -> None:
+    count = len(output_BX)
+    for size in range(count, 0, -1):  # a batch of one broadcasts against anything
+        check_losses(task.example_loss(output_BX[:size], target_B[:size]), size)
+    output_BX = output_BX.clone().requires_grad_()
+    loss_B = task.example_loss(output_BX, target_B)
+    if not torch.isfinite(loss_B).all():
+        raise ModelError(f"example_loss: expected finite losses, got {_listed(loss_B)}")
+    slope_BX = torch.autograd.grad(loss_B.sum(), output_BX, allow_unused=True)[0] if loss_B.requires_grad else None
+    if slope_BX is None:
+        raise ModelError("example_loss: expected a loss with a gradient to the outputs, got one without")
+    if not torch.isfinite(slope_BX).all():
+        raise ModelError("example_loss: expected a finite gradient to the outputs, got one that is not")
+    alone_B = torch.cat([task.example_loss(output_BX[i : i + 1], target_B[i : i + 1]) for i in range(count)])
+    again_B = task.example_loss(output_BX, target_B)
+    if torch.equal(loss_B, again_B) and not torch.allclose(alone_B, loss_B, rtol=1e-4, atol=1e-6):
+        raise ModelError(
+            "example_loss: expected a loss of each example on its own, got one that changes with the other examples of "
+            f"its batch: {_listed(alone_B)} one by one, {_listed(loss_B)} together"
+        )
+
+
+def _check_score(task: Task, output_BX: FloatArray, target_B: Array) -> None:
+    count = len(output_BX)
+    score_B = task.example_score(output_BX, target_B)
+    if not isinstance(score_B, np.ndarray) or score_B.shape != (count,):
+        got = list(score_B.shape) if isinstance(score_B, np.ndarray) else type(score_B).__name__
+        raise ModelError(
+            f"example_score: expected a numpy array with one score for each of {count} examples, shape [{count}], got "
+            f"{got}"
+        )
+    if score_B.dtype.kind not in "fiub" or not np.isfinite(score_B).all():
+        raise ModelError(f"example_score: expected finite numbers, got {score_B.dtype} {score_B.tolist()}")
+
+
+def _listed(values: torch.Tensor) -> str:
+    return ", ".join(f"{value:.4g}" for value in values.tolist())

@@ -1,0 +1,86 @@
+"""Nets and tasks of the kind that people bring and that are not what they seem; each is named by a config's factory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_core.tasks.classification import Classification
+from fl_core.tasks.regression import Regression
+
+
+class Tied(nn.Module):
+    """Two hidden layers that are one matrix."""
+
+    def __init__(self, size: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(size, size, bias=False), nn.Linear(size, size, bias=False)
+        self.second.weight = self.first.weight
+        self.last = nn.Linear(size, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.second(torch.relu(self.first(x.flatten(1))))))
+
+
+def tied(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return Tied(int(np.prod(input_shape)), outputs)
+
+
+def trailing(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Conv1d(input_shape[0], outputs, 1), nn.AdaptiveAvgPool1d(1))
+
+
+def normalised(input_shape: tuple[int, ...], outputs: int, seen: bool = False) -> nn.Module:
+    net = nn.Sequential(nn.Conv1d(input_shape[0], 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten())
+    with torch.no_grad():
+        features = net.train(seen)(torch.randn(8, *input_shape)).shape[1]
+    return net.append(nn.Linear(features, outputs)).train()
+
+
+def double(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), outputs)).double()
+
+
+class MeanLoss(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return F.cross_entropy(output_BX, target_B)
+
+
+class Broadcasting(Regression):
+    """[B, 1] against [B] gives [B, B], and its mean over one axis looks like a loss for each example."""
+
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return F.mse_loss(output_BX, target_B, reduction="none").mean(1)
+
+
+class Neighbours(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        loss_B = F.cross_entropy(output_BX, target_B, reduction="none")
+        return loss_B / loss_B.detach().mean()
+
+
+class Detached(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return F.cross_entropy(output_BX.detach(), target_B, reduction="none")
+
+
+class Endless(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return super().example_loss(output_BX, target_B) / 0.0
+
+
+class Raising(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return F.cross_entropy(output_BX, target_B, reduction="nothing")
+
+
+class OneScore(Classification):
+    def example_score(self, output_BX: np.ndarray, target_B: np.ndarray) -> np.ndarray:
+        return (output_BX.argmax(1) == target_B).mean()
+
+
+class TwoArguments(Classification):
+    def check_targets(self, target_B: np.ndarray) -> None:  # type: ignore[override]
+        pass

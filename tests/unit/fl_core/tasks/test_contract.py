@@ -1,0 +1,58 @@
+"""A task that breaks its promise is refused on three examples, in one line with the config's field."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fl_core.errors import ConfigError, ModelError
+from fl_core.tasks import TASKS
+from fl_core.tasks.base import Task
+from fl_core.tasks.contract import check_losses, check_task
+from support import odd
+
+OUTPUTS = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+CLASSES = np.array([0, 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (odd.MeanLoss(), r"example_loss: expected one loss for each of 3 examples, shape \[3\], got \[\]"),
+        (odd.Neighbours(), "example_loss: expected a loss of each example on its own"),
+        (odd.Detached(), "example_loss: expected a loss with a gradient to the outputs"),
+        (odd.Endless(), "example_loss: expected finite losses, got inf"),
+        (odd.Raising(), r"example_loss: ValueError: nothing is not .* \(.*odd.py, line \d+, in example_loss\)"),
+        (odd.OneScore(), r"example_score: expected a numpy array with one score for each of 3 examples"),
+    ],
+)
+def test_a_broken_promise_is_one_line(task: Task, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^task.factory odd:X: {message}") as caught:
+        check_task(task, "task.factory odd:X", OUTPUTS, CLASSES)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_broadcast_of_one_output_against_flat_targets_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a loss of each example on its own"):
+        check_task(odd.Broadcasting(), "task", OUTPUTS[:, :1], OUTPUTS[:, 1])
+
+
+def test_a_task_without_a_name_for_its_metric_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected a metric_name"):
+        check_task(type("Nameless", (odd.OneScore,), {"metric_name": None})(), "task", OUTPUTS, CLASSES)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_tasks_of_ours_keep_their_promise_on_targets_of_their_own(name: str) -> None:
+    task = TASKS[name]()
+    target = task.neutral_targets(OUTPUTS, 4)
+    task.check_targets("nobody", target, 4)
+    check_task(task, f"task.name {name}", OUTPUTS, target)
+
+
+@pytest.mark.parametrize("loss", [torch.tensor(1.0), torch.zeros(3, 1), torch.zeros(2), 1.0, None])
+def test_each_step_refuses_what_is_no_loss_for_each_example(loss: object) -> None:
+    with pytest.raises(ModelError, match=r"expected one loss for each of 3 examples, shape \[3\]"):
+        check_losses(loss, 3)  # type: ignore[arg-type]
+    check_losses(torch.zeros(3), 3)
