@@ -14,6 +14,7 @@ from fl_core.data.federation import Federation
 from fl_core.findings import Finding
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
+from fl_server.plan.found_in_attack import find_attack
 from strategies.base import Strategy
 
 
@@ -31,7 +32,7 @@ class Inspected:
 
 Finder = Callable[[Inspected], Iterable[Finding]]
 
-FINDERS: tuple[Finder, ...] = ()
+FINDERS: tuple[Finder, ...] = (find_attack,)
 """Every finder, in the order in which their findings are shown."""
 
 

@@ -68,7 +68,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
     folders = companion_folders(run_dir, "events.jsonl")
     companions = {folder.name: state_of(read_events(folder)) for folder in folders}
     own = summarize(state)
-    summary = read_json(run_dir / "summary.json") or own
+    summary = own | (read_json(run_dir / "summary.json") or {})
     others = [summarize(companion) | {"name": name} for name, companion in companions.items()]
     runs = [own | {"name": summary["name"]}, *others]
     config = run_dir / "config.yaml"

@@ -72,7 +72,7 @@ def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) ->
         before, model=model, state=state, accepted={**before.accepted, **tally.summed}, seen=outcome.seen,
         epsilon_max=spent, user_epsilon=user_epsilon(setup), outstanding=(),
     )  # fmt: skip
-    evaluation = evaluate_widths(setup, context.nets, model)
+    evaluation = evaluate_widths(setup, context.nets, model, last=round == setup.config.run.rounds)
     if setup.data.test is None:
         evaluation = _ask_clients(context, after, outcome)
     _say_closed(context, after, outcome, evaluation)

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fl_core.findings import Finding
+from fl_server.watch.learning import find_how_it_learns
+from fl_server.watch.rounding import find_rounded_only
 from fl_server.watch.state import RunState
 
-RUN_FINDERS: tuple[Callable[[RunState], Iterable[Finding]], ...] = ()
+RUN_FINDERS: tuple[Callable[[RunState], Iterable[Finding]], ...] = (
+    find_how_it_learns,
+    find_rounded_only,
+)
 """Every finder of what a run shows, in the order in which their findings are shown."""
 
 
