@@ -5,8 +5,8 @@ client has its own mixture of classes and an honest update may look like a lie.
 
 The attackers see all honest updates and tune their strength against the strategy at hand in every round. Loss is the
 accuracy of FedAvg without attackers on the same deal minus that of the attacked run, in points: what honest rounds
-would have given and did not. One small net on handwritten digits, without privacy; every pair is a run folder of its own, used again when
-it is finished and gone on with when it is not.
+would have given and did not. One small net on handwritten digits, without privacy; every pair is a run folder of its
+own, used again when it is finished and gone on with when it is not.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from fl_core.findings import Finding
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
 from fl_server.plan.found_in_attack import find_attack
+from fl_server.plan.found_in_robust import find_unstated_liars
 from strategies.base import Strategy
 
 
@@ -32,7 +33,10 @@ class Inspected:
 
 Finder = Callable[[Inspected], Iterable[Finding]]
 
-FINDERS: tuple[Finder, ...] = (find_attack,)
+FINDERS: tuple[Finder, ...] = (
+    find_attack,
+    find_unstated_liars,
+)
 """Every finder, in the order in which their findings are shown."""
 
 

@@ -1,4 +1,4 @@
-"""A run's learning curve: the accuracy after each round in one form, and what its last round is worth beside the others.
+"""A run's learning curve: the accuracy after each round in one form, and the last round beside the best and the usual.
 
 A model is measured in three forms, and not each of them after every round: artefacts may be made seldom, or be vetoed.
 A curve never mixes them, since a form that was measured once says nothing of the way there.

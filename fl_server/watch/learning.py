@@ -9,6 +9,7 @@ models are what is trained, the server's has untrained tensors in it, and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from fl_core.findings import Finding
 from fl_server.watch.curve import LAST_ROUNDS, LearningCurve, learning_curve, sampling_error
@@ -73,7 +74,7 @@ def saw_tooth(state: RunState, curve: LearningCurve) -> Finding | None:
     if not state.finished or state.metric != "accuracy":
         return None
     newest = curve.values[-min(WINDOW, len(curve.points) // 2) - 1 :]
-    lost = (before - after for before, after in zip(newest, newest[1:], strict=False))
+    lost = (before - after for before, after in pairwise(newest))
     falls, steps = sorted(fall for fall in lost if fall > _bound(curve)), len(newest) - 1
     if steps < FEWEST_STEPS or len(falls) < FALLING_SHARE * steps:
         return None

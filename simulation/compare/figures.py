@@ -117,8 +117,9 @@ def common_form(runs: Mapping[str, Sequence[RunState]]) -> str | None:
 
 def accuracies(state: RunState, form: str | None) -> list[tuple[int, float]]:
     """(round, accuracy) after each round that was measured in this form, the untrained model first where it was too."""
-    records = state.evaluations() if form else ()
-    return [(number, float(record[form])) for number, record in records if record.get(form) is not None]
+    if form is None:
+        return []
+    return [(number, float(record[form])) for number, record in state.evaluations() if record.get(form) is not None]
 
 
 def rounds_to(state: RunState, target: float, form: str | None) -> float | None:
