@@ -42,8 +42,8 @@ def _counted(strategy: Strategy) -> Iterator[tuple[str, CountedRule | NearestNei
 
 
 def _most(rule: CountedRule | NearestNeighbourMixing, updates: int) -> str:
-    same = ", which makes it the median" if isinstance(rule, TrimmedMean) else ""
     if updates == 0:  # a server that has not met its clients
-        return f"the most liars that it can among a round's updates{same}"
+        return "as many liars as it can"
     most = rule.withstands(updates)
-    return f"{most or 'no'} liars among a round's {updates} updates, the most that it can{same if most else ''}"
+    same = ", which makes it the median" if most and isinstance(rule, TrimmedMean) else ""
+    return f"as many liars as it can, {most or 'none'} among a round's {updates} updates{same}"

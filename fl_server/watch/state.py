@@ -230,7 +230,8 @@ class RunState:
             client.left_out += 1
             self._round(event).left_out += 1
         elif kind == "client_trained":
-            client.personal_score, client.examples = event.get("personal_score"), event.get("examples")
+            client.personal_score = event.get("personal_score")
+            client.examples = None if event.get("examples") is None else int(event["examples"])
         elif kind == "client_evaluated":
             scores = (event["accuracy_float"], event["accuracy_int8"])
             client.evaluated = ClientAccuracy(client_id, number, event["examples"], *scores, event.get("confusion"))

@@ -12,12 +12,16 @@ from dataclasses import asdict, fields
 from io import BytesIO, StringIO
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from fl_core.errors import ExportError
 from fl_core.files import write_atomic, write_json
 from simulation.compare.figures import Curve, Heading, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#14508c", "#d98a1f", "#1b7f5c", "#7a3d9a", "#b3331f", "#5b616b", "#0f8a9d", "#8a6d00")
 PLOT_MARKERS = "osD^vPX*"
@@ -79,11 +83,24 @@ def draw_curves(curves: Sequence[Curve], target: float, head: Heading, out: Path
         ExportError: matplotlib is not installed.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
+        figure = curve_figure(curves, target, head)
     except ImportError:
         raise ExportError("compare: drawing needs matplotlib: pip install 'stonecrop[sim]'") from None
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomic(out, picture.getvalue())
+
+
+def curve_figure(curves: Sequence[Curve], target: float, head: Heading) -> Figure:
+    """Accuracy by round; the axis says which form of the model was measured, the title who lied.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -103,13 +120,10 @@ def draw_curves(curves: Sequence[Curve], target: float, head: Heading, out: Path
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel(f"{head.metric}, {head.form}" if head.form else head.metric)
-    if head.liars:
-        axes.set_title(f"clients that lie: {head.liars}", fontsize=10)
+    axes.set_title(f"clients that lie: {head.liars}" if head.liars else "", fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_atomic(out, picture.getvalue())
+    return figure
 
 
 def _words(row: Row) -> list[str]:
