@@ -82,11 +82,11 @@ def attacked_run(deal: str, strategy: str, attack: str, seed: int) -> Experiment
     return Experiment(f"{deal}/{strategy}/{attack}", load_config(CONFIGS / "mnist.yaml", overrides))
 
 
-Losses = Mapping[str, Mapping[str, float]]
+PointsLost = Mapping[str, Mapping[str, float]]
 """Points lost, by strategy and attack."""
 
 
-def losses(deal: str, strategies: Sequence[str], seed: int, out: Path, console: Console) -> Losses:
+def losses(deal: str, strategies: Sequence[str], seed: int, out: Path, console: Console) -> PointsLost:
     """Points lost on one deal of the digits."""
     reached: dict[str, dict[str, float]] = {}
     for strategy in dict.fromkeys(["fedavg", *strategies]):
@@ -108,7 +108,7 @@ def worst_of(row: Mapping[str, float]) -> tuple[float, str]:
     return max((lost, attack) for attack, lost in row.items())
 
 
-def loss_table(even: Losses, uneven: Losses) -> Table:
+def loss_table(even: PointsLost, uneven: PointsLost) -> Table:
     """Every attack on even deals; of uneven ones what is lost without an attacker, and to the worst attack."""
     title = f"{ATTACKERS} of {CLIENTS} clients attack, byzantine: {ATTACKERS}"
     table = Table("points lost to", *ATTACKS, "worst", "uneven: none", "uneven: worst", title=title)

@@ -16,9 +16,9 @@ from fl_server.watch.state import RunState
 from fl_server.watch.words import as_metric
 
 LEAST_GAP = 0.03
-"""Of an accuracy; a gap must be beyond two standard errors of the test set too."""
+"""Smallest gap of an accuracy that is told; it must be beyond two standard errors of the test set too."""
 LEAST_SHARE = 0.1
-"""Of any other metric: the gap in units of the metric in float."""
+"""Smallest gap of any other metric that is told, as a share of the metric in float."""
 ROUNDED = ("accuracy_int8", "accuracy_fake_quant")
 
 

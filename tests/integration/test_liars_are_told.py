@@ -61,8 +61,8 @@ def test_an_honest_run_speaks_of_nobody(tmp_path: Path):
 @pytest.mark.parametrize(
     ("strategy", "clients", "words"),
     [
-        ({"name": "trimmed_mean"}, 4, "TrimmedMean withstands as many liars as it can, 1 among a round's 4 updates, which "
-         "makes it the median"),
+        ({"name": "trimmed_mean"}, 4, "TrimmedMean withstands as many liars as it can, 1 among a round's 4 updates, "
+         "which makes it the median"),
         ({"name": "krum"}, 4, "Krum withstands as many liars as it can, none among a round's 4 updates"),
         ({"name": "norm_bound", "args": {"inner": {"name": "multikrum"}}}, 9,
          "strategy.args.inner.args.byzantine is not said, so MultiKrum withstands as many liars as it can, 3 among"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import toy
-from support.learning_run import run_with
 
 from fl_core.runlog import read_events
 from fl_server.report.classes import confusion
 from fl_server.report.per_client import client_sizes, sizes_words
 from fl_server.watch.state import state_of
 from simulation.run import run
+from support.learning_run import run_with
 
 LABELS = {"data": {"labels": ["rest", "walk"], "metric": "accuracy"}}
 
@@ -33,7 +33,7 @@ def test_a_class_without_examples_has_no_recall_and_is_no_error():
 
 def test_a_simulation_tells_sizes_and_classes_of_the_last_round_and_counts_each_example_once(tmp_path: Path):
     state = state_of(read_events(run(toy.config(tmp_path, run={"rounds": 2}))))
-    assert [(size.client_id, size.examples) for size in client_sizes(state)][0] == ("client-0", 48)
+    assert {size.examples for size in client_sizes(state)} == {48}
     assert sizes_words(client_sizes(state)) == "48 each, 192 together."
     found = confusion(state)
     assert found is not None

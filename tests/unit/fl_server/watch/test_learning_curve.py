@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.learning_run import run_with
 
 from fl_server.watch.curve import form_of_most, learning_curve, sampling_error
 from fl_server.watch.state import RunState
+from support.learning_run import run_with
 
 
 def test_an_artefact_of_the_last_round_alone_does_not_make_a_curve_of_one_point():

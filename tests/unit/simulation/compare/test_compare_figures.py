@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from support.learning_run import run_with
 
 from fl_server.watch.state import RunState
 from simulation.compare.figures import curves, heading, tabulate
 from simulation.compare.output import curve_figure, markdown
+from support.learning_run import run_with
 
 EXPORTED_LAST = {"accuracy_int8": 0.79}
 LIARS = {"attack": {"name": "sign_flip", "clients": ["a"], "args": {}}, "clients": ["a", "b", "c"]}
 
 
 def drawn(runs: dict[str, list[RunState]]):
-    rows, target = tabulate(runs)
+    _, target = tabulate(runs)
     return curve_figure(curves(runs), target, heading(runs)).axes[0]
 
 
