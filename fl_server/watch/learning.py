@@ -65,7 +65,7 @@ def plateau(state: RunState, curve: LearningCurve) -> Finding | None:
     helps = (
         "another clients.optimizer.learning_rate, a low one first; inputs scaled to input_range; normalised inputs of "
         "deep nets; ranges that fit the activations (quant.ranges)"
-    )
+    ) + ("; larger batches, fewer steps or more epsilon, for noise is what hides small steps" if state.privacy else "")
     return Finding("not learning", f"no round was better than {words}: {_beside(state, curve)}; {_help(state, helps)}")
 
 
