@@ -62,7 +62,7 @@ def compare(
     with errors_as_lines("interrupted; the same command goes on where it stopped"):
         from fl_core.config import load_config
         from fl_core.run_folder import run_lock
-        from simulation.compare.figures import curves, read_runs, tabulate
+        from simulation.compare.figures import curves, heading, read_runs, tabulate
         from simulation.compare.output import draw_curves, terminal_table, write_tables
         from simulation.compare.run import plan, run_cells
 
@@ -73,10 +73,10 @@ def compare(
             for number, cell in enumerate(run_cells(cells, workers), start=1):
                 errors.print(f"{number}/{len(cells)} {cell.folder.name}", markup=False, highlight=False)
             runs = read_runs(cells)
-            rows, reached = tabulate(runs, target)
-            errors.print(terminal_table(rows, reached))
-            table = write_tables(rows, reached, folder)
-            draw_curves(curves(runs), reached, folder / "compare.png")
+            (rows, reached), head = tabulate(runs, target), heading(runs)
+            errors.print(terminal_table(rows, reached, head))
+            table = write_tables(rows, reached, head, folder)
+            draw_curves(curves(runs), reached, head, folder / "compare.png")
         errors.print(f"table and picture: {folder}", markup=False, highlight=False, soft_wrap=True)
         if as_json:
             typer.echo(json.dumps(json.loads(table.read_text(encoding="utf-8"))))

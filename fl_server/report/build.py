@@ -17,16 +17,17 @@ from markupsafe import Markup
 from fl_core.files import read_json, write_atomic
 from fl_core.runlog import read_events
 from fl_server.report import privacy_words, series, timeline
-from fl_server.report.charts import Bar, Formatter, Style, bar_chart, column_chart, line_chart, time_axis
+from fl_server.report.charts import Bar, Formatter, Style, bar_chart, line_chart, time_axis
+from fl_server.report.classes import confusion
+from fl_server.report.per_client import client_sizes, client_sizes_figure, clients_figure, sizes_words
 from fl_server.report.summary import summarize
 from fl_server.watch.accuracy import ACCURACIES
 from fl_server.watch.findings import findings
 from fl_server.watch.folder import companion_folders
-from fl_server.watch.records import ClientAccuracy, PublishedArtifact, artifact_name
+from fl_server.watch.records import PublishedArtifact, artifact_name
 from fl_server.watch.state import RunState, state_of
-from fl_server.watch.words import as_bytes, as_metric, as_plain, as_seconds, as_share
+from fl_server.watch.words import as_bytes, as_metric, as_plain, as_seconds, as_share, liars_words
 
-MOST_BARS = 24  # clients; a crowd is drawn as columns
 MOST_LINES = 8  # clients with an epsilon line of their own colour
 ACCURACY_STYLES = dict(
     zip(  # the three nearly coincide: a wide pale line, a middle one, a thin one on top
@@ -68,7 +69,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
     folders = companion_folders(run_dir, "events.jsonl")
     companions = {folder.name: state_of(read_events(folder)) for folder in folders}
     own = summarize(state)
-    summary = read_json(run_dir / "summary.json") or own
+    summary = own | (read_json(run_dir / "summary.json") or {})
     others = [summarize(companion) | {"name": name} for name, companion in companions.items()]
     runs = [own | {"name": summary["name"]}, *others]
     config = run_dir / "config.yaml"
@@ -87,6 +88,9 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "published": state.artifacts,
         "widths": series.widths(state),
         "findings": findings(state),
+        "liars": liars_words(state.attack, len(state.start.get("clients", ()))),
+        "forms": ACCURACIES,
+        "confusion": confusion(state),
         "mishaps": state.mishaps,
         "resumed": state.resumed,
         "simulation_only": privacy_words.SIMULATION_ONLY,
@@ -100,7 +104,7 @@ def _figures(state: RunState, companions: Mapping[str, RunState]) -> dict[str, A
     """The drawings, with the rows that stand below some of them."""
     show = as_metric(state.metric)
     clients = series.client_accuracies(state)
-    epsilons = series.epsilon_lines(state)
+    epsilons, trained_on = series.epsilon_lines(state), client_sizes(state)
     return {
         "accuracy": accuracy_figure(state, companions, show),
         "over_time": over_time_figure(state, show),
@@ -109,6 +113,9 @@ def _figures(state: RunState, companions: Mapping[str, RunState]) -> dict[str, A
         "epsilon_rows": [(line.name, line.points[-1][1]) for line in epsilons],
         "clients": clients,
         "clients_figure": clients_figure(clients, show, state.metric),
+        "client_sizes": trained_on,
+        "client_sizes_figure": client_sizes_figure(trained_on),
+        "client_sizes_words": sizes_words(trained_on),
         "traffic": traffic_figure(state),
         "sizes": sizes_figure(series.last_artifacts(state)),
     }
@@ -178,22 +185,6 @@ def epsilon_figure(epsilons: Sequence[series.Line], privacy: Mapping[str, Any] |
                Style("s6", width=1.4, dashed=True))  # fmt: skip
         drawn, legend = [*drawn, cap], [*legend, cap]
     return _figure(line_chart(title, drawn, as_plain, zero=True), legend)
-
-
-def clients_figure(clients: Sequence[ClientAccuracy], show: Formatter, metric: str) -> Markup | None:
-    """Accuracy of every client on its own held-out examples, worst first and named; None where nobody measured."""
-    if not clients:
-        return None
-    bars = [
-        Bar(row.client_id, row.accuracy or 0.0, "s6" if number == 0 else "s3", "worst" if number == 0 else "")
-        for number, row in enumerate(clients)
-    ]
-    if len(clients) == 1:
-        bars = [Bar(bars[0].label, bars[0].value, "s3")]
-    title = f"{metric.capitalize()} on each client's own held-out examples"
-    top = 1.0 if metric == "accuracy" else None
-    as_bars = len(bars) <= MOST_BARS and min(bar.value for bar in bars) >= 0
-    return bar_chart(title, bars, show, top) if as_bars else column_chart(title, bars, show, top)
 
 
 def traffic_figure(state: RunState) -> Mapping[str, Any]:

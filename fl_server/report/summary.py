@@ -16,6 +16,7 @@ from fl_core.files import read_json, write_json
 from fl_core.runlog import read_events
 from fl_server.report import series
 from fl_server.watch.accuracy import ACCURACIES
+from fl_server.watch.curve import learning_curve
 from fl_server.watch.findings import findings
 from fl_server.watch.folder import companion_folders
 from fl_server.watch.records import PublishedArtifact
@@ -53,11 +54,13 @@ def summarize(state: RunState, seconds: float | None = None, peak_rss_mb: float 
         "rounds_done": state.rounds_done,
         "clients": len(start.get("clients", ())),
         "strategy": start.get("strategy"),
+        "attack": state.attack,
         "model": start.get("model"),
         "seed": start.get("seed"),
         "metric": state.metric,
         "initial_accuracy": state.initial_accuracy,
         **{form: evaluation.get(form) for form in ACCURACIES},
+        **_beside_last(state),
         "groups": dict(evaluation.get("groups") or {}),
         **_clients_accuracy(state),
         **_personal_accuracy(state),
@@ -96,6 +99,18 @@ def versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def _beside_last(state: RunState) -> dict[str, Any]:
+    """The best round and the median of the last ones, in the form in which most rounds were measured."""
+    curve = learning_curve(state)
+    if curve is None:
+        return {"best": None, "median_last": None}
+    (number, best), form = curve.best, curve.form
+    return {
+        "best": {"round": number, "accuracy": best, "form": form},
+        "median_last": {"rounds": len(curve.newest), "accuracy": curve.median_last, "last": curve.last, "form": form},
+    }
 
 
 def _clients_accuracy(state: RunState) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from fl_core.findings import Finding
 from fl_server.report.privacy_words import model_sentence, noise_sentence, unit_sentence, user_sentence
 from fl_server.watch.accuracy import ACCURACIES
-from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_metric, as_seconds, as_share
+from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_metric, as_seconds, as_share, liars_words
 
 Summary = Mapping[str, Any]
 
@@ -67,8 +67,10 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
     return [
         ("model", lambda s: str(s["model"] or ABSENT)),
         ("rounds", lambda s: str(s["rounds_done"])),
+        ("clients that lie", lambda s: liars_words(s["attack"], s["clients"]) or ABSENT),
         (f"{metric} before training", lambda s: show(s["initial_accuracy"])),
         *((f"{metric}, {name}", _figure(form, show)) for form, name in ACCURACIES.items()),
+        *_beside_last(summaries, metric, show),
         *((f"  {group}", _group(group, show)) for group in groups),
         *((f"  at {bits}-bit weights, int8", _width(bits, show)) for bits in widths),
         ("clients' own held-out, mean", lambda s: show(s["clients_accuracy_mean"])),
@@ -82,6 +84,33 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
         ("bytes up / down", lambda s: f"{as_bytes(s['bytes_up'])} / {as_bytes(s['bytes_down'])}"),
         ("time", lambda s: as_seconds(s["seconds"])),
     ]
+
+
+def _beside_last(
+    summaries: Sequence[Summary], metric: str, show: Callable[[float | None], str]
+) -> list[tuple[str, Callable[[Summary], str]]]:
+    """The best round and the median of the last ones, where any run has another figure there than in its last round."""
+    shown = [
+        (show(s["median_last"]["last"]), show(s["best"]["accuracy"]), show(s["median_last"]["accuracy"]))
+        for s in summaries
+        if s["best"]
+    ]
+    if all(len(set(figures)) == 1 for figures in shown):
+        return []
+    return [
+        (f"{metric}, best round", lambda s: _best(s, show)),
+        (f"{metric}, median of last rounds", lambda s: _median(s, show)),
+    ]
+
+
+def _best(summary: Summary, show: Callable[[float | None], str]) -> str:
+    best = summary["best"]
+    return f"{show(best['accuracy'])} (round {best['round']})" if best else ABSENT
+
+
+def _median(summary: Summary, show: Callable[[float | None], str]) -> str:
+    found = summary["median_last"]
+    return f"{show(found['accuracy'])} (of {found['rounds']})" if found else ABSENT
 
 
 def _figure(field: str, show: Callable[[float | None], str]) -> Callable[[Summary], str]:

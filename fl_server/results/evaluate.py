@@ -13,6 +13,7 @@ from fl_core.errors import WireError
 from fl_core.tasks.base import Task
 from fl_core.types import FloatArray
 from fl_server.plan.setup import Setup
+from fl_server.results.confusion import confusion_of
 from fl_server.results.model import Model, Nets
 
 TEST = "server test set"
@@ -25,28 +26,34 @@ def mean_score(task: Task, output: FloatArray, examples: Examples) -> float:
     return float(np.mean(task.example_score(output, examples.y)))
 
 
-def evaluate(setup: Setup, nets: Nets, model: Model, int8_output: FloatArray | None = None) -> dict[str, Any] | None:
+def evaluate(
+    setup: Setup, nets: Nets, model: Model, int8_output: FloatArray | None = None, *, last: bool = False
+) -> dict[str, Any] | None:
     """The record ``evaluation`` of a model at the width of the config; None where there is no test set to look at.
 
     ``int8_output`` is what the artefact gave for the test set; groups are scored on it, else on the fake-quant output.
+    So are the classes that are taken for each other, after the ``last`` round.
     """
     test, task = setup.data.test, setup.task
     if test is None:
         return None
     fake_output = nets.outputs(model, TEST, test.x, fake_quant=True)
     float_output = nets.outputs(model, TEST, test.x, fake_quant=False)
-    scores = task.example_score(fake_output if int8_output is None else int8_output, test.y)
+    output = fake_output if int8_output is None else int8_output
+    scores = task.example_score(output, test.y)
+    confusion = confusion_of(task, output, test, len(setup.data.labels)) if last else None
     return {
         "examples": len(test),
         "accuracy_float": mean_score(task, float_output, test),
         "accuracy_fake_quant": mean_score(task, fake_output, test),
         "accuracy_int8": None if int8_output is None else float(np.mean(scores)),
         "groups": {name: float(np.mean(scores[rows])) for name, rows in setup.data.groups.items()},
+        **({} if confusion is None else {"confusion": confusion}),
     }
 
 
 def evaluate_widths(
-    setup: Setup, nets: Nets, model: Model, int8: Mapping[int, FloatArray] | None = None
+    setup: Setup, nets: Nets, model: Model, int8: Mapping[int, FloatArray] | None = None, *, last: bool = False
 ) -> dict[str, Any] | None:
     """What ``evaluate`` says, with the figures of each width; None where there is no test set to look at.
 
@@ -54,7 +61,7 @@ def evaluate_widths(
     empty.
     """
     int8 = int8 or {}
-    main = evaluate(setup, nets, model, int8.get(model.weight_bits))
+    main = evaluate(setup, nets, model, int8.get(model.weight_bits), last=last)
     bits_of = setup.spec.quant.widths
     widths = bits_of if len(bits_of) > 1 else ()
     return main and {**main, "widths": {str(bits): _width(setup, nets, model, bits, int8.get(bits)) for bits in widths}}

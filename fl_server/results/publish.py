@@ -77,7 +77,7 @@ def publish_round(publication: Publication, nets: Nets, log: RunLog, observe: Ob
         observe(RoundView(setup, round, model, nets, tuple(published), events))
     # The first format of a width that was run here speaks for it.
     int8 = {each.weight_bits: each.test_output for each in reversed(published) if each.test_output is not None}
-    evaluation = evaluate_widths(setup, nets, model, int8)
+    evaluation = evaluate_widths(setup, nets, model, int8, last=round == setup.config.run.rounds)
     events.append("round_published", round, evaluation=evaluation, seconds=time.monotonic() - started)
     log.append_all(events)
 

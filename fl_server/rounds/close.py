@@ -74,7 +74,7 @@ def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) ->
         epsilon_max=spent, spent={**before.spent, **tally.spent}, user_epsilon=user_epsilon(setup),
         user_head=user_head(setup), outstanding=(),
     )  # fmt: skip
-    evaluation = evaluate_widths(setup, context.nets, model)
+    evaluation = evaluate_widths(setup, context.nets, model, last=round == setup.config.run.rounds)
     if setup.data.test is None:
         evaluation = _ask_clients(context, after, outcome)
     _say_closed(context, after, outcome, evaluation)

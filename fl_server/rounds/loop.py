@@ -21,6 +21,7 @@ from fl_server.nodes.exchange import Exchange
 from fl_server.nodes.members import Enrolled, Members, Nodes
 from fl_server.plan.checks import check_clients, check_delta
 from fl_server.plan.describe import describe_data, describe_privacy
+from fl_server.plan.found_in_attack import describe_attack
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import expected_update
 from fl_server.plan.user_privacy import describe_user_privacy, with_server_noise
@@ -113,6 +114,7 @@ def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
         weight_bits=config.quant.weight_bits,
         client_bits=dict(sorted(config.quant.client_bits.items())),
         data=describe_data(setup),
+        attack=describe_attack(config.simulation.attack, (info.client_id for info in nodes.values())),
         initial=evaluate(setup, context.nets, model),
         findings=[finding.to_plain() for finding in setup.findings],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,8 @@ class ClientAccuracy:
     examples: int
     accuracy_float: float | None
     accuracy_int8: float | None
+    confusion: Sequence[Sequence[int]] | None = None
+    """Counts [true class][answered class]; after the last round, where the server has no test set."""
 
     @property
     def accuracy(self) -> float | None:
@@ -87,6 +89,8 @@ class ClientState:
     """How often it was left out of a round."""
     evaluated: ClientAccuracy | None = None
     """The newest; in a simulation alone."""
+    examples: int | None = None
+    """That it trains on; in a simulation alone, for under DP not even their number leaves a device."""
     personal_score: float | None = None
     """Score of its own model on its own held-out examples at its newest update; in a simulation alone."""
 

@@ -103,6 +103,11 @@ class RunState:
         return self.start.get("data") or {}
 
     @property
+    def attack(self) -> Mapping[str, Any] | None:
+        """Who lies in a simulation, and how; None where all clients are honest."""
+        return self.start.get("attack")
+
+    @property
     def metric(self) -> str:
         """What an evaluation measures, "accuracy" unless the task says otherwise."""
         return str(self.data.get("metric") or "accuracy")
@@ -227,10 +232,10 @@ class RunState:
             self._round(event).left_out += 1
         elif kind == "client_trained":
             client.personal_score = event.get("personal_score")
+            client.examples = None if event.get("examples") is None else int(event["examples"])
         elif kind == "client_evaluated":
-            client.evaluated = ClientAccuracy(
-                client_id, number, event["examples"], event["accuracy_float"], event["accuracy_int8"]
-            )
+            scores = (event["accuracy_float"], event["accuracy_int8"])
+            client.evaluated = ClientAccuracy(client_id, number, event["examples"], *scores, event.get("confusion"))
 
 
 def state_of(events: Iterable[Event]) -> RunState:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 ABSENT = "–"  # noqa: RUF001 - an en dash stands for "no figure"
 NOT_PRIVATE = "not private: named seeds"
@@ -51,3 +52,8 @@ def as_seconds(value: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def liars_words(attack: Mapping[str, Any] | None, clients: int) -> str:
+    """The attack of a simulation as "4 of 20 (sign_flip)"; empty where all clients are honest."""
+    return f"{len(attack['clients'])} of {clients} ({attack['name']})" if attack else ""

@@ -9,6 +9,7 @@ from fl_core.config.schema import AttackSection
 from fl_core.data.federation import ClientData, Federation
 from fl_core.errors import ConfigError
 from fl_core.registry import look_up
+from fl_server.plan.found_in_attack import liars
 from simulation.attacks.base import Attack
 from simulation.attacks.forgeries import Gaussian, InnerProduct, LittleIsEnough, MinMax, NotANumber, SignFlip
 from simulation.attacks.label_flip import LabelFlip
@@ -38,17 +39,17 @@ def build_attack(section: AttackSection) -> Attack:
 
 
 def attackers(section: AttackSection, client_ids: Iterable[str]) -> frozenset[str]:
-    """The first ``section.clients`` clients, in the order of their client_ids.
+    """Who attacks; somebody must be left to be honest.
 
     Raises:
         ConfigError: nobody would be left to be honest.
     """
-    known = sorted(client_ids)
+    known = list(client_ids)
     if section.clients >= len(known):
         raise ConfigError(
             f"simulation.attack.clients: expected fewer than the {len(known)} clients, got {section.clients}"
         )
-    return frozenset(known[: section.clients])
+    return frozenset(liars(section, known))
 
 
 def poisoned(config: Config, federation: Federation) -> Mapping[str, ClientData]:

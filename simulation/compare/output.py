@@ -12,12 +12,16 @@ from dataclasses import asdict, fields
 from io import BytesIO, StringIO
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from fl_core.errors import ExportError
 from fl_core.files import write_atomic, write_json
-from simulation.compare.figures import Curve, Row
+from simulation.compare.figures import Curve, Heading, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#14508c", "#d98a1f", "#1b7f5c", "#7a3d9a", "#b3331f", "#5b616b", "#0f8a9d", "#8a6d00")
 PLOT_MARKERS = "osD^vPX*"
@@ -34,48 +38,69 @@ HEADS = {
 """Column heads for people, by field of a row."""
 
 
-def write_tables(rows: Sequence[Row], target: float, out: Path) -> Path:
+def write_tables(rows: Sequence[Row], target: float, head: Heading, out: Path) -> Path:
     """Write compare.csv, compare.md and compare.json; gives the path of the last."""
     text = StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     write_atomic(out / "compare.csv", text.getvalue().encode())
-    write_atomic(out / "compare.md", markdown(rows, target).encode())
+    write_atomic(out / "compare.md", markdown(rows, target, head).encode())
     path = out / "compare.json"
-    write_json(path, {"target": target, "rows": [asdict(row) for row in rows]})
+    write_json(path, {"target": target, **asdict(head), "rows": [asdict(row) for row in rows]})
     return path
 
 
-def markdown(rows: Sequence[Row], target: float) -> str:
+def markdown(rows: Sequence[Row], target: float, head: Heading) -> str:
     """The table in markdown."""
-    lines = [f"Target: accuracy {target:.3f}.", "", f"| {' | '.join(HEADS.values())} |"]
+    lines = [f"{title_of(target, head)}.", "", f"| {' | '.join(HEADS.values())} |"]
     lines.append(f"|---|{'---:|' * (len(HEADS) - 1)}")
     lines += [f"| {' | '.join(_words(row))} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def terminal_table(rows: Sequence[Row], target: float) -> Table:
+def title_of(target: float, head: Heading) -> str:
+    """What was to be reached, in which form it was measured, and who lied."""
+    form = f" ({head.form})" if head.form else ""
+    liars = f"; clients that lie: {head.liars}" if head.liars else ""
+    return f"Target: {head.metric} {target:.3f}{form}{liars}"
+
+
+def terminal_table(rows: Sequence[Row], target: float, head: Heading) -> Table:
     """The table for the terminal."""
-    table = Table(title=f"target: accuracy {target:.3f}", title_justify="left")
-    for name, head in HEADS.items():
-        table.add_column(head, justify="left" if name == "strategy" else "right")
+    table = Table(title=title_of(target, head), title_justify="left")
+    for name, label in HEADS.items():
+        table.add_column(label, justify="left" if name == "strategy" else "right")
     for row in rows:
         table.add_row(*_words(row))
     return table
 
 
-def draw_curves(curves: Sequence[Curve], target: float, out: Path) -> None:
+def draw_curves(curves: Sequence[Curve], target: float, head: Heading, out: Path) -> None:
     """Write a PNG of accuracy by round: the mean over the seeds, with the range of the seeds behind it.
 
     Raises:
         ExportError: matplotlib is not installed.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        figure = curve_figure(curves, target, head)
     except ImportError:
         raise ExportError("compare: drawing needs matplotlib: pip install 'stonecrop[sim]'") from None
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomic(out, picture.getvalue())
+
+
+def curve_figure(curves: Sequence[Curve], target: float, head: Heading) -> Figure:
+    """Accuracy by round; the axis says which form of the model was measured, the title who lied.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(8, 4.8), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -93,12 +118,12 @@ def draw_curves(curves: Sequence[Curve], target: float, out: Path) -> None:
         axes.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.axhline(target, color="#5b616b", linestyle=":", linewidth=1)
     axes.set_xlabel("round")
-    axes.set_ylabel("accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylabel(f"{head.metric}, {head.form}" if head.form else head.metric)
+    axes.set_title(f"clients that lie: {head.liars}" if head.liars else "", fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_atomic(out, picture.getvalue())
+    return figure
 
 
 def _words(row: Row) -> list[str]:

@@ -41,6 +41,11 @@ class NearestNeighbourMixing(Wrapper):
         refuse_asynchronous(self.inner)
         super().__post_init__()
 
+    @classmethod
+    def withstands(cls, updates: int) -> int:
+        """The most liars f among n updates that are covered: n >= 2f + 1."""
+        return (updates - 1) // 2
+
     @property
     def least_updates(self) -> int:
         """The fewest updates with which a round moves: 2f + 1, or what ``inner`` needs."""
@@ -50,7 +55,7 @@ class NearestNeighbourMixing(Wrapper):
         """What the inner strategy makes of the mixed updates; nothing for too few."""
         if len(updates) < self.least_updates:
             return {}
-        byzantine = (len(updates) - 1) // 2 if self.byzantine is None else self.byzantine
+        byzantine = self.withstands(len(updates)) if self.byzantine is None else self.byzantine
         mixed = [replace(update, weight=1) for update in updates]
         for name in sorted(updates[0].parts):
             rows_ND = mix(rows_of(updates, name), byzantine)

@@ -16,6 +16,7 @@ PROMISED = {
     "parity", "privacy", "user_privacy", "bytes_up", "bytes_down", "artifacts", "seconds", "clients_per_second",
     "peak_rss_mb", "versions", "initial_accuracy", "clients_accuracy_mean", "clients_accuracy_worst", "groups",
     "personal_accuracy_mean", "personal_accuracy_worst", "metric", "name", "beside", "widths", "findings",
+    "attack", "best", "median_last",
 }  # fmt: skip
 
 

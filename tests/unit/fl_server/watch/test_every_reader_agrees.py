@@ -16,7 +16,7 @@ from fl_server.watch.live import RunProgress
 from fl_server.watch.state import RunState, state_of
 from fl_server.watch.status import RunStatus, status_of
 from fl_server.watch.words import ABSENT, as_bytes, as_percent
-from simulation.compare.figures import accuracies, bytes_to
+from simulation.compare.figures import accuracies, bytes_to, common_form, tabulate
 from support.synthetic_run import write_run
 
 SHAPES: list[dict[str, object]] = [
@@ -42,7 +42,8 @@ def test_accuracy_is_the_same_everywhere(tmp_path: Path, shape: dict[str, object
     summary = json.loads(write_summary(run_dir, 1.0).read_text())
     assert accuracy is not None
     assert best_accuracy(summary) == accuracy
-    assert accuracies(state_of(read_events(run_dir)))[-1] == (summary["rounds_done"], accuracy)
+    (row,), _ = tabulate({"demo": [state_of(read_events(run_dir))]})
+    assert row.accuracy == accuracy
     assert f"accuracy {as_percent(accuracy)}" in progress_of(run_dir).line()
     assert f"<li><b>{as_percent(accuracy)}</b><span>accuracy of the int8 artefact" in build_report(run_dir).read_text()
 
@@ -75,7 +76,8 @@ def test_rounds_and_bytes_are_the_same_everywhere(tmp_path: Path, shape: dict[st
     assert f"{status.rounds_done} of {status.rounds} rounds" in " ".join(page.split())
     assert (status.uplink_bytes, status.downlink_bytes) == (summary["bytes_up"], summary["bytes_down"])
     assert f"{as_bytes(status.uplink_bytes)} up and {as_bytes(status.downlink_bytes)} down" in page
-    assert bytes_to(state, status.accuracy or 0.0) == status.uplink_bytes + status.downlink_bytes
+    form = common_form({"demo": [state]})
+    assert bytes_to(state, accuracies(state, form)[-1][1], form) == status.uplink_bytes + status.downlink_bytes
 
 
 def test_it_is_so_after_every_event(tmp_path: Path) -> None:
