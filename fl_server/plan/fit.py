@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fl_core.config import Config
-from fl_core.data.federation import Federation
+from fl_core.data.federation import PUBLIC, Federation, by_problem
 from fl_core.errors import ConfigError, DataError, ModelError
 from fl_core.quant.forward import outputs
 from fl_core.spec import DataFacts, TrainingSpec
@@ -27,17 +27,16 @@ def check_targets(task: Task, federation: Federation, outputs: int) -> None:
     Raises:
         DataError: targets do not have the form that the task needs; every owner of such is named.
     """
-    parts = {f"client {name}, train": client.train for name, client in federation.clients.items()}
-    parts |= {f"client {name}, test": client.test for name, client in federation.clients.items() if client.test}
-    parts |= {"server test set": federation.test} if federation.test else {}
-    problems: list[str] = []
-    for owner, part in parts.items():
+    found: list[tuple[str, str]] = []
+    for owner, part in federation.parts():
+        if owner == PUBLIC:
+            continue
         try:
             task.check_targets(owner, part.y, outputs)
         except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(problems)
+            found += [(owner, problem.removeprefix(f"{owner}: ")) for problem in error.problems]
+    if found:
+        raise DataError(by_problem(found))
 
 
 def check_outputs(spec: TrainingSpec, seed: int) -> None:
@@ -59,7 +58,8 @@ def _count_outputs(config: Config, federation: Federation) -> int:
     stated = config.model.args.get("outputs")
     if stated is not None:
         return int(stated)
-    sample = federation.test or federation.public or next(iter(federation.clients.values())).train
+    held = [part for part in (federation.test, federation.public) if part is not None]
+    sample = held[0] if held else next(iter(federation.clients.values())).train
     if sample.y.dtype.kind in "iu":
         raise ConfigError("model.args.outputs: expected the number of classes, for the data names no labels")
     return int(sample.y[0].size)

@@ -51,7 +51,7 @@ class TestWithTheExtra:
         for split, count in (("train", 12), ("test", 4)):
             self.datasets.Dataset.from_dict(columns(count)).to_parquet(str(tmp_path / f"{split}.parquet"))
         args = {"dataset": str(tmp_path), "input_column": "img", "target_column": "label"}
-        federation = build_federation("hub", args, PartitionSpec("iid", clients=3, min_examples=2), seed=1)
+        federation = build_federation("hub", None, args, PartitionSpec("iid", clients=3, min_examples=2), seed=1)
         assert [len(client.train) for client in federation.clients.values()] == [4, 4, 4]
         assert len(federation.test) == 4
 
@@ -67,4 +67,6 @@ class TestWithTheExtra:
 @pytest.mark.parametrize("args", [{"input_column": "img"}, {"input_column": "img", "target_column": "y", "colour": 1}])
 def test_columns_that_are_missing_or_unknown_are_named(args: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"'target_column'|'colour'"):
-        build_federation("hub", {"dataset": "somebody/something", **args}, PartitionSpec("iid", clients=2), seed=1)
+        build_federation(
+            "hub", None, {"dataset": "somebody/something", **args}, PartitionSpec("iid", clients=2), seed=1
+        )
