@@ -25,6 +25,7 @@ from fl_core.config.federation import federation_of
 from fl_core.errors import StonecropError
 from fl_core.files import run_lock
 from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
+from fl_core.own_code import described
 from fl_core.process.bounded_log import LOG_LIMIT_BYTES
 from fl_core.process.structured_log import logged_with, start_logging
 from fl_core.runlog import Event, RunLog
@@ -125,7 +126,7 @@ def _failure_kept(run_dir: Path) -> Iterator[None]:
         raise
     except Exception as error:
         logger.exception("the run cannot go on")
-        failure.write(type(error).__name__, str(error), StonecropError.exit_code)
+        failure.write(type(error).__name__, described(error), StonecropError.exit_code)
         raise
 
 

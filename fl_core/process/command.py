@@ -1,7 +1,7 @@
 """What the three commands have in common: errors as one line each, exit codes, Ctrl-C as a line.
 
-Errors that a user can cause come without a traceback, with the exit code of their branch of the error tree; anything
-else is a defect and keeps its traceback.
+Errors that a user can cause come without a traceback, with the exit code of their branch of the error tree. So do those
+of a user's own code, with the place in it; anything else is a defect and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from fl_core.errors import EXIT_CODES, INTERRUPTED, StonecropError
+from fl_core.own_code import described, own_place
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, say_error
 
 EXIT_CODES_HELP = "\n\n".join(("Exit codes:", *(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())))
@@ -41,6 +42,11 @@ def errors_as_lines(when_interrupted: str | Callable[[], str] = "interrupted") -
             for problem in error.problems:
                 say_error(problem)
             raise SystemExit(error.exit_code) from None
+        except Exception as error:
+            if not own_place(error):
+                raise
+            say_error(described(error))
+            raise SystemExit(StonecropError.exit_code) from None
         except KeyboardInterrupt:
             print(when_interrupted if isinstance(when_interrupted, str) else when_interrupted(), file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None

@@ -72,7 +72,8 @@ class InProcessGrid(VirtualGrid):
             set_message_id(message, message_id)
             pending = _Pending(message.metadata.dst_node_id, message)
             if self._pool is not None:
-                pending.future = self._pool.submit(self._app, message, self._context(pending.node_id))
+                context = self._context(pending.node_id)
+                pending.future = self._pool.submit(answer_or_error, self._app, message, context)
             self._pending[message_id] = pending
             metadata = message.metadata
             self.clock.start(message_id, metadata.message_type, metadata.group_id, self._clients[pending.node_id])
@@ -117,14 +118,17 @@ class InProcessGrid(VirtualGrid):
         error = pending.future.exception()
         if isinstance(error, BrokenExecutor):
             raise RoundError(f"simulation: a worker process died or could not start ({error})")
-        return error_reply(pending.message, error) if error is not None else pending.future.result()
+        return pending.future.result()
 
 
 def answer_or_error(app: NodeApp, message: Message, context: Context) -> Message | None:
-    """The node's reply, or the error reply that Flower's runtime would send for it."""
+    """The node's reply, or the error reply that Flower's runtime would send for it.
+
+    It is made where the error is: what comes out of another process no longer knows its place.
+    """
     try:
         return app(message, context)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return error_reply(message, error)
 
 
