@@ -47,8 +47,7 @@ def build_federation(
         DataError: the factory failed, gave something else than a whole Federation, or one that cannot be dealt.
     """
     maker = find_maker("data", name, factory, DATASETS)
-    seeded = {"seed": seed} if maker.takes("seed") and "seed" not in args else {}
-    federation = maker(args, seeded, DataError)
+    federation = maker({"seed": seed, **args} if maker.takes("seed") else args, failure=DataError)
     if not isinstance(federation, Federation):
         raise DataError(f"{maker.field} {maker.name}: expected a Federation, got {type(federation).__name__}")
     federation = federation.check()

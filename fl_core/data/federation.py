@@ -180,22 +180,29 @@ def _form_problems(federation: Federation) -> Iterator[str]:
     if not isinstance(clients, Mapping):
         yield f"data: clients: expected a mapping from client_id to ClientData, got {type(clients).__name__}"
         return
-    yield from (f"data: client_id: {problem}" for problem in map(client_id_problem, clients) if problem)
-    alike = Counter(name.casefold() for name in clients if isinstance(name, str))
-    for folded in (name for name, count in alike.items() if count > 1):
-        same = sorted(name for name in clients if name.casefold() == folded)
-        yield f"data: client_id: expected names that differ in more than case, got {', '.join(same)}"
-    parts = {SERVER_TEST: federation.test, PUBLIC: federation.public}
-    for name, client in clients.items():
+    if problem := client_id_problem(*clients):
+        yield f"data: client_id: {problem}"
+    names = sorted(name for name in clients if isinstance(name, str))
+    alike = Counter(name.casefold() for name in names)
+    twice = [name for name in names if alike[name.casefold()] > 1]
+    if twice:
+        yield f"data: client_id: expected names that differ in more than case, got {', '.join(twice[:2])}"
+    yield from by_problem(_type_problems(federation))
+    if not (clients or federation.test is not None or federation.public is not None):
+        yield "data: expected clients, a test set or public examples, got none of them"
+
+
+def _type_problems(federation: Federation) -> Iterator[tuple[str, str]]:
+    """Owner and problem of every part of another type than it must have."""
+    parts: dict[str, object] = {SERVER_TEST: federation.test, PUBLIC: federation.public}
+    for name, client in federation.clients.items():
         if isinstance(client, ClientData):
             parts |= {f"client {name}, train": client.train, f"client {name}, test": client.test}
         else:
-            yield f"client {name}: expected ClientData(train, test), got {type(client).__name__}"
+            yield f"client {name}", f"expected ClientData(train, test), got {type(client).__name__}"
     for owner, part in parts.items():
         if not isinstance(part, Examples) and (part is not None or owner.endswith(", train")):
-            yield f"{owner}: expected Examples(x, y), got {type(part).__name__}"
-    if not (clients or federation.test is not None or federation.public is not None):
-        yield "data: expected clients, a test set or public examples, got none of them"
+            yield owner, f"expected Examples(x, y), got {type(part).__name__}"
 
 
 def _part_problems(parts: Iterable[tuple[str, Examples]]) -> Iterator[tuple[str, str]]:
@@ -216,7 +223,7 @@ def _examples_problem(part: Examples, input_shape: tuple[int, ...], target_shape
     if len(part.x) != len(part.y):
         return f"expected as many targets as inputs, got {len(part.y)} for {len(part.x)}"
     if len(part.x) == 0:
-        return "expected at least one example, got none"
+        return "expected at least one example, got none; a part that there is not is None"
     if part.x.shape[1:] != input_shape:
         return f"expected inputs of shape {_of(input_shape)}, as others have, got {_of(part.x.shape[1:])}"
     if part.y.shape[1:] != target_shape:

@@ -60,9 +60,9 @@ class PartitionSpec:
             value = getattr(self, each.name)
             if each.name != "kind" and value != each.default:
                 raise ValueError(
-                    f"data.partition.{each.name}: expected {each.default!r} where data.partition.kind is natural and "
-                    f"the clients of the data set are kept, got {value!r}; to deal the data anew, set "
-                    "data.partition.kind to iid, dirichlet or shards"
+                    f"data.partition.{each.name}: expected a data.partition.kind that deals the data to clients (iid, "
+                    f"dirichlet or shards) beside it, or nothing, got {value!r} beside natural, which keeps the clients "
+                    "that the data set comes with"
                 )
 
 
