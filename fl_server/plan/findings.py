@@ -7,27 +7,9 @@ findings into the event that opens a run; ``fl-sim validate`` prints them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from fl_core.config import Config
-from fl_core.data.federation import Federation
 from fl_core.findings import Finding
-from fl_core.spec import TrainingSpec
-from fl_core.tasks.base import Task
-from strategies.base import Strategy
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """All that is known of a run before its first round."""
-
-    config: Config
-    federation: Federation
-    """In a simulation with every client's examples; on a server with what it holds itself."""
-    spec: TrainingSpec
-    task: Task
-    strategy: Strategy
-
+from fl_server.plan.inspected import Inspected
 
 Finder = Callable[[Inspected], Iterable[Finding]]
 

@@ -17,8 +17,9 @@ from fl_core.models.weights import trainable_tensors
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
 from fl_server.plan.checks import check_run
-from fl_server.plan.findings import Inspected, findings_before
+from fl_server.plan.findings import findings_before
 from fl_server.plan.fit import check_outputs, check_targets, data_facts
+from fl_server.plan.inspected import Inspected
 from fl_server.selection.base import Selection
 from fl_server.selection.registry import build_selection
 from strategies.base import Strategy, StrategyState
