@@ -84,13 +84,13 @@ class Maker:
             raise ConfigError(f"{self.field} {self.name}: {expected}")
         unknown = [key for key in args if key not in own]
         if unknown and not anything:
-            expected = f"expected arguments of {self.name}, {', '.join(own) or 'which takes none'}"
+            expected = f"expected what {self.name} takes ({', '.join(own) or 'nothing'})"
             near = _nearest(str(unknown[0]), own)
-            raise ConfigError(f"{self.section}.args: {expected}; got {', '.join(map(str, unknown))}{near}")
+            raise ConfigError(f"{self.section}.args: {expected}, got {', '.join(map(str, unknown))}{near}")
         try:
             signature.bind(**given, **args)
         except TypeError as error:
-            raise ConfigError(f"{self.field} {self.name}: {error}; expected {', '.join(own)}") from None
+            raise ConfigError(f"{self.field} {self.name}: {error}, which the config does not give") from None
 
 
 def find_maker(section: str, name: str | None, factory: str | None, table: Mapping[str, Callable[..., Any]]) -> Maker:

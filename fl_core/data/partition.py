@@ -61,8 +61,8 @@ class PartitionSpec:
             if each.name != "kind" and value != each.default:
                 raise ValueError(
                     f"data.partition.{each.name}: expected a data.partition.kind that deals the data to clients (iid, "
-                    f"dirichlet or shards) beside it, or nothing, got {value!r} beside natural, which keeps the clients "
-                    "that the data set comes with"
+                    f"dirichlet or shards) beside it, or nothing, got {value!r} beside natural, which keeps the "
+                    "clients that the data set comes with"
                 )
 
 

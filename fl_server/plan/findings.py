@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fl_core.findings import Finding
+from fl_server.plan.found_in_range import range_without_zero
 from fl_server.plan.inspected import Inspected
 
 Finder = Callable[[Inspected], Iterable[Finding]]
 
-FINDERS: tuple[Finder, ...] = ()
+FINDERS: tuple[Finder, ...] = (range_without_zero,)
 """Every finder, in the order in which their findings are shown."""
 
 

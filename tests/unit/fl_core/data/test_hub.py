@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fl_core.client_id import client_id_problem
 from fl_core.data.datasets import build_federation
-from fl_core.data.hub import Columns, from_datasets, hub
+from fl_core.data.hub import Columns, client_ids, from_datasets, hub
 from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError, DataError
 
@@ -70,3 +71,11 @@ def test_columns_that_are_missing_or_unknown_are_named(args: dict[str, object]) 
         build_federation(
             "hub", None, {"dataset": "somebody/something", **args}, PartitionSpec("iid", clients=2), seed=1
         )
+
+
+def test_every_value_of_a_client_column_becomes_a_client_id_of_its_own() -> None:
+    names = ["speaker-1", "speaker-Ça va?", "speaker-Ca-va-", "speaker-é/è", "speaker-é\\è", "speaker-AB", "speaker-ab"]
+    found = client_ids([*names, "speaker-" + "x" * 90, "speaker-" + "x" * 91])
+    assert found[0] == "speaker-1"
+    assert client_id_problem(*found) == ""
+    assert len({name.casefold() for name in found}) == len(found)
