@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from fl_core.client_id import client_id_problem
 from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError
 from fl_core.files import write_atomic
@@ -82,8 +83,8 @@ class DeviceSettings:
     """Whether the server is told battery, charging and temperature when it asks; no privacy budget covers these."""
 
     def __post_init__(self) -> None:
-        if not self.client_id:
-            raise ValueError("client_id: expected a name, got none")
+        if problem := client_id_problem(self.client_id):
+            raise ValueError(f"client_id: {problem}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads: expected at least 1, got {self.threads}")
         wrong = [name for name in self.factories if ":" not in name]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fl_core.client_id import client_id_problem
 from fl_core.errors import IdentityError
 
 CA_PATH = "/v1/ca"
@@ -34,7 +34,6 @@ UnixTime = Callable[[], float]
 
 _VERSION = "stonecrop1"
 _SECRET_BYTES = 32
-_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PROOF_CONTEXT = b"stonecrop node key of "
 
 
@@ -72,13 +71,13 @@ class EnrolmentToken:
 
 
 def check_client_id(client_id: str) -> str:
-    """Give ``client_id`` back, if it can stand in a certificate and in a file name.
+    """Give ``client_id`` back, if a client may be called so.
 
     Raises:
         IdentityError: it cannot.
     """
-    if not _CLIENT_ID.fullmatch(client_id):
-        raise IdentityError(f"client {client_id!r}: expected 1 to 63 letters, digits, dots, dashes or underscores")
+    if problem := client_id_problem(client_id):
+        raise IdentityError(f"client_id: {problem}")
     return client_id
 
 

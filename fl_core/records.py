@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fl_core.client_id import client_id_problem
 from fl_core.errors import WireError
 from fl_core.jsontext import parse_json
 from fl_core.tensorfile import decode_tensors
@@ -81,8 +82,10 @@ def decode_info(data: bytes, sender: str) -> ClientInfo:
         info = ClientInfo(**fields)
     except TypeError as error:
         raise WireError(f"info from {sender}: {error}") from None
-    if not isinstance(info.client_id, str) or not isinstance(info.size_class, int) or info.size_class < 1:
-        raise WireError(f"info from {sender}: expected a client_id and a size class of at least 1, got {fields}")
+    if problem := client_id_problem(info.client_id):
+        raise WireError(f"info from {sender}: client_id: {problem}")
+    if not isinstance(info.size_class, int) or info.size_class < 1:
+        raise WireError(f"info from {sender}: expected a size class of at least 1, got {fields}")
     return info
 
 

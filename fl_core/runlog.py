@@ -50,6 +50,7 @@ KINDS: Mapping[str, frozenset[str]] = {
     "client_rejected": frozenset({"client_id", "reason"}),
     "client_missing": frozenset({"client_id", "reason"}),
     "client_dropped": frozenset({"client_id", "reason"}),
+    "client_unscored": frozenset({"client_id", "reason"}),
     "client_trained": frozenset({"client_id", "train_loss", "examples", "personal_score"}),
     "client_evaluated": frozenset({"client_id", "examples", "accuracy_float", "accuracy_int8"}),
     "artifact_published": frozenset({"format", "weight_bits", "path", "bytes", "bytes_float", "parity"}),

@@ -78,8 +78,10 @@ def unpack_figures(content: Content, sender: str) -> dict[str, Any]:
     """The figures of a reply.
 
     Raises:
-        WireError: there are none.
+        WireError: there are none, or the client refused them; then with its reason.
     """
+    if refusal := refusal_of(content):
+        raise WireError(refusal)
     return decode_figures(_joined(content, FIGURES, sender), sender)
 
 

@@ -132,10 +132,12 @@ def _failure_kept(run_dir: Path) -> Iterator[None]:
             logger.error("the run cannot go on: %s", told)
         else:
             logger.exception("the run cannot go on")
-        code = told.exit_code if isinstance(told, StonecropError) else StonecropError.exit_code
+        code, words = StonecropError.exit_code, described(told)
+        if isinstance(told, StonecropError):
+            code, words = told.exit_code, str(told)
         with suppress(OSError):
             if os.path.samestat(own, run_dir.stat()):
-                Failure.at(run_dir).write(type(told).__name__, str(told), code)
+                Failure.at(run_dir).write(type(told).__name__, words, code)
         if told is error:
             raise
         raise told from error

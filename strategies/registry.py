@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from fl_core.errors import ConfigError
-from fl_core.registry import load_callable, look_up
+from fl_core.registry import find_maker, load_callable
 from strategies.afl import AFL
 from strategies.base import Strategy
 from strategies.central.central_dp import CentralDP
@@ -45,8 +45,6 @@ from strategies.robust.norm_bound import NormBound
 from strategies.robust.trimmed_mean import TrimmedMean
 from strategies.scaffold import Scaffold
 
-ARGS = "strategy.args"
-"""What a strategy's constructor calls its own args."""
 ENTRY_POINTS = "stonecrop.strategies"
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
@@ -91,11 +89,11 @@ def build_strategy(name: str | None, factory: str | None, args: Mapping[str, Any
     Raises:
         ConfigError: there is none of that name, it refuses its args, or what came is no Strategy.
     """
-    maker = _find(name, field) if name is not None else load_callable(factory or "", f"{field}.factory")
-    if _is_flower(maker):
+    maker = find_maker(field, name, factory, known_strategies())
+    if _is_flower(maker.make):
         from strategies.flower.adapter import build_theirs
 
-        return _adapt(build_theirs(maker, args, field))
+        return _adapt(build_theirs(maker, args))
     args = dict(args)
     inner = args.get("inner")
     if isinstance(inner, Mapping):
@@ -105,21 +103,12 @@ def build_strategy(name: str | None, factory: str | None, args: Mapping[str, Any
         args["inner"] = build_strategy(
             inner.get("name"), inner.get("factory"), inner.get("args") or {}, f"{field}.args.inner"
         )
-    try:
-        strategy = maker(**args)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(_in_field(str(error), f"{field}.args")) from None
+    strategy = maker(args)
     if _is_flower(type(strategy)):
         return _adapt(strategy)
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{field}: expected a Strategy, got {type(strategy).__name__} from {name or factory}")
     return strategy
-
-
-def _in_field(problem: str, field: str) -> str:
-    """A constructor's words under the field of the config that holds its args."""
-    named = problem.startswith(f"{ARGS}.")
-    return f"{field}{problem.removeprefix(ARGS)}" if named else f"{field}: {problem}"
 
 
 def known_strategies() -> dict[str, Callable[..., Any]]:
@@ -139,10 +128,6 @@ class _EntryPoint:
 
     def __call__(self, **args: Any) -> Any:
         return load_callable(self._value, "strategy.name")(**args)
-
-
-def _find(name: str, field: str) -> Callable[..., Any]:
-    return look_up(f"{field}.name", name, known_strategies())
 
 
 def _is_flower(kind: object) -> bool:

@@ -100,7 +100,7 @@ def open_data(home: DeviceHome) -> ClientData:
         DataError: the data set has several clients, and none is named as this device.
     """
     said, client_id = home.device.data, home.device.client_id
-    clients = build_federation(said.name or said.factory or "", said.args, said.partition, said.seed).clients
+    clients = build_federation(said.name, said.factory, said.args, said.partition, said.seed).clients
     wanted = said.client or client_id
     if said.client is None and len(clients) == 1:
         return next(iter(clients.values()))

@@ -161,7 +161,7 @@ class Trainer:
             simulated=self._figures(job, outcome, data),
         )
         if job.spec.export.clients_export:
-            export_own(job, outcome, data.test or data.train, self.artifacts / plan.client_id)
+            export_own(job, outcome, data.train if data.test is None else data.test, self.artifacts / plan.client_id)
         encoded = encode_update(update)
         keep = self.ledger.settle if private else self.ledger.store
         keep(plan.client_id, plan.task_id, encoded, encode_memory(outcome.memory))

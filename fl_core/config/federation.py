@@ -10,4 +10,4 @@ from fl_core.data.federation import Federation
 def federation_of(config: Config) -> Federation:
     """The checked data of a config."""
     data = config.data
-    return build_federation(data.name or data.factory or "", data.args, data.partition, config.run.seed)
+    return build_federation(data.name, data.factory, data.args, data.partition, config.run.seed)

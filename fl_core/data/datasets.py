@@ -6,8 +6,8 @@ comes with its own clients is used as it is; a pool is dealt to clients by ``dat
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from fl_core.data.mnist import mnist
 from fl_core.data.partition import PartitionSpec, hold_out, split
 from fl_core.data.smartwatch import smartwatch
 from fl_core.errors import ConfigError, DataError
-from fl_core.registry import load_callable, look_up
+from fl_core.registry import find_maker
 from fl_core.rng import generator
 
 DATASETS: Mapping[str, Callable[..., Federation]] = {
@@ -28,31 +28,32 @@ DATASETS: Mapping[str, Callable[..., Federation]] = {
 }
 
 
-def build_federation(name_or_factory: str, args: Mapping[str, Any], partition: PartitionSpec, seed: int) -> Federation:
-    """The checked federation of a run.
+def build_federation(
+    name: str | None, factory: str | None, args: Mapping[str, Any], partition: PartitionSpec, seed: int
+) -> Federation:
+    """The federation of a run, with everything in it checked and its arrays as torch takes them.
 
     A factory with a parameter ``seed`` gets the run's seed, unless ``args`` has one.
 
     Args:
-        name_or_factory: a key of ``DATASETS``, or ``package.module:callable``.
+        name: a key of ``DATASETS``, or None.
+        factory: ``package.module:callable`` where there is no name.
         args: keyword arguments of the factory.
         partition: how a pool is dealt; ``natural`` keeps the clients that the factory made.
         seed: names every random draw that is made here.
 
     Raises:
         ConfigError: there is no such data set or factory, or it does not take these arguments.
-        DataError: the factory returned something else than a whole Federation, or one that cannot be dealt.
+        DataError: the factory failed, gave something else than a whole Federation, or one that cannot be dealt.
     """
-    own = ":" in name_or_factory
-    field = "data.factory" if own else "data.name"
-    factory = load_callable(name_or_factory, field) if own else look_up(field, name_or_factory, DATASETS)
-    federation = _call(factory, args, seed, field, name_or_factory)
+    maker = find_maker("data", name, factory, DATASETS)
+    federation = maker({"seed": seed, **args} if maker.takes("seed") else args, failure=DataError)
     if not isinstance(federation, Federation):
-        raise DataError(f"{field} {name_or_factory}: expected a Federation, got {type(federation).__name__}")
-    federation.check()
-    if partition.kind == "natural":
+        raise DataError(f"{maker.field} {maker.name}: expected a Federation, got {type(federation).__name__}")
+    federation = federation.check()
+    if partition.kind == "natural" or not federation.clients:  # a server may hold nobody's examples
         if tuple(federation.clients) == ("pool",):
-            raise ConfigError(f"data.partition.kind: {name_or_factory} is one pool; expected iid, dirichlet or shards")
+            raise ConfigError(f"data.partition.kind: {maker.name} is one pool; expected iid, dirichlet or shards")
         return federation
     return deal(federation, partition, generator(seed, "data", "partition"))
 
@@ -63,7 +64,7 @@ def deal(federation: Federation, spec: PartitionSpec, rng: np.random.Generator) 
     Raises:
         DataError: clients have test parts of their own, which would end up with others' training examples.
     """
-    if any(client.test for client in federation.clients.values()):
+    if any(client.test is not None for client in federation.clients.values()):
         raise DataError(
             f"data.partition.kind: expected natural, got {spec.kind}: these clients hold out parts of their own, "
             "which would not stay apart from training examples that were dealt anew"
@@ -75,25 +76,4 @@ def deal(federation: Federation, spec: PartitionSpec, rng: np.random.Generator) 
         train, test = hold_out(rows, spec.client_test, rng)
         held = pool.take(test) if len(test) else None
         clients[f"client-{number:02d}"] = ClientData(pool.take(train), held)
-    return Federation(
-        clients=clients,
-        test=federation.test,
-        public=federation.public,
-        unit=federation.unit,
-        not_hidden=federation.not_hidden,
-        labels=federation.labels,
-        input_range=federation.input_range,
-        groups=federation.groups,
-    ).check()
-
-
-def _call(factory: Callable[..., Any], args: Mapping[str, Any], seed: int, field: str, name: str) -> Any:
-    signature = inspect.signature(factory)
-    given = dict(args)
-    if "seed" in signature.parameters:
-        given.setdefault("seed", seed)
-    try:
-        signature.bind(**given)
-    except TypeError as error:
-        raise ConfigError(f"data.args: {field} {name}{signature}: {error}") from error
-    return factory(**given)
+    return replace(federation, clients=clients)

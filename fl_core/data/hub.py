@@ -7,11 +7,14 @@ The extra is imported only when a hub data set is asked for. What comes from the
 from __future__ import annotations
 
 import inspect
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fl_core.client_id import plain_client_id
 from fl_core.data.federation import ClientData, Examples, Federation
 from fl_core.errors import ConfigError, DataError
 from fl_core.types import Array
@@ -112,7 +115,14 @@ def _by_client(train: Dataset, column: str) -> dict[str, Dataset]:
     partitioner = NaturalIdPartitioner(partition_by=column)
     partitioner.dataset = train
     parts = [partitioner.load_partition(number) for number in range(partitioner.num_partitions)]
-    return {f"{column}-{part[0][column]}": part for part in parts}
+    return dict(zip(client_ids([f"{column}-{part[0][column]}" for part in parts]), parts, strict=True))
+
+
+def client_ids(names: Sequence[str]) -> list[str]:
+    """A client_id for each name of a client column: the name itself where that can be one, else with its number."""
+    seen = Counter(name.casefold() for name in names)
+    alone = {name for name in names if seen[name.casefold()] == 1 and plain_client_id(name) == name}
+    return [name if name in alone else plain_client_id(f"client-{number}-{name}") for number, name in enumerate(names)]
 
 
 def _examples(part: Dataset, owner: str, columns: Columns) -> Examples:

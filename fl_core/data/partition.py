@@ -6,7 +6,7 @@ a data set whose clients are real people or places comes with them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ class PartitionSpec:
 
     kind: Kind = "natural"
     clients: int | None = None
-    """How many clients a pool is dealt to; of no meaning when kind is natural."""
+    """How many clients a pool is dealt to. This and the fields below stay as they are when kind is natural."""
     alpha: float = 0.3
     """Concentration of the Dirichlet split (arXiv 1909.06335): smaller is more uneven."""
     shards_per_client: int = 2
@@ -41,12 +41,29 @@ class PartitionSpec:
 
     def __post_init__(self) -> None:
         wants = self.kind != "natural"
+        if not wants:
+            self._refuse_beside_natural()
         _require(self.kind in PARTITION_KINDS, "kind", f"one of {', '.join(PARTITION_KINDS)}", self.kind)
         _require(not wants or (self.clients or 0) >= 1, "clients", "at least 1", self.clients)
         _require(self.alpha > 0, "alpha", "above 0", self.alpha)
         _require(self.shards_per_client >= 1, "shards_per_client", "at least 1", self.shards_per_client)
         _require(self.min_examples >= 1, "min_examples", "at least 1", self.min_examples)
         _require(0 <= self.client_test < 1, "client_test", "0 to below 1", self.client_test)
+
+    def _refuse_beside_natural(self) -> None:
+        """Refuse fields that say how a pool is dealt where nothing is dealt.
+
+        Raises:
+            ValueError: there is one that is not as by default.
+        """
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name != "kind" and value != each.default:
+                raise ValueError(
+                    f"data.partition.{each.name}: expected a data.partition.kind that deals the data to clients (iid, "
+                    f"dirichlet or shards) beside it, or nothing, got {value!r} beside natural, which keeps the "
+                    "clients that the data set comes with"
+                )
 
 
 def _require(ok: bool, name: str, expected: str, got: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fl_core.errors import ConfigError, ModelError
+from fl_core.errors import ModelError
 from fl_core.models.autoencoder import autoencoder
 from fl_core.models.ds_cnn import ds_cnn
 from fl_core.models.efficientnet_lite0 import efficientnet_lite0
@@ -17,7 +17,7 @@ from fl_core.models.image_cnn import image_cnn
 from fl_core.models.imu_bank import imu_bank
 from fl_core.models.imu_cnn import imu_cnn
 from fl_core.models.resnet8 import resnet8
-from fl_core.registry import load_callable, look_up
+from fl_core.registry import find_maker
 
 MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "imu_cnn": imu_cnn,
@@ -46,16 +46,13 @@ def build_model(
 
     Raises:
         ConfigError: there is none of that name, or it refuses its args.
-        ModelError: what came is no module.
+        ModelError: the user's own factory fails, or what came is no module.
     """
-    maker = look_up("model.name", name, MODELS) if name is not None else load_callable(factory or "", "model.factory")
+    maker = find_maker("model", name, factory, MODELS)
     given = {key: value for key, value in args.items() if key != "outputs"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            model = maker(input_shape=input_shape, outputs=outputs, **given)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"model {name or factory}: {str(error).removeprefix(f'{name}: ')}") from error
+        model = maker(given, {"input_shape": input_shape, "outputs": outputs}, ModelError)
     if not isinstance(model, nn.Module):
-        raise ModelError(f"model.factory: expected a torch module, got {type(model).__name__} from {factory}")
+        raise ModelError(f"model.factory {factory}: expected a torch module, got {type(model).__name__}")
     return model

@@ -1,7 +1,8 @@
 """What the three commands have in common: errors as one line each, exit codes, Ctrl-C as a line.
 
 Errors that a user can cause, and those of the operating system, come without a traceback, with the exit code of their
-branch of the error tree; anything else is a defect and keeps its traceback.
+branch of the error tree. So do those of a user's own code, with the place in it; anything else is a defect and keeps
+its traceback.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fl_core.errors import EXIT_CODES, INTERRUPTED, StonecropError
+from fl_core.own_code import described, own_place
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, say_error
 from fl_core.storage import storage_error
 
@@ -46,7 +48,12 @@ def errors_as_lines(
             _end(error)
         except BrokenPipeError:  # whoever read what is printed has heard enough: click ends the process in silence
             raise
-        except OSError as error:
+        except Exception as error:
+            if own_place(error):
+                say_error(described(error))
+                raise SystemExit(StonecropError.exit_code) from None
+            if not isinstance(error, OSError):
+                raise
             command = go_on()
             _end(storage_error(error, f"go on with: {command}") if command else storage_error(error))
         except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fl_core.errors import ConfigError
-from fl_core.registry import load_callable, look_up
+from fl_core.registry import find_maker
 from fl_core.tasks.base import Task
 from fl_core.tasks.classification import Classification
 from fl_core.tasks.reconstruction import Reconstruction
@@ -22,11 +22,10 @@ def build_task(name: str | None, factory: str | None = None) -> Task:
     """The task of that name, or of that "package.module:callable".
 
     Raises:
-        ConfigError: there is none of that name, or what came is no Task.
+        ConfigError: there is none of that name, or the factory fails or makes no Task.
     """
-    if factory is None:
-        return look_up("task.name", name or "classification", TASKS)()
-    task = load_callable(factory, "task.factory")()
+    named = name or "classification" if factory is None else None
+    task = find_maker("task", named, factory, TASKS)({})
     if not isinstance(task, Task):
-        raise ConfigError(f"task.factory: expected a Task, got {type(task).__name__} from {factory}")
+        raise ConfigError(f"task.factory {factory}: expected a Task, got {type(task).__name__}")
     return task

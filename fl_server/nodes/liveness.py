@@ -8,11 +8,14 @@ answers that after its work; if it answers that alone, what it was asked before 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from fl_core.questions import INFO
 from fl_core.wire import pack_nothing
 from fl_server.nodes.exchange import Exchange, Incoming, Outgoing
+
+logger = logging.getLogger(__name__)
 
 SILENT_S, SLOWER, LONGER = 10.0, 2.0, 3.0
 """A node is asked who it is when it has been silent for ``SILENT_S`` and ``SLOWER`` times as long as the slowest answer
@@ -71,4 +74,8 @@ class Liveness:
     def lost(self, reply: Incoming) -> int | None:
         """The node that has lost its task, as its answer to a question shows."""
         node_id = self._sent.pop(reply.key, None)
-        return None if reply.content is None else node_id
+        if reply.content is not None:
+            return node_id
+        if node_id is not None and not reply.away:
+            logger.warning("node %d: asked whether it is at work: %s", node_id, reply.failure)
+        return None

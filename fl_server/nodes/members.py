@@ -9,28 +9,37 @@ take that client's place, its task_ids and its budget.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 
 from fl_core.errors import RoundError, WireError
 from fl_core.questions import INFO
 from fl_core.records import decode_info
 from fl_core.runlog import RunLog
 from fl_core.types import ClientInfo
-from fl_core.wire import Content, pack_nothing, unpack_reply
+from fl_core.wire import pack_nothing, refusal_of, unpack_reply
 from fl_server.nodes.exchange import Exchange
-from fl_server.nodes.mailbox import Mailbox
-
-logger = logging.getLogger(__name__)
+from fl_server.nodes.mailbox import Mailbox, Reply
 
 Nodes = Mapping[int, ClientInfo]
 Enrolled = Callable[[], Mapping[int, str]]
 """The client_ids under which nodes were enrolled, as far as they are known now."""
 QUERY_DEADLINE_S = 180.0
+_IMPOSTOR = "client_rejected"
 START_PATIENCE_S = 600.0
 """How much longer a start waits that has too few clients while somebody it has asked is still connected: ending it
 would only ask the same slow devices once more."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A node that is connected and takes no part, as an event tells it."""
+
+    name: str
+    """Its client_id as enrolled, or its node id where nobody knows one."""
+    kind: str
+    """The kind of the event."""
+    reason: str
 
 
 class Members:
@@ -45,8 +54,8 @@ class Members:
         self._enrolled = enrolled
         self._names: Mapping[int, str] = {}
         """What ``enrolled`` said last."""
-        self._impostors: dict[int, tuple[str, str]] = {}
-        """Nodes that answered with the name of another: the name of each, and what is wrong."""
+        self._left_out: dict[int, LeftOut] = {}
+        """Nodes that answered with the name of another, with an error or not at all, when they were asked last."""
         self._anew = anew
         self._mail = Mailbox(exchange)
         self._known: dict[int, ClientInfo] = {}
@@ -88,55 +97,69 @@ class Members:
         """
         online = self._exchange.nodes()
         known = set() if first and self._anew else self._known.keys()
-        if first:
-            self._impostors.clear()  # what a device says of itself can be set right
-        unknown = online - known - self._mail.open_nodes - self._impostors.keys()
+        impostors = {node_id for node_id, each in self._left_out.items() if each.kind == _IMPOSTOR}
+        unknown = online - known - self._mail.open_nodes - (set() if first else impostors)  # a name can be set right
         if unknown:
             self._mail.send(INFO, {node_id: pack_nothing() for node_id in sorted(unknown)}, "enrol", QUERY_DEADLINE_S)
         while replies := self._mail.collect():
             for reply in replies:
-                if reply.content is not None:
-                    with suppress(WireError):
-                        self._learn(reply.node_id, _read_info(reply.content, f"node {reply.node_id}"))
+                self._take(reply)
         node_of = {info.client_id: node_id for node_id, info in self._known.items() if node_id in online}
         return {node_id: self._known[node_id] for _, node_id in sorted(node_of.items())}
 
-    def say_impostors(self, log: RunLog, round: int) -> None:
-        """Write down who was left out of a round for answering with another's name."""
-        for _, (client_id, reason) in sorted(self._impostors.items()):
-            log.append("client_rejected", round, client_id=client_id, reason=reason)
+    def say_left_out(self, log: RunLog, round: int) -> None:
+        """Write down which of the connected nodes take no part in a round, each with its reason."""
+        online = self._exchange.nodes()
+        for node_id, each in sorted(self._left_out.items()):
+            if node_id in online and node_id not in self._known:
+                log.append(each.kind, round, client_id=each.name, reason=each.reason)
+
+    def check_enough(self, clients: int, at_least: int, deadline_s: float) -> None:
+        """Return where there are as many clients as a run asks for.
+
+        Raises:
+            RoundError: there are fewer; it names every node that was left out, and why.
+        """
+        if clients >= at_least:
+            return
+        nodes_by_reason: dict[str, list[str]] = {}
+        for node_id, each in sorted(self._left_out.items()):
+            who = each.name if each.name == f"node {node_id}" else f"client {each.name}"
+            nodes_by_reason.setdefault(each.reason, []).append(who)
+        reasons = [f"{', '.join(who)}: {reason}" for reason, who in nodes_by_reason.items()]
+        few = f"run: expected at least {at_least} clients within {deadline_s:g} s, got {clients}"
+        raise RoundError([few, *reasons])
 
     def _enough(self, nodes: Nodes, at_least: int, deadline_s: float) -> Nodes:
-        """These nodes where they are enough; else the log says who was left out, for no round is going to."""
-        if len(nodes) < at_least:
-            for _, reason in self._impostors.values():
-                logger.warning("%s", reason)
-        enough(len(nodes), at_least, deadline_s)
+        self.check_enough(len(nodes), at_least, deadline_s)
         return nodes
 
-    def _learn(self, node_id: int, info: ClientInfo) -> None:
+    def _take(self, reply: Reply) -> None:
+        """Learn who a node is from its answer, or why it takes no part."""
+        node_id = reply.node_id
+        sender = f"node {node_id}"
+        name = self._name_of(node_id)
+        try:
+            if reply.content is None:
+                raise WireError(reply.failure)
+            if refusal := refusal_of(reply.content):
+                raise WireError(refusal)
+            info = decode_info(unpack_reply(INFO, reply.content, sender), sender)
+        except WireError as error:
+            kind = "client_missing" if reply.missing else "client_failed"
+            self._left_out[node_id] = LeftOut(name or sender, kind, f"asked who it is: {error}")
+            return
         self._known.pop(node_id, None)
-        if self._enrolled is not None:
-            if node_id not in self._names:
-                self._names = self._enrolled()
-            name = self._names.get(node_id, f"node {node_id}")
-            if name != info.client_id:
-                reason = f"node {node_id}: expected client_id {name!r}, as enrolled, got {info.client_id!r}"
-                self._impostors[node_id] = (name, reason)
-                return
+        self._left_out.pop(node_id, None)
+        if self._enrolled is not None and name != info.client_id:
+            wrong = f"expected client_id {name or sender!r}, as enrolled, got {info.client_id!r}"
+            self._left_out[node_id] = LeftOut(name or sender, _IMPOSTOR, f"{sender}: {wrong}")
+            return
         # The newest node of a client comes last: a board that was set up again has another node id.
         self._known[node_id] = info
 
-
-def _read_info(content: Content, sender: str) -> ClientInfo:
-    return decode_info(unpack_reply(INFO, content, sender), sender)
-
-
-def enough(clients: int, at_least: int, deadline_s: float) -> None:
-    """Return where there are as many clients as a run asks for.
-
-    Raises:
-        RoundError: there are fewer.
-    """
-    if clients < at_least:
-        raise RoundError(f"run: expected at least {at_least} clients within {deadline_s:g} s, got {clients}")
+    def _name_of(self, node_id: int) -> str:
+        """The client_id that a node was enrolled under; empty where nobody knows."""
+        if self._enrolled is not None and node_id not in self._names:
+            self._names = self._enrolled()
+        return self._names.get(node_id, "")

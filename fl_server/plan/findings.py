@@ -12,12 +12,19 @@ from fl_core.findings import Finding
 from fl_server.plan.found_in_attack import find_attack
 from fl_server.plan.found_in_data import found_in_data
 from fl_server.plan.found_in_model import idle_normalisation
+from fl_server.plan.found_in_range import range_without_zero
 from fl_server.plan.found_in_robust import find_unstated_liars
 from fl_server.plan.inspected import Inspected
 
 Finder = Callable[[Inspected], Iterable[Finding]]
 
-FINDERS: tuple[Finder, ...] = (find_attack, find_unstated_liars, found_in_data, idle_normalisation)
+FINDERS: tuple[Finder, ...] = (
+    find_attack,
+    find_unstated_liars,
+    range_without_zero,
+    found_in_data,
+    idle_normalisation,
+)
 """Every finder, in the order in which their findings are shown."""
 
 

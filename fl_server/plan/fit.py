@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fl_core.config import Config
-from fl_core.data.federation import Federation
+from fl_core.data.federation import PUBLIC, Federation, by_problem
 from fl_core.errors import ConfigError, DataError, ModelError
 from fl_core.own_code import own_code
 from fl_core.quant.faithful import checked_outputs
@@ -37,19 +37,17 @@ def check_targets(seen: Inspected) -> None:
         DataError: targets do not have the form that the task needs; every owner of such is named.
         ConfigError: the task's own check fails.
     """
-    federation, outputs = seen.federation, seen.spec.facts.outputs
-    parts = {f"client {name}, train": client.train for name, client in federation.clients.items()}
-    parts |= {f"client {name}, test": client.test for name, client in federation.clients.items() if client.test}
-    parts |= {"server test set": federation.test} if federation.test else {}
-    problems: list[str] = []
-    for owner, part in parts.items():
+    found: list[tuple[str, str]] = []
+    for owner, part in seen.federation.parts():
+        if owner == PUBLIC:
+            continue
         try:
             with own_code(f"{_task_named(seen.config)}: check_targets of {owner}", ConfigError):
-                seen.task.check_targets(owner, part.y, outputs)
+                seen.task.check_targets(owner, part.y, seen.spec.facts.outputs)
         except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(problems)
+            found += [(owner, problem.removeprefix(f"{owner}: ")) for problem in error.problems]
+    if found:
+        raise DataError(by_problem(found))
 
 
 def check_net(seen: Inspected) -> None:
@@ -100,7 +98,8 @@ def _count_outputs(config: Config, federation: Federation) -> int:
     stated = config.model.args.get("outputs")
     if stated is not None:
         return int(stated)
-    sample = federation.test or federation.public or next(iter(federation.clients.values())).train
+    held = [part for part in (federation.test, federation.public) if part is not None]
+    sample = held[0] if held else next(iter(federation.clients.values())).train
     if sample.y.dtype.kind in "iu":
         raise ConfigError("model.args.outputs: expected the number of classes, for the data names no labels")
     return int(sample.y[0].size)

@@ -16,7 +16,7 @@ from fl_core.config.federation import federation_of
 from fl_core.config.load import from_plain, read_plain
 from fl_core.data.datasets import DATASETS
 from fl_core.data.federation import Federation
-from fl_core.errors import ConfigError
+from fl_core.errors import ConfigError, StonecropError
 from fl_core.export.registry import FormatSection, build_exporter
 from fl_core.models import MODELS
 from fl_core.registry import load_callable, look_up
@@ -55,7 +55,9 @@ def checked_setup(config: Config, inspect: Callable[[Federation], object] | None
         if inspect is not None:
             inspect(federation)
         setup = Setup.of(config, federation)
-    except ConfigError as error:
+    except StonecropError as error:
+        if not problems:
+            raise
         raise ConfigError(list(dict.fromkeys([*problems, *error.problems]))) from None
     if problems:
         raise ConfigError(problems)

@@ -26,7 +26,7 @@ from fl_core.rng import generator
 from fl_core.tree import count_bytes, digest
 from fl_core.types import DpTerms, RoundPlan, Tensors
 from fl_server.nodes.mailbox import Mailbox, Reply
-from fl_server.nodes.members import Members, Nodes, enough
+from fl_server.nodes.members import Members, Nodes
 from fl_server.plan.tasks import plan_of
 from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
@@ -113,7 +113,7 @@ def _run_version(
     _hand_out(under_way, intake, progress, nodes, offer)
     cohort = sorted(task.plan.client_id for task in under_way.tasks.values())
     context.log.append("round_started", version, cohort=cohort)
-    members.say_impostors(context.log, version)
+    members.say_left_out(context.log, version)
     while not setup.strategy.ready(state):
         if not under_way.inbox:
             under_way.inbox.extend(under_way.mail.collect())
@@ -130,7 +130,7 @@ def _run_version(
         if not setup.strategy.ready(state):
             _hand_out(under_way, intake, progress, nodes, offer)
     if not tally.accepted:
-        enough(most, setup.config.round.min_clients, deadline_s)
+        members.check_enough(most, setup.config.round.min_clients, deadline_s)
     free = {n: info for n, info in nodes.items() if n not in under_way.tasks and info.client_id in tally.summed}
     return close_round(context, progress, RoundOutcome(version, state, tally, intake.seen, free, started))
 

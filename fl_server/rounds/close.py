@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -122,9 +121,12 @@ def _ask_clients(context: RunContext, after: Progress, outcome: RoundOutcome) ->
     deadline_s = setup.config.round.deadline_s
     for reply in ask(context.exchange, EVALUATE, contents, str(outcome.round), deadline_s):
         client = plans[reply.node_id].client_id
-        with suppress(WireError):
-            if reply.content is not None:
-                scores = read_scores(wire.unpack_figures(reply.content, client))
-                figures[setup.spec.quant.width_of(client)].append(scores)
+        try:
+            if reply.content is None:
+                raise WireError(reply.failure)
+            scores = read_scores(wire.unpack_figures(reply.content, client))
+            figures[setup.spec.quant.width_of(client)].append(scores)
+        except WireError as error:
+            context.log.append("client_unscored", outcome.round, client_id=client, reason=str(error))
     pooled = pool_scores(chain.from_iterable(figures.values()))
     return pooled and {**pooled, "widths": pool_widths(figures) if len(figures) > 1 else {}}

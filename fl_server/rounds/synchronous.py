@@ -60,7 +60,7 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
         for node_id, info in asked.items()
     }
     context.log.append("round_started", round, cohort=[plan.client_id for plan in plans.values()])
-    members.say_impostors(context.log, round)
+    members.say_left_out(context.log, round)
     for plan in plans.values():
         seen[plan.client_id] = seen.get(plan.client_id, ClientHistory()).was_asked()
     tally = Tally(asked=len(plans), downlink_bytes=len(plans) * count_bytes(sent))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from fl_core.config.schema import SelectionSection
 from fl_core.errors import ConfigError
 from fl_core.parts import ASKED_PARTS, kind_of
-from fl_core.registry import load_callable, look_up
+from fl_core.registry import find_maker
 from fl_server.selection.availability import ByAvailability
 from fl_server.selection.base import Selection
 from fl_server.selection.energy import ByEnergy
@@ -32,14 +32,7 @@ def build_selection(section: SelectionSection, private: bool) -> Selection:
             cannot send at all, or not under DP.
     """
     field = "clients.selection"
-    if section.name is not None:
-        maker = look_up(f"{field}.name", section.name, SELECTIONS)
-    else:
-        maker = load_callable(section.factory or "", f"{field}.factory")
-    try:
-        rule = maker(**section.args)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{field}.args: {error}") from None
+    rule = find_maker(field, section.name, section.factory, SELECTIONS)(section.args)
     if not isinstance(rule, Selection):
         raise ConfigError(f"{field}: expected a Selection, got {type(rule).__name__}")
     for part in rule.asks:

@@ -8,7 +8,7 @@ from fl_core.config import Config
 from fl_core.config.schema import AttackSection
 from fl_core.data.federation import ClientData, Federation
 from fl_core.errors import ConfigError
-from fl_core.registry import look_up
+from fl_core.registry import find_maker
 from fl_server.plan.found_in_attack import liars
 from simulation.attacks.base import Attack
 from simulation.attacks.forgeries import Gaussian, InnerProduct, LittleIsEnough, MinMax, NotANumber, SignFlip
@@ -31,11 +31,8 @@ def build_attack(section: AttackSection) -> Attack:
     Raises:
         ConfigError: there is no attack of that name, or it refuses its args.
     """
-    maker = look_up("simulation.attack.name", section.name, ATTACKS)
-    try:
-        return maker(**section.args)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"simulation.attack.args: {error}") from None
+    attack: Attack = find_maker("simulation.attack", section.name, None, ATTACKS)(section.args)
+    return attack
 
 
 def attackers(section: AttackSection, client_ids: Iterable[str]) -> frozenset[str]:

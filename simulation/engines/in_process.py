@@ -21,6 +21,7 @@ from flwr.serverapp import ServerApp
 from fl_client.app import error_reply
 from fl_core.errors import RoundError
 from fl_core.flower_private import SERVER_NODE_ID, identify_process, set_message_id
+from fl_core.own_code import own_place
 from simulation.fleet.clock import VirtualClock
 from simulation.fleet.grid import RUN_ID, VirtualGrid
 
@@ -72,7 +73,8 @@ class InProcessGrid(VirtualGrid):
             set_message_id(message, message_id)
             pending = _Pending(message.metadata.dst_node_id, message)
             if self._pool is not None:
-                pending.future = self._pool.submit(self._app, message, self._context(pending.node_id))
+                context = self._context(pending.node_id)
+                pending.future = self._pool.submit(answer_or_error, self._app, message, context)
             self._pending[message_id] = pending
             metadata = message.metadata
             self.clock.start(message_id, metadata.message_type, metadata.group_id, self._clients[pending.node_id])
@@ -117,22 +119,22 @@ class InProcessGrid(VirtualGrid):
         error = pending.future.exception()
         if isinstance(error, BrokenExecutor):
             raise RoundError(f"simulation: a worker process died or could not start ({error})")
-        if isinstance(error, OSError):
-            raise error
-        return error_reply(pending.message, error) if error is not None else pending.future.result()
+        return pending.future.result()
 
 
 def answer_or_error(app: NodeApp, message: Message, context: Context) -> Message | None:
     """The node's reply, or the error reply that Flower's runtime would send for it.
+
+    It is made where the error is: what comes out of another process no longer knows its place.
 
     Raises:
         OSError: this machine's disk, which all nodes share, is full or refuses; that is no client's failure.
     """
     try:
         return app(message, context)
-    except OSError:
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and not own_place(error):
+            raise
         return error_reply(message, error)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,7 +32,7 @@ from flwr.supercore.run import Run
 from fl_core.errors import ConfigError, RoundError
 from fl_core.flower_private import borrowed_identity
 from fl_core.parts import LOSS_PART, expected_tensors
-from fl_core.registry import load_callable
+from fl_core.registry import Maker, find_maker
 from fl_core.rng import derive_seed
 from fl_core.tree import digest, subtract, zeros_like
 from fl_core.types import ClientUpdate, FloatArray, Tensors
@@ -155,24 +155,22 @@ class FlowerStrategy(Strategy):
 _DEFAULTS = {"weighted_by_key": "num-examples", "arrayrecord_key": "arrays"}
 
 
-def build_theirs(maker: Callable[..., Any], args: Mapping[str, Any], where: str) -> Any:
+def build_theirs(maker: Maker, args: Mapping[str, Any]) -> Any:
     """What ``maker`` makes of ``args``; a strategy that wraps another has it as ``strategy: {factory, args}``.
 
     Raises:
         ConfigError: the class is one that cannot run here, or it refuses its args.
     """
-    refuse(maker, where)
+    where = maker.section
+    refuse(maker.make, where)
     args = dict(args)
     inner = args.get("strategy")
     if isinstance(inner, Mapping):
         if "factory" not in inner or inner.keys() - {"factory", "args"}:
             raise ConfigError(f"{where}.args.strategy: expected a factory, and args, got {sorted(inner)}")
-        wrapped = load_callable(inner["factory"], f"{where}.args.strategy.factory")
-        args["strategy"] = build_theirs(wrapped, inner.get("args") or {}, f"{where}.args.strategy")
-    try:
-        theirs = maker(**args)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}.args: {error}") from None
+        wrapped = find_maker(f"{where}.args.strategy", None, inner["factory"], {})
+        args["strategy"] = build_theirs(wrapped, inner.get("args") or {})
+    theirs = maker(args)
     ignored = sorted(key for key in args if key.startswith(("fraction_", "min_")))
     if ignored:
         _say(theirs, f"{', '.join(ignored)} not used; clients.per_round says who trains")

@@ -23,7 +23,7 @@ def rows(federation: Federation) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards"])
 def test_mnist_is_dealt_once_and_its_test_set_is_balanced_and_apart(kind: str) -> None:
-    federation = build_federation("mnist", {}, PartitionSpec(kind, clients=10, client_test=0.2), seed=3)
+    federation = build_federation("mnist", None, {}, PartitionSpec(kind, clients=10, client_test=0.2), seed=3)
     assert federation.test is not None
     assert np.bincount(federation.test.y).tolist() == [100] * 10
     assert federation.input_shape == (1, 28, 28)
@@ -38,32 +38,32 @@ def test_mnist_is_dealt_once_and_its_test_set_is_balanced_and_apart(kind: str) -
 
 
 def test_seed_decides_everything() -> None:
-    first, again, other = (build_federation("mnist", {}, IID, seed) for seed in (1, 1, 2))
+    first, again, other = (build_federation("mnist", None, {}, IID, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(rows(first), rows(again))
     np.testing.assert_array_equal(first.test.x, again.test.x)
     assert not np.array_equal(first.test.x, other.test.x)
 
 
 def test_args_win_over_the_seed_of_the_run() -> None:
-    fixed = [build_federation("mnist", {"seed": 9, "test_examples": 100}, IID, seed) for seed in (1, 2)]
+    fixed = [build_federation("mnist", None, {"seed": 9, "test_examples": 100}, IID, seed) for seed in (1, 2)]
     np.testing.assert_array_equal(fixed[0].test.x, fixed[1].test.x)
     assert not np.array_equal(rows(fixed[0]), rows(fixed[1]))
 
 
 def test_pool_has_no_natural_clients() -> None:
     with pytest.raises(ConfigError, match=r"data\.partition\.kind: mnist is one pool"):
-        build_federation("mnist", {}, PartitionSpec(), seed=1)
+        build_federation("mnist", None, {}, PartitionSpec(), seed=1)
 
 
 def test_clients_with_a_test_of_their_own_are_not_dealt_anew() -> None:
     with pytest.raises(DataError, match="expected natural, got iid"):
-        build_federation("smartwatch", {}, IID, seed=1)
+        build_federation("smartwatch", None, {}, IID, seed=1)
 
 
 @pytest.mark.parametrize("examples", [0, 15, 5000])
 def test_test_set_that_cannot_be_balanced_is_refused(examples: int) -> None:
     with pytest.raises(ConfigError, match="multiple of 10"):
-        build_federation("mnist", {"test_examples": examples}, IID, seed=1)
+        build_federation("mnist", None, {"test_examples": examples}, IID, seed=1)
 
 
 FACTORY = """
@@ -94,15 +94,15 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_factory_in_the_working_directory_keeps_its_clients(module: str) -> None:
-    federation = build_federation(f"{module}:two", {"size": 7}, PartitionSpec(), seed=4)
+    federation = build_federation(None, f"{module}:two", {"size": 7}, PartitionSpec(), seed=4)
     assert {name: len(client.train) for name, client in federation.clients.items()} == {"a": 7, "b": 7}
-    other = build_federation(f"{module}:two", {"size": 7}, PartitionSpec(), seed=5)
+    other = build_federation(None, f"{module}:two", {"size": 7}, PartitionSpec(), seed=5)
     assert not np.array_equal(rows(federation), rows(other))
 
 
 def test_factory_may_be_dealt_anew(module: str) -> None:
-    federation = build_federation(f"{module}:two", {}, PartitionSpec("iid", clients=4, min_examples=5), seed=4)
-    natural = build_federation(f"{module}:two", {}, PartitionSpec(), seed=4)
+    federation = build_federation(None, f"{module}:two", {}, PartitionSpec("iid", clients=4, min_examples=5), seed=4)
+    natural = build_federation(None, f"{module}:two", {}, PartitionSpec(), seed=4)
     assert [len(client.train) for client in federation.clients.values()] == [20] * 4
     np.testing.assert_array_equal(np.unique(rows(federation), axis=0), np.unique(rows(natural), axis=0))
     assert federation.labels == ("no", "yes")
@@ -123,11 +123,11 @@ def test_what_is_wrong_is_named(
     module: str, factory: str, args: dict[str, object], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        build_federation(factory, args, PartitionSpec(), seed=1)
+        build_federation(*((None, factory) if ":" in factory else (factory, None)), args, PartitionSpec(), seed=1)
 
 
 def test_every_data_set_says_in_words_what_is_protected() -> None:
     for name in set(DATASETS) - {"hub"}:
-        federation = build_federation(name, {}, PartitionSpec() if name == "smartwatch" else IID, seed=1)
+        federation = build_federation(name, None, {}, PartitionSpec() if name == "smartwatch" else IID, seed=1)
         assert federation.unit != Federation.unit
         assert federation.not_hidden

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fl_core.client_id import client_id_problem
 from fl_core.data.datasets import build_federation
-from fl_core.data.hub import Columns, from_datasets, hub
+from fl_core.data.hub import Columns, client_ids, from_datasets, hub
 from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError, DataError
 
@@ -51,7 +52,7 @@ class TestWithTheExtra:
         for split, count in (("train", 12), ("test", 4)):
             self.datasets.Dataset.from_dict(columns(count)).to_parquet(str(tmp_path / f"{split}.parquet"))
         args = {"dataset": str(tmp_path), "input_column": "img", "target_column": "label"}
-        federation = build_federation("hub", args, PartitionSpec("iid", clients=3, min_examples=2), seed=1)
+        federation = build_federation("hub", None, args, PartitionSpec("iid", clients=3, min_examples=2), seed=1)
         assert [len(client.train) for client in federation.clients.values()] == [4, 4, 4]
         assert len(federation.test) == 4
 
@@ -67,4 +68,14 @@ class TestWithTheExtra:
 @pytest.mark.parametrize("args", [{"input_column": "img"}, {"input_column": "img", "target_column": "y", "colour": 1}])
 def test_columns_that_are_missing_or_unknown_are_named(args: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"'target_column'|'colour'"):
-        build_federation("hub", {"dataset": "somebody/something", **args}, PartitionSpec("iid", clients=2), seed=1)
+        build_federation(
+            "hub", None, {"dataset": "somebody/something", **args}, PartitionSpec("iid", clients=2), seed=1
+        )
+
+
+def test_every_value_of_a_client_column_becomes_a_client_id_of_its_own() -> None:
+    names = ["speaker-1", "speaker-Ça va?", "speaker-Ca-va-", "speaker-é/è", "speaker-é\\è", "speaker-AB", "speaker-ab"]
+    found = client_ids([*names, "speaker-" + "x" * 90, "speaker-" + "x" * 91])
+    assert found[0] == "speaker-1"
+    assert client_id_problem(*found) == ""
+    assert len({name.casefold() for name in found}) == len(found)

@@ -109,3 +109,14 @@ def test_spec_names_the_field_that_is_out_of_range(values: dict[str, object]) ->
     field = "clients" if values == {"kind": "iid"} else next(iter(values))
     with pytest.raises(ValueError, match=f"data.partition.{field}: expected"):
         PartitionSpec(**values)
+
+
+@pytest.mark.parametrize("values", [{"clients": 4}, {"alpha": 0.5}, {"min_examples": 2}, {"client_test": 0.2}])
+def test_fields_that_natural_clients_would_ignore_are_refused(values: dict[str, object]) -> None:
+    (field,) = values
+    with pytest.raises(ValueError, match=f"^data.partition.{field}: expected a data.partition.kind that deals"):
+        PartitionSpec(**values)
+
+
+def test_natural_clients_are_what_a_spec_of_defaults_means() -> None:
+    assert PartitionSpec("natural", None, 0.3, 2, 32, 0.0) == PartitionSpec()
