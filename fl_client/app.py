@@ -18,7 +18,7 @@ from fl_client.shell.protocol import SOCKET_KEY
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_client.shell.trainer_api import TrainerApi
 from fl_core import wire
-from fl_core.errors import ConfigError, PrivacyError, StonecropError
+from fl_core.errors import ConfigError, PrivacyError, StonecropError, one_line
 from fl_core.questions import QUESTIONS, Question
 
 _CLIENT_APP_RAISED = 2
@@ -60,7 +60,7 @@ def answer(message: Message, question: Question, trainer: Callable[[], TrainerAp
 
 def error_reply(message: Message, error: BaseException) -> Message:
     """The reply that says that a node's app raised."""
-    text = f"{type(error).__name__}: {error}"[:_MOST_DETAIL]
+    text = one_line(f"{type(error).__name__}: {error}")[:_MOST_DETAIL]
     return Message(Error(_CLIENT_APP_RAISED, text), reply_to=message)
 
 

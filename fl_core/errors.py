@@ -1,11 +1,12 @@
 """The one error tree of Stonecrop.
 
 Every error that a user can cause or has to act on is one of these. The message names the field or the client,
-what was expected and what came. The commands turn each branch into an exit code of its own, and say what it means in
-the words of ``EXIT_CODES``.
+what was expected and what came. An error holds one problem or several, and a problem is one line however many lines a
+library's text in it had. The commands turn each branch into an exit code of its own, and say what it means in the words
+of ``EXIT_CODES``.
 
     StonecropError                  exit code 1
-    ├── ConfigError                 2   a config does not say what it must; holds every problem at once
+    ├── ConfigError                 2   a config does not say what it must
     ├── DataError                   3   a data set or a user's factory breaks its contract
     ├── ModelError                  4   a model cannot be built or used
     │   └── UnsupportedLayerError   4   a layer cannot become integer
@@ -16,6 +17,7 @@ the words of ``EXIT_CODES``.
     ├── WireError                   6   a message cannot be read
     ├── UpdateRejectedError         6   an update is not fit to be summed
     ├── RoundError                  6   a round cannot go on (quorum, no clients)
+    │   └── NoUpdateError           6   a run of which nothing came: no update was ever accepted
     ├── ExportError                 7   an artefact cannot be made or loaded
     │   └── ParityError             7   an artefact does not compute what was trained
     ├── RunFolderError              8   a run folder is missing, damaged or belongs to another run
@@ -26,6 +28,7 @@ the words of ``EXIT_CODES``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 INTERRUPTED = 130
@@ -46,20 +49,36 @@ EXIT_CODES: Mapping[int, str] = {
 """How a command ends, in words for its user."""
 
 
+_BREAK = re.compile(r" *(?:[^\S ]|[\x00-\x1f\x7f-\x9f])[\s\x00-\x1f\x7f-\x9f]*")
+"""What no line has inside: line breaks, tabs and control characters, with the spaces around them."""
+
+
+def one_line(text: str) -> str:
+    """A text of any origin as one line without control characters; spaces inside a line stay as they are."""
+    return _BREAK.sub(" ", text).strip()
+
+
 class StonecropError(Exception):
-    """Base of all errors that Stonecrop raises on purpose."""
+    """Base of all errors that Stonecrop raises on purpose.
+
+    ``problems`` lists everything that is wrong, one line each, whatever lines the texts had; as a text the error is one
+    line with all of them.
+    """
 
     exit_code = 1
 
+    def __init__(self, problems: str | Sequence[str] = ()) -> None:
+        self.problems = tuple(map(one_line, (problems,) if isinstance(problems, str) else problems))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
+
 
 class ConfigError(StonecropError):
-    """A config is wrong. ``problems`` lists every single one, each naming its field."""
+    """A config is wrong; each problem names its field."""
 
     exit_code = 2
-
-    def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n".join(self.problems))
 
 
 class DataError(StonecropError):
@@ -112,6 +131,10 @@ class RoundError(StonecropError):
     """A round cannot be finished: too few clients answered in time."""
 
     exit_code = 6
+
+
+class NoUpdateError(RoundError):
+    """No update of any client was ever accepted: nothing was trained. The problems are the clients' reasons."""
 
 
 class ExportError(StonecropError):

@@ -28,7 +28,8 @@ def main() -> int:
         start_logging()
         run_trainer(given.home, given.socket, given.group, given.metrics_port)
     except StonecropError as error:
-        say_error(str(error))
+        for problem in error.problems:
+            say_error(problem)
         return error.exit_code
     return 0
 

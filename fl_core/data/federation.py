@@ -115,5 +115,5 @@ class Federation:
             elif not np.isfinite(part.x).all():
                 problems.append(f"{owner}: expected finite inputs, got NaN or Inf")
         if problems:
-            raise DataError("\n".join(problems))
+            raise DataError(problems)
         return self

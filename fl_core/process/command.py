@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from fl_core.errors import EXIT_CODES, INTERRUPTED, ConfigError, StonecropError
+from fl_core.errors import EXIT_CODES, INTERRUPTED, StonecropError
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat, say_error
 
 EXIT_CODES_HELP = "\n\n".join(("Exit codes:", *(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())))
@@ -38,8 +38,7 @@ def errors_as_lines(when_interrupted: str | Callable[[], str] = "interrupted") -
         try:
             yield
         except StonecropError as error:
-            problems = error.problems if isinstance(error, ConfigError) else str(error).splitlines()
-            for problem in problems:
+            for problem in error.problems:
                 say_error(problem)
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt:

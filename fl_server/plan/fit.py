@@ -30,14 +30,14 @@ def check_targets(task: Task, federation: Federation, outputs: int) -> None:
     parts = {f"client {name}, train": client.train for name, client in federation.clients.items()}
     parts |= {f"client {name}, test": client.test for name, client in federation.clients.items() if client.test}
     parts |= {"server test set": federation.test} if federation.test else {}
-    problems = []
+    problems: list[str] = []
     for owner, part in parts.items():
         try:
             task.check_targets(owner, part.y, outputs)
         except DataError as error:
-            problems.append(str(error))
+            problems += error.problems
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(problems)
 
 
 def check_outputs(spec: TrainingSpec, seed: int) -> None:

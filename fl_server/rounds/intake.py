@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fl_core import wire
-from fl_core.errors import UpdateRejectedError, WireError
+from fl_core.errors import UpdateRejectedError, WireError, one_line
 from fl_core.part_transforms import PART_TRANSFORMS, PartTransform, restored
 from fl_core.parts import RMS_LOSS_PART, kind_of
 from fl_core.process.structured_log import logged_with
@@ -120,7 +120,7 @@ class Intake:
             self.log.append("client_trained", self.round, "simulation", client_id=client, **figures)
 
     def _say(self, kind: str, client: str, reason: str) -> None:
-        self.log.append(kind, self.round, client_id=client, reason=reason)
+        self.log.append(kind, self.round, client_id=client, reason=one_line(reason))  # a device may send any text
 
 
 def split_off_unsummed(update: ClientUpdate) -> tuple[Mapping[str, Part], ClientUpdate]:

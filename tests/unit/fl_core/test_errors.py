@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 from fl_core import errors
-from fl_core.errors import EXIT_CODES, INTERRUPTED, StonecropError
+from fl_core.errors import EXIT_CODES, INTERRUPTED, DataError, RoundError, StonecropError
 
 
 def below(error: type[StonecropError]) -> list[type[StonecropError]]:
@@ -24,3 +25,21 @@ def test_the_drawing_has_every_error_with_its_exit_code_below_its_parent() -> No
 
 def test_every_exit_code_has_words() -> None:
     assert {error.exit_code for error in below(StonecropError)} | {0, INTERRUPTED} == EXIT_CODES.keys()
+
+
+def test_a_problem_is_one_line_whatever_lines_a_librarys_text_had() -> None:
+    error = StonecropError("model net: expected float, got\n  Half\r\n\n\tcall .float() \x1b[31mfirst\u2028now")
+    assert error.problems == ("model net: expected float, got Half call .float() [31mfirst now",)
+    assert str(error) == error.problems[0]
+
+
+def test_several_problems_stay_apart_and_make_one_line_together() -> None:
+    error = DataError(["client a: no\nexamples", "client b: two  spaces"])
+    assert error.problems == ("client a: no examples", "client b: two  spaces")
+    assert str(error) == "client a: no examples; client b: two  spaces"
+
+
+def test_an_error_that_comes_from_another_process_is_the_same() -> None:
+    for error in (DataError(["one", "two"]), RoundError("alone"), StonecropError()):
+        there = pickle.loads(pickle.dumps(error))
+        assert (type(there), there.problems, str(there)) == (type(error), error.problems, str(error))
