@@ -29,15 +29,17 @@ from fl_core.process.bounded_log import LOG_LIMIT_BYTES
 from fl_core.process.structured_log import logged_with, start_logging
 from fl_core.runlog import Event, RunLog
 from fl_server.deploy.control import Control
-from fl_server.deploy.home import Failure, ServerHome
+from fl_server.deploy.home import ServerHome
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.nodes.members import Enrolled
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.setup import Setup
 from fl_server.report.build import build_report
+from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
 from fl_server.results.observer import Observer
 from fl_server.rounds.loop import run_rounds
+from fl_server.watch.left_out import NewReasons
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +88,14 @@ def run_deployed(grid: Grid, run_dir: Path, enrolled: Enrolled | None = None) ->
         RunFolderError: another ServerApp is at work on it; of that, nothing is kept.
         StonecropError: the run cannot go on; the reason is in the folder too.
     """
-    with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_kept(run_dir):
+    with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_logged(), failure_kept(run_dir):
         torch.set_num_threads(1)
         config = load_config(run_dir / "config.yaml")
         check_deployed(config)
         setup = Setup.of(config, federation_of(config))
         log = RunLog(run_dir, config.run.name)
         log.listen(log_event)
+        log.listen(_log_reasons())
         run_job(grid, Job(setup, run_dir, log, enrolled=enrolled))
         write_summary(run_dir, peak_rss_mb())
         build_report(run_dir)
@@ -109,23 +112,32 @@ def log_event(event: Event) -> None:
             logger.info("round_finished: %d updates accepted, %d rejected, %.1f s", *counts)
 
 
+def _log_reasons() -> Callable[[Event], None]:
+    """A listener that logs at the end of a round why clients were left out of it, each reason once a process."""
+    reasons = NewReasons()
+
+    def listen(event: Event) -> None:
+        for line in reasons.update(event):
+            logger.warning("%s", line)
+
+    return listen
+
+
 def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @contextmanager
-def _failure_kept(run_dir: Path) -> Iterator[None]:
-    failure = Failure.at(run_dir)
+def _failure_logged() -> Iterator[None]:
     try:
         yield
     except StonecropError as error:
-        logger.error("the run cannot go on: %s", error)
-        failure.write(type(error).__name__, str(error), error.exit_code)
+        for problem in error.problems:
+            logger.error("the run cannot go on: %s", problem)
         raise
-    except Exception as error:
+    except Exception:
         logger.exception("the run cannot go on")
-        failure.write(type(error).__name__, str(error), StonecropError.exit_code)
         raise
 
 

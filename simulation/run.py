@@ -16,6 +16,7 @@ from fl_core.runlog import Event, RunLog, is_finished
 from fl_server.app import Job, make_server_app, peak_rss_mb
 from fl_server.plan.setup import Setup
 from fl_server.report.build import build_report
+from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
 from fl_server.watch.folder import COMPANION, companion_folders
 from simulation.engines.in_process import run_server_app
@@ -64,14 +65,20 @@ def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) 
 
 
 def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
-    """The run itself first, then its companions, then the summaries that name both."""
+    """The run itself first, then its companions, then the summaries that name both.
+
+    A companion that fails costs the run its place beside it alone: the run's own summary and report are written.
+    """
     folders = [*companion_folders(run_dir, CONFIG_FILE), run_dir]
-    for folder in reversed(folders):
-        if not is_finished(folder):
-            _simulate(folder, workers, listeners)
-    for folder in folders:
-        write_summary(folder, peak_rss_mb())
-        build_report(folder)
+    try:
+        for folder in reversed(folders):
+            if not is_finished(folder):
+                with failure_kept(folder):
+                    _simulate(folder, workers, listeners)
+    finally:
+        for folder in filter(is_finished, folders):
+            write_summary(folder, peak_rss_mb())
+            build_report(folder)
 
 
 def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from fl_core.config import Config, to_yaml
 from fl_core.errors import ConfigError, RoundError, RunFolderError, StonecropError
 from fl_core.files import run_lock, write_atomic
 from fl_core.runlog import Event
-from fl_server.deploy.home import SETTINGS_FILE, Failure, ServerHome, Settings
+from fl_server.deploy.home import SETTINGS_FILE, ServerHome, Settings
 from fl_server.deploy.run_supervisor import is_complete, is_locked
 from fl_server.gateway.authority import init_authority
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.validate import checked_setup
+from fl_server.watch.failure import Failure
 from fl_server.watch.tail import EventTail
 
 POLL_S = 0.2
@@ -34,8 +35,8 @@ FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
 class RunStoppedError(StonecropError):
     """A deployed run met an error that it would meet again; the exit code is that error's own."""
 
-    def __init__(self, reason: str, exit_code: int = StonecropError.exit_code) -> None:
-        super().__init__(reason)
+    def __init__(self, problems: str | Sequence[str] = (), exit_code: int = StonecropError.exit_code) -> None:
+        super().__init__(problems)
         self.exit_code = exit_code
 
 
@@ -132,7 +133,7 @@ def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None])
             return
         failure = Failure.at(run_dir)
         if failure.is_final and (found := failure.read()):
-            raise RunStoppedError(found["reason"], found["exit_code"])
+            raise RunStoppedError(found["problems"], found["exit_code"])
         if home.wanted() != run_dir.name and not is_complete(run_dir):
             raise RoundError(f"run {run_dir.name}: was stopped; go on with: fl-server resume {home.folder}")
         if not is_up(home):

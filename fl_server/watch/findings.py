@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fl_core.findings import Finding
+from fl_server.watch.never_accepted import never_accepted
 from fl_server.watch.state import RunState
 
-RUN_FINDERS: tuple[Callable[[RunState], Iterable[Finding]], ...] = ()
+RUN_FINDERS: tuple[Callable[[RunState], Iterable[Finding]], ...] = (never_accepted,)
 """Every finder of what a run shows, in the order in which their findings are shown."""
 
 

@@ -1,0 +1,31 @@
+"""What a run that fails leaves to be read: its reason in ``failure.json``, and the report with that reason on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fl_core.errors import StonecropError
+from fl_core.runlog import is_finished
+from fl_server.report.build import build_report
+from fl_server.watch.failure import Failure
+
+
+@contextmanager
+def failure_kept(run_dir: Path) -> Iterator[None]:
+    """Work on the run in ``run_dir``, which this process holds: forget why it stopped before, keep why it stops now.
+
+    Raises:
+        Exception: whatever stopped it.
+    """
+    failure = Failure.at(run_dir)
+    failure.clear()
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError, StonecropError):  # the error itself says more than that it cannot be kept
+            failure.write(error)
+            if not is_finished(run_dir):
+                build_report(run_dir)
+        raise
