@@ -160,7 +160,7 @@ def _delete(home: ServerHome, run_dir: Path) -> None:
 
 def _refuse_second(home: ServerHome, name: str) -> None:
     wanted = home.wanted()
-    if wanted is not None and wanted != name:
+    if wanted is not None and wanted != name and not Failure.at(home.runs / wanted).is_final:
         raise RunFolderError(
             f"run {wanted}: is under way; expected one run at a time. Stop it first: fl-server stop {home.folder}"
         )

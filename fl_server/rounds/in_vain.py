@@ -73,8 +73,7 @@ def is_hopeless(state: RunState, simulated: bool) -> bool:
 def nothing_came(state: RunState) -> NoUpdateError:
     """The error that says so, with a line for each reason; the only one stands in the first line."""
     rounds = len(state.finished_rounds())
-    missed = "fewer updates than round.quorum asks for were" if state.updates else "no update was"
-    begin = f"run {state.name}: {missed} accepted in any of {rounds} rounds, so nothing was trained"
-    begin = begin if rounds > 1 else f"run {state.name}: {missed} accepted, so nothing was trained"
+    missed = "too few updates for round.quorum were" if state.updates else "no update was"
+    begin = f"run {state.name}: {missed} accepted in {rounds} round{'s' if rounds > 1 else ''}, so nothing was trained"
     reasons = lines_of(by_reason(state.mishaps).values(), len(state.clients)) or ["no client was asked"]
     return NoUpdateError(f"{begin}: {reasons[0]}" if len(reasons) == 1 else [begin, *reasons])
