@@ -1,9 +1,9 @@
 """A run of which nothing comes: when it ends, and in whose words.
 
-While no update was ever accepted the model is the untrained one, so nothing is published. Such a run ends as soon as
-every client that it knows, or a crowd of them, has shown that asking again is of no use; at the latest after its last
-round. It leaves no checkpoint: nothing was learned, so a resumed run asks for all of its rounds again, under the same
-task_ids.
+While no update was ever summed the model is the untrained one, so nothing is published. Such a run ends as soon as so
+many clients, or a crowd of them, have shown that asking again is of no use that no round can be one that counts; at the
+latest after its last round. It leaves no checkpoint: nothing was learned, so a resumed run asks for all of its rounds
+again, under the same task_ids.
 
     a client refused                      of no use: its owner has to change something
     a client failed, or was rejected      of no use in a simulation; on a board after ``PATIENCE_ROUNDS`` rounds, for
@@ -16,11 +16,13 @@ has all of its rounds and is published, and only then is told that nobody's data
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 
 from fl_core.errors import NoUpdateError
 from fl_core.runlog import read_events
+from fl_server.plan.setup import Setup
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.watch.left_out import by_reason, lines_of
 from fl_server.watch.state import RunState, state_of
@@ -40,7 +42,8 @@ def end_in_vain(context: RunContext, progress: Progress, round: int) -> None:
     if progress.accepted or progress.releases_regardless:
         return
     state = state_of(read_events(context.log.folder))
-    if round < progress.setup.config.run.rounds and not is_hopeless(state, progress.setup.simulated):
+    rounds, simulated = progress.setup.config.run.rounds, progress.setup.simulated
+    if round < rounds and not is_hopeless(state, simulated, least_accepted(progress.setup, len(state.clients))):
         return
     shutil.rmtree(context.checkpoints, ignore_errors=True)
     raise nothing_came(state)
@@ -59,15 +62,21 @@ def end_without_any(context: RunContext, progress: Progress) -> None:
         raise nothing_came(state)
 
 
-def is_hopeless(state: RunState, simulated: bool) -> bool:
-    """Whether every client, or ``ENOUGH_CLIENTS`` of them, has shown that asking it again is of no use."""
-    if state.updates:
-        return False
+def least_accepted(setup: Setup, clients: int) -> int:
+    """With fewer updates no round of so many ``clients`` counts; 1 where a round asks some of them alone."""
+    every = setup.config.clients.per_round is None and "asynchronous" not in setup.strategy.traits
+    return math.ceil(setup.config.round.quorum * clients) if every else 1
+
+
+def is_hopeless(state: RunState, simulated: bool, least: int = 1) -> bool:
+    """Whether fewer clients than ``least`` are worth asking again, or ``ENOUGH_CLIENTS`` are not and none ever was."""
     patience = 1 if simulated else PATIENCE_ROUNDS
     refused = {each.who for each in state.mishaps if each.kind == REFUSED}
     unfit = Counter(each.who for each in state.mishaps if each.kind in UNFIT and each.round > 0)
     given_up = refused | {client for client, rounds in unfit.items() if rounds >= patience}
-    return len(given_up) >= min(max(1, len(state.clients)), ENOUGH_CLIENTS)
+    given_up -= {client.client_id for client in state.clients.values() if client.updates}
+    too_few = bool(given_up) and len(state.clients) - len(given_up) < least
+    return too_few or (not state.updates and len(given_up) >= ENOUGH_CLIENTS)
 
 
 def nothing_came(state: RunState) -> NoUpdateError:

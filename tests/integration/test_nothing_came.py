@@ -87,6 +87,20 @@ def test_a_resumed_run_says_the_same_and_is_the_one_that_never_failed_once_the_c
     assert final(run_dir) == final(run(config(tmp_path / "never")))
 
 
+def test_a_run_that_is_tried_again_spends_no_privacy_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private = {"privacy": {"epsilon": 8.0}, "run": {"rounds": 2}}
+    monkeypatch.setattr(FailsAtHome, "everyone", True)
+    with pytest.raises(NoUpdateError):
+        run(config(tmp_path, **private))
+    monkeypatch.setattr(FailsAtHome, "everyone", False)
+    run_dirs = resume(tmp_path / "toy"), run(config(tmp_path / "never", **private))
+    spent, never = (
+        {(e["client_id"], e["round"]): e["epsilon"] for e in kinds(run_dir, "client_finished")} for run_dir in run_dirs
+    )
+    assert spent == never
+    assert len({final(run_dir) for run_dir in run_dirs}) == 1
+
+
 @pytest.mark.parametrize(
     ("sections", "helps"),
     [
@@ -162,7 +176,7 @@ def test_nothing_is_published_before_the_first_update_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FailsAtHome, "everyone", True)
-    monkeypatch.setattr("fl_server.rounds.in_vain.is_hopeless", lambda state, simulated: False)
+    monkeypatch.setattr("fl_server.rounds.in_vain.is_hopeless", lambda state, simulated, least: False)
 
     def mend(event: Event) -> None:
         monkeypatch.setattr(FailsAtHome, "everyone", event["round"] == 1)

@@ -52,6 +52,16 @@ def test_of_a_crowd_ten_are_enough_and_one_that_succeeded_is_hope() -> None:
     assert not is_hopeless(state, simulated=True)
 
 
+def test_a_quorum_that_those_who_are_left_cannot_meet_is_hopeless() -> None:
+    state = run_of(4, all_of(2, FAILED))
+    state.update({"kind": "client_finished", "round": 1, "client_id": "c3", "epsilon": None})
+    assert is_hopeless(state, simulated=True, least=3)
+    assert not is_hopeless(state, simulated=True, least=2)
+    assert not is_hopeless(state, simulated=False, least=3)
+    state.update({"kind": "client_finished", "round": 2, "client_id": "c1", "epsilon": None})
+    assert not is_hopeless(state, simulated=True, least=3), "it is worth asking after all"
+
+
 def test_the_only_reason_stands_in_the_line_and_several_follow_it() -> None:
     one, two = run_of(2, all_of(2, FAILED)), run_of(2, [(1, "c0", FAILED), (1, "c1", MISSING)])
     (line,) = nothing_came(one).problems
