@@ -11,7 +11,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -30,15 +30,17 @@ from fl_core.run_folder import run_lock
 from fl_core.runlog import Event, RunLog
 from fl_core.storage import storage_error
 from fl_server.deploy.control import Control
-from fl_server.deploy.home import Failure, ServerHome
+from fl_server.deploy.home import ServerHome
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.nodes.members import Enrolled
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.setup import Setup
 from fl_server.report.build import build_report
+from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
 from fl_server.results.observer import Observer
 from fl_server.rounds.loop import run_rounds
+from fl_server.watch.left_out import NewReasons
 
 logger = logging.getLogger(__name__)
 
@@ -90,13 +92,16 @@ def run_deployed(grid: Grid, run_dir: Path, enrolled: Enrolled | None = None) ->
         RunFolderError: another ServerApp is at work on it, or it was deleted; of that, nothing is kept.
         StonecropError: the run cannot go on; the reason is in the folder too.
     """
-    with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_kept(run_dir):
+    with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_logged(), failure_kept(run_dir):
+        if not (run_dir / "config.yaml").is_file():
+            raise RunFolderError(f"{run_dir}: expected a run, found none: it was deleted before its turn came")
         torch.set_num_threads(1)
         config = load_config(run_dir / "config.yaml")
         check_deployed(config)
         setup = Setup.of(config, federation_of(config))
         log = RunLog(run_dir, config.run.name)
         log.listen(log_event)
+        log.listen(_log_reasons())
         run_job(grid, Job(setup, run_dir, log, enrolled=enrolled))
         write_summary(run_dir, peak_rss_mb())
         build_report(run_dir)
@@ -113,34 +118,38 @@ def log_event(event: Event) -> None:
             logger.info("round_finished: %d updates accepted, %d rejected, %.1f s", *counts)
 
 
+def _log_reasons() -> Callable[[Event], None]:
+    """A listener that logs at the end of a round why clients were left out of it, each reason once a process."""
+    reasons = NewReasons()
+
+    def listen(event: Event) -> None:
+        for line in reasons.update(event):
+            logger.warning("%s", line)
+
+    return listen
+
+
 def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @contextmanager
-def _failure_kept(run_dir: Path) -> Iterator[None]:
-    """Write down what ended the run, unless its folder is another's by then or the disk has no room for it."""
-    if not (run_dir / "config.yaml").is_file():
-        raise RunFolderError(f"{run_dir}: expected a run, found none: it was deleted before its turn came")
-    own = run_dir.stat()
+def _failure_logged() -> Iterator[None]:
+    """Say in the process's log what ends a run; what the operating system refuses becomes an error of its own."""
     try:
         yield
-    except Exception as error:
-        told = storage_error(error, "it goes on by itself") if isinstance(error, OSError) else error
-        if isinstance(told, StonecropError):
-            logger.error("the run cannot go on: %s", told)
-        else:
-            logger.exception("the run cannot go on")
-        code, words = StonecropError.exit_code, described(told)
-        if isinstance(told, StonecropError):
-            code, words = told.exit_code, str(told)
-        with suppress(OSError):
-            if os.path.samestat(own, run_dir.stat()):
-                Failure.at(run_dir).write(type(told).__name__, words, code)
-        if told is error:
-            raise
+    except OSError as error:
+        told = storage_error(error, "it goes on by itself")
+        logger.error("the run cannot go on: %s", told)
         raise told from error
+    except StonecropError as error:
+        for problem in error.problems:
+            logger.error("the run cannot go on: %s", problem)
+        raise
+    except Exception:
+        logger.exception("the run cannot go on")
+        raise
 
 
 def _deployed_app() -> ServerApp:

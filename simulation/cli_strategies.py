@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from fl_core.errors import StonecropError
 from fl_core.process.command import errors_as_lines
 from fl_core.process.options import finite
 
@@ -58,28 +59,37 @@ def compare(
     workers: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = min(4, os.cpu_count() or 1),
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON on stdout.")] = False,
 ) -> None:
-    """Run several strategies on the same config and print, plot and write how they did; called again, it goes on."""
+    """Run several strategies on the same config and print, plot and write how they did; called again, it goes on.
+
+    A run that fails is named with its reason and left out of the table; the others go on, and the exit code is its own.
+    """
     with errors_as_lines("interrupted; the same command goes on where it stopped"):
         from fl_core.config import load_config
         from fl_core.run_folder import run_lock
         from simulation.compare.figures import curves, heading, read_runs, tabulate
         from simulation.compare.output import draw_curves, terminal_table, write_tables
-        from simulation.compare.run import plan, run_cells
+        from simulation.compare.run import plan, refuse_failed, run_cells
 
         loaded = load_config(config, overrides or ())
         folder = out or Path(loaded.run.out) / f"compare-{loaded.run.name}"
         cells = plan(loaded, strategies, seeds, folder, _sections(partition, attack))
+        failed: dict[str, StonecropError] = {}
         with run_lock(folder):
-            for number, cell in enumerate(run_cells(cells, workers), start=1):
-                errors.print(f"{number}/{len(cells)} {cell.folder.name}", markup=False, highlight=False)
-            runs = read_runs(cells)
+            for number, (cell, error) in enumerate(run_cells(cells, workers), start=1):
+                failed |= {cell.folder.name: error} if error else {}
+                outcome = f" failed: {error}" if error else ""
+                _say(f"{number}/{len(cells)} {cell.folder.name}{outcome}")
+            runs = read_runs([cell for cell in cells if cell.folder.name not in failed])
+            if not runs:
+                refuse_failed(failed)
             (rows, reached), head = tabulate(runs, target), heading(runs)
             errors.print(terminal_table(rows, reached, head))
             table = write_tables(rows, reached, head, folder)
             draw_curves(curves(runs), reached, head, folder / "compare.png")
-        errors.print(f"table and picture: {folder}", markup=False, highlight=False, soft_wrap=True)
+        _say(f"table and picture: {folder}")
         if as_json:
             typer.echo(json.dumps(json.loads(table.read_text(encoding="utf-8"))))
+        refuse_failed(failed)
 
 
 @new.command("strategy", epilog="Example:\n\nfl-sim new strategy calm_average")
@@ -93,6 +103,10 @@ def new_strategy(
 
         for path in write_strategy(name, out):
             typer.echo(path)
+
+
+def _say(line: str) -> None:
+    errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _sections(partition: str | None, attack: str | None) -> dict[str, dict[str, Any]]:

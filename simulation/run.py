@@ -17,6 +17,7 @@ from fl_core.runlog import Event, RunLog, is_finished
 from fl_server.app import Job, make_server_app, peak_rss_mb
 from fl_server.plan.setup import Setup
 from fl_server.report.build import build_report
+from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
 from fl_server.watch.folder import COMPANION, companion_folders
 from simulation.client_ledger import check_ledger
@@ -114,15 +115,23 @@ def _check_begun(run_dir: Path) -> None:
 
 
 def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
-    """The run itself first, then its companions, then the summaries that name both."""
+    """The run itself first, then its companions, then the summaries that name both.
+
+    A companion that fails costs the run its place beside it alone: the run's own summary and report are written.
+    """
     companions = companion_folders(run_dir, CONFIG_FILE)
     with ExitStack() as locks:
         for folder in companions:  # each can be resumed by itself, but not beside this
             locks.enter_context(run_lock(folder))
-        for folder in (run_dir, *reversed(companions)):
-            if not is_finished(folder):
-                _simulate(folder, workers, listeners)
-        for folder in (*companions, run_dir):
+        try:
+            for folder in (run_dir, *reversed(companions)):
+                if not is_finished(folder):
+                    with failure_kept(folder):
+                        _simulate(folder, workers, listeners)
+        finally:
+            for folder in filter(is_finished, (*companions, run_dir)):
+                write_summary(folder, peak_rss_mb())
+                build_report(folder)
             write_summary(folder, peak_rss_mb())
             build_report(folder)
 

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fl_core.errors import ConfigError, DataError, ExportError, ModelError, PrivacyError, RunFolderError, StorageError
+from fl_core.errors import ConfigError, RunFolderError
 from fl_core.files import read_json, write_atomic, write_json
 from fl_core.hostnames import canonical_address, canonical_host
 
@@ -34,12 +34,6 @@ SERVER_VARIABLE = "STONECROP_SERVER"
 
 SETTINGS_FILE = "server.yaml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-FINAL_CODES = frozenset(
-    error.exit_code for error in (ConfigError, DataError, ModelError, PrivacyError, ExportError, RunFolderError)
-)
-"""Exit codes of errors that the same run meets again however often it is started."""
-PASSING_KINDS = frozenset({StorageError.__name__})
-"""Errors among them that pass: somebody makes room on a disk, and the run goes on by itself."""
 
 
 @dataclass(frozen=True)
@@ -69,36 +63,6 @@ class Settings:
                 raise ValueError(f"{name}: expected 1 to 65535, got {port}")
         if len(set(ports.values())) != len(ports):
             raise ValueError(f"ports: expected all different, got {ports}")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run stopped, in a file beside its events."""
-
-    path: Path
-
-    @classmethod
-    def at(cls, run_dir: Path) -> Failure:
-        """The failure of the run in ``run_dir``, whether it has one or not."""
-        return cls(run_dir / "failure.json")
-
-    def write(self, kind: str, reason: str, exit_code: int) -> None:
-        """Keep why the run stopped until it is wanted again."""
-        write_json(self.path, {"kind": kind, "reason": reason, "exit_code": exit_code})
-
-    def read(self) -> dict[str, Any] | None:
-        """{kind, reason, exit_code}; None where nothing happened."""
-        return read_json(self.path)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the run would fail again however often it is started."""
-        found = self.read()
-        return found is not None and found["exit_code"] in FINAL_CODES and found["kind"] not in PASSING_KINDS
-
-    def clear(self) -> None:
-        """Forget the failure: the run is wanted again."""
-        self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

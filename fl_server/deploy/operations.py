@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,13 @@ from fl_core.errors import ConfigError, RoundError, RunFolderError, StonecropErr
 from fl_core.files import folder_is_locked, folder_lock, write_atomic
 from fl_core.run_folder import begin_run_folder, refuse_at_work, run_is_locked, run_lock
 from fl_core.runlog import Event
-from fl_server.deploy.home import SETTINGS_FILE, Failure, ServerHome, Settings
+from fl_server.deploy.home import SETTINGS_FILE, ServerHome, Settings
 from fl_server.deploy.run_supervisor import is_complete
 from fl_server.gateway.authority import init_authority
 from fl_server.gateway.waiting import devices_waiting
 from fl_server.plan.checks import check_deployed
 from fl_server.plan.validate import checked_setup
+from fl_server.watch.failure import Failure
 from fl_server.watch.tail import EventTail
 
 POLL_S = 0.2
@@ -38,8 +39,8 @@ FLEET_CONFIG = Path(__file__).with_name("fleet.yaml")
 class RunStoppedError(StonecropError):
     """A deployed run met an error that it would meet again; the exit code is that error's own."""
 
-    def __init__(self, reason: str, exit_code: int = StonecropError.exit_code) -> None:
-        super().__init__(reason)
+    def __init__(self, problems: str | Sequence[str] = (), exit_code: int = StonecropError.exit_code) -> None:
+        super().__init__(problems)
         self.exit_code = exit_code
 
 
@@ -146,7 +147,7 @@ def wait_for_run(home: ServerHome, run_dir: Path, show: Callable[[Event], None],
         failure = Failure.at(run_dir)
         found = failure.read()
         if found and failure.is_final:
-            raise RunStoppedError(found["reason"], found["exit_code"])
+            raise RunStoppedError(found["problems"], found["exit_code"])
         if found and found["reason"] != said:
             said = found["reason"]
             _say_why(home, said, say)
@@ -189,7 +190,7 @@ def _refuse(home: ServerHome, name: str, overwrite: bool) -> None:
 
 def _refuse_second(home: ServerHome, name: str) -> None:
     wanted = home.wanted()
-    if wanted is not None and wanted != name:
+    if wanted is not None and wanted != name and not Failure.at(home.runs / wanted).is_final:
         raise RunFolderError(
             f"run {wanted}: is under way; expected one run at a time. Stop it first: fl-server stop {home.folder}"
         )

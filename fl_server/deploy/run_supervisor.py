@@ -20,7 +20,8 @@ from fl_core.files import read_json, write_json
 from fl_core.run_folder import run_is_locked
 from fl_core.runlog import is_finished
 from fl_server.deploy.control import UNDER_WAY, Control
-from fl_server.deploy.home import Failure, ServerHome
+from fl_server.deploy.home import ServerHome
+from fl_server.watch.failure import Failure
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from rich.table import Table
 
-from fl_server.deploy.home import Failure, ServerHome
+from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import is_up
 from fl_server.gateway.devices import DeviceStatus
 from fl_server.gateway.operate import count_devices
 from fl_server.gateway.waiting import devices_waiting
+from fl_server.watch.failure import Failure
 from fl_server.watch.status import status_of
 from fl_server.watch.words import ABSENT, NOT_PRIVATE, as_bytes, as_seconds
 
@@ -86,9 +87,11 @@ def _devices_table(described: Mapping[str, Any]) -> Table:
 
 
 def _run_table(run: Mapping[str, Any], described: Mapping[str, Any]) -> Table:
+    failure = described["failure"] or {}
     state = "done" if run["finished"] else "under way" if described["wanted"] == run["name"] else "stopped"
+    state = "failed" if failure.get("final") else state
     table = Table(title=f"run {run['name']}: {state}", title_justify="left", show_header=False)
-    why = described["trouble"] or (described["failure"] or {}).get("reason")
+    why = described["trouble"] or failure.get("reason")
     epsilon = ABSENT if run["epsilon_max"] is None else f"{run['epsilon_max']:.3f}"
     epsilon = NOT_PRIVATE if run["named_seeds"] else epsilon
     rows = {

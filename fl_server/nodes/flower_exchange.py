@@ -11,6 +11,8 @@ from flwr.serverapp import Grid
 from fl_server.nodes.clock import Clock, WallClock
 from fl_server.nodes.exchange import Incoming, Outgoing
 
+_CLIENT_APP_RAISED = 2
+"""Flower's code for a node whose app raised; the reason says what."""
 _NODE_UNAVAILABLE = 5
 """Flower's code for a node whose heartbeat has run out."""
 
@@ -77,4 +79,6 @@ def _incoming(message: Message) -> Incoming:
     if not message.has_error():
         return Incoming(key, message.content)
     words = f"error {message.error.code}: {message.error.reason}"
+    if message.error.code == _CLIENT_APP_RAISED and message.error.reason:
+        words = message.error.reason
     return Incoming(key, None, words, away=message.error.code == _NODE_UNAVAILABLE)

@@ -22,6 +22,7 @@ from fl_server.report.classes import confusion
 from fl_server.report.per_client import client_sizes, client_sizes_figure, clients_figure, sizes_words
 from fl_server.report.summary import summarize
 from fl_server.watch.accuracy import ACCURACIES
+from fl_server.watch.failure import Failure
 from fl_server.watch.findings import findings
 from fl_server.watch.folder import companion_folders
 from fl_server.watch.records import PublishedArtifact, artifact_name
@@ -65,7 +66,9 @@ def report_context(run_dir: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: the folder holds no readable events.
     """
-    state = state_of(read_events(run_dir))
+    failures = failures_of(run_dir)
+    # A run may fail before it has any events.
+    state = state_of(() if failures and not (run_dir / "events.jsonl").exists() else read_events(run_dir))
     folders = companion_folders(run_dir, "events.jsonl")
     companions = {folder.name: state_of(read_events(folder)) for folder in folders}
     own = summarize(state)
@@ -87,6 +90,8 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "artifacts": series.last_artifacts(state),
         "published": state.artifacts,
         "widths": series.widths(state),
+        "failures": failures,
+        "trained": bool(state.updates),
         "findings": findings(state),
         "liars": liars_words(state.attack, len(state.start.get("clients", ()))),
         "forms": ACCURACIES,
@@ -98,6 +103,13 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         **_figures(state, companions),
         **_privacy(state),
     }
+
+
+def failures_of(run_dir: Path) -> list[str]:
+    """Why the run stopped, and with its name why a companion did, one line a problem; empty where all goes on."""
+    found = {"": Failure.at(run_dir).read()}
+    found |= {f"{each.name}: ": Failure.at(each).read() for each in companion_folders(run_dir, "failure.json")}
+    return [f"{who}{problem}" for who, failure in found.items() if failure for problem in failure["problems"]]
 
 
 def _figures(state: RunState, companions: Mapping[str, RunState]) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from fl_core.types import ClientUpdate, RoundPlan, Tensors
 
 MAX_RANGE = 1e6
 """A range that reaches further is no activation's."""
+_HELPS = "; a smaller clients.optimizer.learning_rate usually helps"
+_HELPS_PRIVATE = "; a smaller clients.optimizer.learning_rate or privacy.clip_norm usually helps"
+"""What an honest client's update that is too large or not finite comes from, nearly always."""
 
 
 def check_update(
@@ -45,15 +48,17 @@ def check_update(
     if sorted(update.parts) != sorted(expected):
         raise UpdateRejectedError(f"{who}: expected parts {sorted(expected)}, got {sorted(update.parts)}")
     _check_weight(who, update, plan, limits)
+    helps = _HELPS_PRIVATE if plan.dp is not None else _HELPS
     for name, shapes in expected.items():
         part, origin = update.parts[name], origin_of(name, plan.dp is not None)
         if part.dp_origin != origin:
             raise UpdateRejectedError(f"{who}: expected {name} of DP origin {origin!r}, got {part.dp_origin!r}")
         _check_tensors(who, part.tensors, shapes)
+        _check_finite(who, part.tensors, helps)
         if name == RANGES_PART:
             _check_ranges(who, part.tensors)
         else:
-            _check_norm(who, name, part.tensors, limits.max_update_norm)
+            _check_norm(who, name, part.tensors, limits.max_update_norm, helps)
 
 
 def check_spending(update: ClientUpdate, plan: RoundPlan, before: float | None) -> None:
@@ -91,13 +96,21 @@ def check_figures(update: ClientUpdate, plan: RoundPlan, names: Sequence[str]) -
         raise UpdateRejectedError(f"{who}: expected the noisy part {HISTOGRAM_PART!r}, got {sorted(update.parts)}")
     counts = update.parts[HISTOGRAM_PART].tensors
     _check_tensors(who, counts, expected_tensors(HISTOGRAM_PART, names))
+    _check_finite(who, counts)
     return counts
 
 
-def _check_norm(who: str, name: str, tensors: Tensors, most: float) -> None:
+def _check_norm(who: str, name: str, tensors: Tensors, most: float, helps: str) -> None:
     size = norm(tensors)
     if not size <= most:
-        raise UpdateRejectedError(f"{who}: expected a norm of {name} of at most {most:g}, got {size:g}")
+        raise UpdateRejectedError(f"{who}: expected a norm of {name} of at most {most:g}, got {size:g}{helps}")
+
+
+def _check_finite(who: str, tensors: Tensors, helps: str = "") -> None:
+    for name, tensor in tensors.items():
+        bad = int(np.size(tensor) - np.isfinite(tensor).sum())
+        if bad:
+            raise UpdateRejectedError(f"{who}: expected finite values, got {bad} NaN or Inf in {name}{helps}")
 
 
 def _check_ranges(who: str, bounds: Tensors) -> None:
@@ -131,6 +144,3 @@ def _check_tensors(who: str, tensors: Tensors, model: Tensors) -> None:
             raise UpdateRejectedError(f"{who}: expected {name} of dtype float32, got {tensor.dtype}")
         if tensor.shape != model[name].shape:
             raise UpdateRejectedError(f"{who}: expected {name} of shape {model[name].shape}, got {tensor.shape}")
-        if not np.isfinite(tensor).all():
-            bad = int(np.size(tensor) - np.isfinite(tensor).sum())
-            raise UpdateRejectedError(f"{who}: expected finite values, got {bad} NaN or Inf in {name}")

@@ -29,6 +29,7 @@ from fl_server.nodes.mailbox import Mailbox, Reply
 from fl_server.nodes.members import Members, Nodes
 from fl_server.plan.tasks import plan_of
 from fl_server.rounds.close import RoundOutcome, close_round
+from fl_server.rounds.in_vain import end_in_vain
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.refused import end_where_all_refused
@@ -74,23 +75,26 @@ class _UnderWay:
         return wire.pack_task(plan, wire.pack_tensors(self.models.load(plan.base_version)))
 
 
-def run_asynchronous(context: RunContext, members: Members, progress: Progress, versions_done: int) -> None:
-    """Run all versions that are not done yet.
+def run_asynchronous(context: RunContext, members: Members, progress: Progress, versions_done: int) -> Progress:
+    """Run all versions that are not done yet; gives the progress after the last.
 
     Raises:
         RoundError: nothing came in for as long as a version may take, from fewer clients than ``round.min_clients``.
+        NoUpdateError: no update was ever accepted, and none will be.
     """
     under_way = _UnderWay(Mailbox(context.exchange), SentModels(context.checkpoints / "sent"))
     _ask_again(under_way, members, progress)
     needed = {task.plan.base_version for task in under_way.tasks.values()}
     for version in range(versions_done + 1, progress.setup.config.run.rounds + 1):
         progress = _run_version(context, members, under_way, progress, version)
+        end_in_vain(context, progress, version)
         outstanding = tuple(task.to_plain() for _, task in sorted(under_way.tasks.items()))
         progress = replace(progress, outstanding=outstanding).keep(context, version)
         # The checkpoint before this one needs its models as long as it may be needed itself.
         before, needed = needed, {task.plan.base_version for task in under_way.tasks.values()}
         under_way.models.keep_only(before | needed)
     under_way.mail.close()
+    return progress
 
 
 def _run_version(

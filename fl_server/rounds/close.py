@@ -25,7 +25,6 @@ from fl_server.plan.user_privacy import user_epsilon, user_head
 from fl_server.results.after_round import AfterRound, after_round
 from fl_server.results.evaluate import evaluate_widths, pool_scores, pool_widths, read_scores
 from fl_server.results.observer import RoundView
-from fl_server.results.publish import exports
 from fl_server.results.ranges import clipped_by_layer
 from fl_server.rounds.intake import Tally
 from fl_server.rounds.progress import Progress, RunContext, told
@@ -82,7 +81,7 @@ def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) ->
 
 def _say_closed(context: RunContext, after: Progress, outcome: RoundOutcome, evaluation: dict[str, Any] | None) -> None:
     setup, tally, round = after.setup, outcome.tally, outcome.round
-    if context.observe is not None and not exports(setup.config, round):
+    if context.observe is not None and not after.publishes(round):
         events = EventBatch()
         context.observe(RoundView(setup, round, after.model, context.nets, (), events))
         context.log.append_all(events)

@@ -33,6 +33,7 @@ from fl_server.results.publisher import Publisher
 from fl_server.rounds.asynchronous import run_asynchronous
 from fl_server.rounds.checkpoint import Checkpoint, checkpoint_of, drop_unpublished, load_checkpoint
 from fl_server.rounds.histograms import histogram_ranges
+from fl_server.rounds.in_vain import end_in_vain, end_without_any
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.run_identity import with_run_id
 from fl_server.rounds.synchronous import run_round
@@ -56,6 +57,7 @@ def run_rounds(
 
     Raises:
         RoundError: fewer clients than ``round.min_clients`` could be reached.
+        NoUpdateError: no update of any client was ever accepted.
         RunFolderError: the checkpoint belongs to another config.
         ConfigError: so few clients came that the strategy would never move.
         PrivacyError: every client refuses the first plan, or the server's own ledger is not the run's newest one.
@@ -65,14 +67,16 @@ def run_rounds(
     nets = Nets(setup.spec, setup.config.run.seed)
     expected = expected_update(setup, nets.parameters, nets.running)
     with Publisher(partial(publish_round, nets=nets, log=log, observe=observe)) as publisher:
-        _run(RunContext(exchange, run_dir, log, observe, nets, expected, publisher), setup, enrolled)
+        context = RunContext(exchange, run_dir, log, observe, nets, expected, publisher)
+        progress = _run(context, setup, enrolled)
+    end_without_any(context, progress)
     rounds = setup.config.run.rounds
     log.append("run_finished", rounds, rounds_done=rounds, seconds=time.monotonic() - started)
     log.sync()
     drop_unpublished(run_dir / "checkpoint")
 
 
-def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> None:
+def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> Progress:
     """Every round from the last checkpoint on, up to the last one's; its artefacts may still be in the making."""
     members = Members(context.exchange, setup.selection.uses_device, enrolled)
     limits = setup.config.round
@@ -85,11 +89,13 @@ def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> None:
     progress = _begin(context, setup, nodes) if checkpoint is None else _resume(context, setup, checkpoint)
     progress, rounds_done = replace(progress, setup=noisy), 0 if checkpoint is None else checkpoint.rounds_done
     if "asynchronous" in setup.strategy.traits:
-        run_asynchronous(context, members, progress, rounds_done)
-        return
+        return run_asynchronous(context, members, progress, rounds_done)
     for round in range(rounds_done + 1, setup.config.run.rounds + 1):
         with logged_with(round=round):
-            progress = run_round(context, members, progress, round).keep(context, round)
+            progress = run_round(context, members, progress, round)
+            end_in_vain(context, progress, round)
+            progress = progress.keep(context, round)
+    return progress
 
 
 def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
@@ -143,6 +149,7 @@ def _resume(context: RunContext, setup: Setup, checkpoint: Checkpoint) -> Progre
         context.clock.restore(checkpoint.facts["clock"])
     for round in missing:
         found = checkpoint_of(context.checkpoints, round)
-        if found is not None:
-            context.publisher.submit(Progress.of(setup, found).publication(round))
+        then = None if found is None else Progress.of(setup, found)
+        if then is not None and then.publishes(round):
+            context.publisher.submit(then.publication(round))
     return replace(Progress.of(setup, checkpoint), unpublished=frozenset(missing))

@@ -89,13 +89,22 @@ class Progress:
             tuple(facts["outstanding"]),
         )
 
+    @property
+    def releases_regardless(self) -> bool:
+        """Whether noise for whole clients is released whoever answered: then nothing may depend on who did."""
+        return "central_dp" in self.setup.strategy.traits
+
+    def publishes(self, round: int) -> bool:
+        """Whether artefacts are made of this as ``round``: where they are due, and it is not the untrained model."""
+        return exports(self.setup.config, round) and (bool(self.accepted) or self.releases_regardless)
+
     def keep(self, context: RunContext, rounds_done: int) -> Progress:
         """Make it the newest checkpoint, and hand the round over to be published if it is one that exports.
 
         Raises:
             Exception: what the publication of a round before it raised; the checkpoint is written.
         """
-        due = exports(self.setup.config, rounds_done) and rounds_done > 0
+        due = self.publishes(rounds_done) and rounds_done > 0
         # Before the log's number is read: the event of any other round is then one that the checkpoint counts.
         unpublished = context.publisher.unpublished | ({rounds_done} if due else set())
         # The checkpoint before this one may be needed itself, and with it the rounds that it knew as unpublished.

@@ -68,7 +68,7 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     model = wire.pack_tensors(sent)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
     # Whether there were enough would say something of each client: noise for whole clients is released regardless.
-    share = 0.0 if "central_dp" in setup.strategy.traits else limits.quorum
+    share = 0.0 if progress.releases_regardless else limits.quorum
     quorum = math.ceil(share * min(wanted, len(plans)))
     state, working = _collect(context, intake, _Cohort(plans, contents, wanted, quorum), state)
     end_where_all_refused(progress, tally, nodes)

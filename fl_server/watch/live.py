@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from fl_core.runlog import Event
 from fl_server.watch.earlier_runs import caps_in_words
 from fl_server.watch.findings import findings_of_start
+from fl_server.watch.left_out import NewReasons
 from fl_server.watch.state import RunState
 from fl_server.watch.words import NOT_PRIVATE, as_metric, as_seconds
 
@@ -28,6 +29,7 @@ class RunProgress:
     def __init__(self, name: str) -> None:
         self.name = name
         self.state = RunState()
+        self.reasons = NewReasons()
 
     def update(self, event: Event) -> None:
         """Take in one event of this run."""
@@ -96,6 +98,8 @@ class LiveProgress:
                 self._say(f"{progress.name}: {caps}")
             for finding in findings_of_start(progress.state):
                 self._say(f"{progress.name}: {finding}")
+        for line in progress.reasons.update(event):
+            self._say(f"{progress.name}: {line}")
         if self._console.is_terminal:
             self._draw(progress)
         elif event["kind"] == "round_finished":

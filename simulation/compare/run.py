@@ -19,7 +19,7 @@ import yaml
 
 from fl_core.config import Config, load_config, to_plain
 from fl_core.config.load import from_plain
-from fl_core.errors import ConfigError, RunFolderError
+from fl_core.errors import ConfigError, RunFolderError, StonecropError
 from fl_core.registry import look_up
 from fl_core.runlog import is_finished
 from simulation.attacks.registry import ATTACKS
@@ -134,8 +134,10 @@ def read_strategy(text: str, config: Config) -> dict[str, Any]:
     return {"name": None, "factory": name, "args": args} if ":" in name else {"name": name, "args": args}
 
 
-def run_cells(cells: Sequence[Cell], workers: int) -> Iterator[Cell]:
-    """Finish all runs, ``workers`` processes at a time; gives each as it is done.
+def run_cells(cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, StonecropError | None]]:
+    """Finish all runs, ``workers`` processes at a time; gives each as it ends, with the error of one that failed.
+
+    A run that fails costs the comparison that run alone, and is tried again when the comparison is called again.
 
     Raises:
         RunFolderError: a folder holds a run of another config.
@@ -143,30 +145,42 @@ def run_cells(cells: Sequence[Cell], workers: int) -> Iterator[Cell]:
     for cell in cells:
         _check_same(cell)
     open_cells = [cell for cell in cells if not is_finished(cell.folder)]
-    yield from (cell for cell in cells if cell not in open_cells)
+    yield from ((cell, None) for cell in cells if cell not in open_cells)
     if workers <= 1 or len(open_cells) <= 1:
-        for cell in open_cells:
-            finish_cell(cell)
-            yield cell
+        yield from ((cell, finish_cell(cell)) for cell in open_cells)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(open_cells)), mp_context=context) as pool:
         futures = {pool.submit(finish_cell, cell): cell for cell in open_cells}
         try:
             for future in as_completed(futures):
-                future.result()
-                yield futures[future]
+                yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def finish_cell(cell: Cell) -> None:
-    """Run one cell, or go on with it."""
-    if (cell.folder / CONFIG_FILE).is_file():
-        resume(cell.folder)
-    else:
-        run(cell.config)
+def finish_cell(cell: Cell) -> StonecropError | None:
+    """Run one cell, or go on with it; gives the error that stopped it."""
+    try:
+        if (cell.folder / CONFIG_FILE).is_file():
+            resume(cell.folder)
+        else:
+            run(cell.config)
+    except StonecropError as error:
+        return error
+    return None
+
+
+def refuse_failed(failed: Mapping[str, StonecropError]) -> None:
+    """Return where no run failed; ``failed`` has the errors by the names of the runs.
+
+    Raises:
+        StonecropError: of the kind that the first run met, with the reasons of each by its name.
+    """
+    if failed:
+        kind = type(next(iter(failed.values())))
+        raise kind([f"{name}: {problem}" for name, error in failed.items() for problem in error.problems])
 
 
 def _check_same(cell: Cell) -> None:

@@ -6,6 +6,7 @@ Each fault is compared, bit for bit, with a run in which that client was not the
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import toy
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fl_core import __version__, wire
+from fl_core.errors import NoUpdateError
 from fl_core.privacy.ledger import Ledger
 from fl_core.questions import TRAIN
 from fl_core.runlog import RunLog, read_events
@@ -25,7 +27,7 @@ from fl_core.update import decode_update, encode_update
 from fl_server.nodes.flower_exchange import FlowerExchange
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
-from fl_server.rounds.checkpoint import load_checkpoint
+from fl_server.rounds.checkpoint import checkpoint_of, load_checkpoint
 from fl_server.rounds.loop import run_rounds
 from simulation.engines.clients import build_trainer, client_app, simulated_policy
 from simulation.engines.in_process import InProcessGrid, nodes_of, run_app
@@ -47,9 +49,8 @@ def federate(out: Path, fault: Fault | None = None, without: str = "", **section
             return reply
         return fault(message, reply)
 
-    log = RunLog(out, config.run.name)
-    run_rounds(FlowerExchange(InProcessGrid(nodes_of(everyone), answer)), Setup.of(config, federation), out, log)
-    log.close()
+    with closing(RunLog(out, config.run.name)) as log:
+        run_rounds(FlowerExchange(InProcessGrid(nodes_of(everyone), answer)), Setup.of(config, federation), out, log)
     return out
 
 
@@ -134,13 +135,24 @@ def test_the_bad_client_matters_when_it_is_good(tmp_path):
 
 
 def test_below_the_quorum_the_model_stays_as_it_was(tmp_path):
+    def fails_from_the_second_round_on(message: Message, reply: Message) -> Message:
+        if message.metadata.group_id != "1":
+            raise RuntimeError("no")
+        return reply
+
+    out = federate(tmp_path / "run", fails_from_the_second_round_on, round={"quorum": 1.0})
+    assert [event["accepted"] for event in read_events(out) if event["kind"] == "round_finished"] == [4, 3, 3]
+    checkpoints = [checkpoint_of(out / "checkpoint", round) for round in (2, 3)]
+    assert len({digest(found.state.model) for found in checkpoints if found}) == 1
+
+
+def test_a_quorum_that_is_never_met_trains_nothing_and_says_so(tmp_path):
     def one_client_fails(message: Message, reply: Message) -> Message:
         raise RuntimeError("no")
 
-    config = {"round": {"quorum": 1.0}}
-    out = federate(tmp_path / "run", one_client_fails, **config)
-    fresh = Setup.of(toy.config(tmp_path / "fresh"), toy.data()).initial_state().model
-    assert final(out) == digest(fresh)
+    too_few = r"too few updates for round.quorum were accepted in 3 rounds.*: 1 of 4 clients failed: client-1: "
+    with pytest.raises(NoUpdateError, match=too_few):
+        federate(tmp_path, one_client_fails, round={"quorum": 1.0})
 
 
 def test_a_client_whose_budget_is_spent_costs_the_round_one_client(tmp_path):

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from typer.testing import CliRunner
 
+from fl_core.errors import NoUpdateError
 from fl_core.runlog import RunLog
 from fl_server.cli import app
 from fl_server.deploy.health import Health, serve_health
@@ -23,6 +24,7 @@ from fl_server.deploy.operations import make_home
 from fl_server.deploy.status import describe_server, status_tables
 from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.layout import GatewayFiles
+from fl_server.watch.failure import Failure
 from fl_server.watch.status import status_of
 from support.synthetic_run import fleet_log, round_of, write_run
 
@@ -57,6 +59,17 @@ def test_a_status_without_a_registry_that_can_be_read_tells_the_rest(tmp_path):
     described = describe_server(home)
     assert (described["devices"], described["run"]["finished"]) == (None, True)
     assert any("may take part" in line for line in as_lines(described))
+
+
+def test_a_run_that_failed_for_good_is_neither_under_way_nor_stopped(tmp_path):
+    home = make_home(tmp_path / "server", Settings())
+    run_dir = write_run(home.runs / "demo", finished=False)
+    home.want("demo")
+    assert any("run demo: under way" in line for line in as_lines(describe_server(home)))
+    Failure.at(run_dir).write(NoUpdateError("run demo: no update was accepted"))
+    lines = as_lines(describe_server(home))
+    assert any("run demo: failed" in line for line in lines)
+    assert any("does not go on because" in line and "no update was accepted" in line for line in lines)
 
 
 def as_lines(described: Mapping[str, Any]) -> list[str]:

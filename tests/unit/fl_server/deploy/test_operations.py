@@ -8,12 +8,13 @@ import threading
 import pytest
 import toy
 
-from fl_core.errors import ConfigError, RunFolderError
+from fl_core.errors import ConfigError, NoUpdateError, RunFolderError
 from fl_core.files import folder_lock
 from fl_core.run_folder import run_lock
 from fl_server.deploy import keep_up
 from fl_server.deploy.home import ServerHome
-from fl_server.deploy.operations import want_run
+from fl_server.deploy.operations import RunStoppedError, wait_for_run, want_run
+from fl_server.watch.failure import Failure
 
 
 def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
@@ -85,3 +86,18 @@ def test_a_wrong_config_is_refused_with_all_that_is_wrong_and_replaces_nothing(h
     for wrong in ("nothing", "fedavgg"):
         assert any(wrong in problem for problem in refused.value.problems)
     assert (home.run_dir("toy") / "config.yaml").read_bytes() == before
+
+
+def test_who_waits_for_a_run_that_failed_for_good_gets_its_reasons_and_its_code(home):
+    failure = Failure.at(home.run_dir("toy"))
+    failure.write(NoUpdateError(["run toy: no update was accepted", "2 of 2 clients refused: a, b: no"]))
+    with pytest.raises(RunStoppedError) as stopped:
+        wait_for_run(home, home.run_dir("toy"), print)
+    assert stopped.value.problems == ("run toy: no update was accepted", "2 of 2 clients refused: a, b: no")
+    assert stopped.value.exit_code == NoUpdateError.exit_code
+
+
+def test_a_run_that_failed_for_good_is_not_in_the_way_of_another(home):
+    Failure.at(home.run_dir("toy")).write(NoUpdateError("none"))
+    want_run(home, toy.config(home.folder, run={"name": "other"}), overwrite=False)
+    assert home.wanted() == "other"

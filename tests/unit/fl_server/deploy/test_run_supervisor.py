@@ -10,15 +10,16 @@ import pytest
 import toy
 
 from fl_core.config import load_config
-from fl_core.errors import ConfigError, RoundError, RunFolderError
+from fl_core.errors import ConfigError, NoUpdateError, RoundError, RunFolderError
 from fl_core.files import write_atomic
 from fl_core.run_folder import run_is_locked, run_lock
 from fl_server import app
 from fl_server.deploy import run_supervisor as module
 from fl_server.deploy.control import Control
-from fl_server.deploy.home import Failure, ServerHome
+from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import want_again, want_run
 from fl_server.deploy.run_supervisor import RunSupervisor
+from fl_server.watch.failure import Failure
 from support.synthetic_run import write_run
 
 
@@ -94,13 +95,16 @@ def test_a_new_server_takes_over_what_the_one_before_it_had_submitted(home):
     assert (control.submitted, control.stopped) == (["toy", "toy"], ["1"])
 
 
-@pytest.mark.parametrize(("error", "again"), [(RoundError("no clients"), True), (ConfigError("wrong"), False)])
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [(RoundError("no clients"), True), (ConfigError("wrong"), False), (NoUpdateError("none"), False)],
+)
 def test_only_what_may_go_better_is_tried_again(home, error, again):
     control = OwnControl()
     each = run_supervisor(home, control)
     each.step()
     control.believes = "finished:failed"
-    Failure.at(home.run_dir("toy")).write(type(error).__name__, str(error), error.exit_code)
+    Failure.at(home.run_dir("toy")).write(error)
     each.step()
     assert len(control.submitted) == 1 + again
     assert each.trouble == str(error)
@@ -212,7 +216,7 @@ def test_a_failed_run_is_replaced_whole_while_a_server_looks_at_it(home):
     run_dir = home.run_dir("toy")
     for number in range(200):
         write_atomic(run_dir / "rounds" / f"{number:04d}" / "model", b"model")
-    Failure.at(run_dir).write("ConfigError", "wrong", ConfigError.exit_code)
+    Failure.at(run_dir).write(ConfigError("wrong"))
     each, done, wrong = run_supervisor(home, OwnControl()), threading.Event(), list[Exception]()
 
     def look() -> None:

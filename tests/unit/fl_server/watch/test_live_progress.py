@@ -49,8 +49,9 @@ def test_on_a_terminal_a_bar_shows_rounds_clients_accuracy_epsilon_and_time_left
 
 def test_left_out_clients_are_counted_and_not_among_those_that_answered(tmp_path: Path) -> None:
     lines = shown(events_of(tmp_path, rounds=3, mishaps=True), terminal=False).splitlines()
-    assert "2 of 3 clients (1 left out)" in lines[1]
-    assert "left out" not in lines[2]
+    assert lines[1].startswith("demo: round 2: 1 of 3 clients sent an update that was rejected: person 2: ")
+    assert "2 of 3 clients (1 left out)" in lines[2]
+    assert "left out" not in lines[3]
 
 
 def test_a_resumed_run_goes_on_where_it_stood(tmp_path: Path) -> None:
