@@ -81,14 +81,11 @@ def check_client_id(client_id: str) -> str:
     return client_id
 
 
-def other_release(client_id: str, server: str, device: str) -> str | None:
+def other_release(server: str, device: str) -> str | None:
     """Why a device that holds another release than its server takes no part, for people of both; None if it can."""
     if server == device:
         return None
-    return (
-        f"{client_id} holds Stonecrop {device} and the server {server}; it takes no part until both hold the same "
-        "release"
-    )
+    return f"holds Stonecrop {device}, its server {server}; install the same release on both"
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -19,7 +19,7 @@ from fl_core.identity import UnixTime, other_release
 
 logger = logging.getLogger(__name__)
 
-ASK_EVERY_S = 60.0
+SERVER_ASKED_EVERY_S = 60.0
 
 
 def trouble_with_server(root: Path, clock: UnixTime = time.time) -> str | None:
@@ -36,14 +36,14 @@ def trouble_with_server(root: Path, clock: UnixTime = time.time) -> str | None:
         raise
     except IdentityError as error:
         return str(error)
-    pending = said.get("status") == "pending"
-    waits = f"{identity.client_id} waits for approval: the server's operator lets it in" if pending else None
-    other = other_release(identity.client_id, str(said.get("release", __version__)), __version__)
-    return "; ".join(filter(None, (waits, other))) or None
+    waits = "waits for approval by the server's operator" if said.get("status") == "pending" else None
+    other = other_release(str(said.get("release", __version__)), __version__)
+    words = "; ".join(filter(None, (waits, other)))
+    return f"{identity.client_id}: {words}" if words else None
 
 
 class Standing:
-    """Asks the server once in ``ASK_EVERY_S``, and tells what has changed."""
+    """Asks the server once in ``SERVER_ASKED_EVERY_S``, and tells what has changed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -56,7 +56,7 @@ class Standing:
         """Ask where it is time; a server that is away, or a damaged file, changes nothing."""
         if now_s < self._next:
             return
-        self._next = now_s + ASK_EVERY_S
+        self._next = now_s + SERVER_ASKED_EVERY_S
         try:
             trouble = trouble_with_server(self._root)
         except (ServerAwayError, OSError, ValueError):

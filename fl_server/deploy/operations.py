@@ -162,7 +162,7 @@ def _say_why(home: ServerHome, reason: str, say: Callable[[str], None]) -> None:
     """The reason why a run waits to be started again, and the devices that would have to be let in for it."""
     say(f"the run does not go on yet: {reason}")
     for client_id, why in devices_waiting(home.folder, time.time()).items():
-        say(f"device {client_id}: takes no part: {why}")
+        say(f"device {client_id} takes no part: {why}")
 
 
 def is_up(home: ServerHome) -> bool:

@@ -84,7 +84,7 @@ class NodeRegistrar:
             before, self.waiting = self.waiting, devices_waiting(self.home.folder, time.time())
             for client_id, reason in self.waiting.items():
                 if before.get(client_id) != reason:
-                    logger.warning("device %s: takes no part: %s", client_id, reason)
+                    logger.warning("device %s takes no part: %s", client_id, reason)
 
     def _note(self, trouble: str | None) -> None:
         if trouble != self.trouble:

@@ -42,5 +42,5 @@ def _why(root: Path, device: EnrolledDevice, release: str | None, now_s: float) 
     if device.certificate_ends_s is not None and device.certificate_ends_s < now_s:
         ended = datetime.fromtimestamp(device.certificate_ends_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         reasons.append(f"its certificate ended at {ended}; make a token with its name and enrol it anew")
-    other = None if release is None else other_release(device.client_id, __version__, release)
+    other = None if release is None else other_release(__version__, release)
     return "; ".join([*reasons, *([] if other is None else [other])]) or None

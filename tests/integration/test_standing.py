@@ -10,7 +10,7 @@ import pytest
 
 from fl_client.node import gateway_call, standing
 from fl_client.node.identity import enrol
-from fl_client.node.standing import ASK_EVERY_S, Standing, trouble_with_server
+from fl_client.node.standing import SERVER_ASKED_EVERY_S, Standing, trouble_with_server
 from fl_client.server_trouble import server_trouble
 from fl_client.trainer.metrics import health
 from fl_core import __version__
@@ -34,8 +34,8 @@ def test_a_board_of_another_release_is_named_on_both_sides_with_both_releases(
 ) -> None:
     enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="older", auto_approve=True))
     another_release(monkeypatch, "0.0.9")
-    words = f"older holds Stonecrop 0.0.9 and the server {__version__}"
-    assert words in str(trouble_with_server(tmp_path))
+    words = f"holds Stonecrop 0.0.9, its server {__version__};"
+    assert f"older: {words}" in str(trouble_with_server(tmp_path))
     assert words in devices_waiting(gateway.root, time.time())["older"]
     another_release(monkeypatch, __version__)
     assert trouble_with_server(tmp_path) is None
@@ -44,7 +44,7 @@ def test_a_board_of_another_release_is_named_on_both_sides_with_both_releases(
 
 def test_a_device_that_waits_for_approval_is_named_on_both_sides(gateway: RunningGateway, tmp_path: Path) -> None:
     enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="waits"))
-    assert "waits waits for approval" in str(trouble_with_server(tmp_path))
+    assert "waits: waits for approval" in str(trouble_with_server(tmp_path))
     assert f"fl-server devices approve {gateway.root} waits" in devices_waiting(gateway.root, time.time())["waits"]
     approve_device(gateway.root, "waits")
     assert trouble_with_server(tmp_path) is None
@@ -80,17 +80,17 @@ def test_log_and_health_of_a_board_say_it_once_and_as_long_as_it_holds(
     looked = Standing(tmp_path)
     with caplog.at_level(logging.INFO):
         for number in range(3):
-            looked.step(number * ASK_EVERY_S)
-        said = f"board holds Stonecrop 9.9 and the server {__version__}"
+            looked.step(number * SERVER_ASKED_EVERY_S)
+        said = f"board: holds Stonecrop 9.9, its server {__version__};"
         assert [said in record.message for record in caplog.records] == [True]
         code, words = healthz()
         assert code == 503
         assert said in words.decode()
         monkeypatch.setattr(standing, "trouble_with_server", away)
-        looked.step(3 * ASK_EVERY_S)
+        looked.step(3 * SERVER_ASKED_EVERY_S)
         assert healthz()[0] == 503
         monkeypatch.setattr(standing, "trouble_with_server", lambda _: None)
-        looked.step(4 * ASK_EVERY_S)
+        looked.step(4 * SERVER_ASKED_EVERY_S)
     assert healthz() == (200, b"ok\n")
     assert caplog.records[-1].message == "the server lets this device take part"
 
