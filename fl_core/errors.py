@@ -2,7 +2,8 @@
 
 Every error that a user can cause or has to act on is one of these. The message names the field or the client,
 what was expected and what came. The commands turn each branch into an exit code of its own, and say what it means in
-the words of ``EXIT_CODES``.
+the words of ``EXIT_CODES``. Where the same try meets the same error again, its class is ``final``, and whoever keeps
+processes up lets it end them; an exit code stands for final errors alone or for none.
 
     StonecropError                  exit code 1
     ├── ConfigError                 2   a config does not say what it must; holds every problem at once
@@ -21,12 +22,13 @@ the words of ``EXIT_CODES``.
     ├── RunFolderError              8   a run folder is missing, damaged or belongs to another run
     ├── TrainerError                9   the trainer of a board is not there, died or failed in a task
     └── IdentityError              10   a device cannot be enrolled, named or let in
-        └── ServerAwayError        10   the server cannot be reached now; trying again may help
+        └── ServerAwayError        11   the server cannot be reached now; trying again may help
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 INTERRUPTED = 130
 EXIT_CODES: Mapping[int, str] = {
@@ -41,6 +43,7 @@ EXIT_CODES: Mapping[int, str] = {
     8: "a run folder is missing, damaged, or holds another run",
     9: "the trainer of a board is not there, died, or failed in a task",
     10: "a device cannot be enrolled, named or let in",
+    11: "the server cannot be reached now; trying again may help",
     INTERRUPTED: "interrupted; a run can be resumed",
 }
 """How a command ends, in words for its user."""
@@ -50,12 +53,15 @@ class StonecropError(Exception):
     """Base of all errors that Stonecrop raises on purpose."""
 
     exit_code = 1
+    final: ClassVar[bool] = False
+    """Whether the same try meets it again, until a person has changed something."""
 
 
 class ConfigError(StonecropError):
     """A config is wrong. ``problems`` lists every single one, each naming its field."""
 
     exit_code = 2
+    final = True
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -66,12 +72,14 @@ class DataError(StonecropError):
     """A data set, or what a user's data factory returned, breaks its contract."""
 
     exit_code = 3
+    final = True
 
 
 class ModelError(StonecropError):
     """A model cannot be built, or does not fit the data or the tensors it was given."""
 
     exit_code = 4
+    final = True
 
 
 class UnsupportedLayerError(ModelError):
@@ -82,6 +90,7 @@ class PrivacyError(StonecropError):
     """Going on would break a privacy guarantee."""
 
     exit_code = 5
+    final = True
 
 
 class PolicyError(PrivacyError):
@@ -118,6 +127,7 @@ class ExportError(StonecropError):
     """An artefact cannot be made, loaded or run."""
 
     exit_code = 7
+    final = True
 
 
 class ParityError(ExportError):
@@ -128,6 +138,7 @@ class RunFolderError(StonecropError):
     """A run folder is missing, damaged, or belongs to another config."""
 
     exit_code = 8
+    final = True
 
 
 class TrainerError(StonecropError):
@@ -140,7 +151,21 @@ class IdentityError(StonecropError):
     """A token, a certificate or a device is unknown, used up, expired, revoked or malformed."""
 
     exit_code = 10
+    final = True
 
 
 class ServerAwayError(IdentityError):
     """The server cannot be reached or is not ready; nothing is wrong with the identity."""
+
+    exit_code = 11
+    final = False
+
+
+def _kinds(kind: type[StonecropError]) -> Iterator[type[StonecropError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
+
+
+FINAL_CODES = frozenset(kind.exit_code for kind in _kinds(StonecropError) if kind.final)
+"""Exit codes of processes that would end the same way however often they are started again."""

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from fl_core.errors import ConfigError, DataError, ExportError, ModelError, PrivacyError, RunFolderError
+from fl_core.errors import FINAL_CODES, ConfigError, RunFolderError
 from fl_core.files import read_json, write_atomic, write_json
 
 SERVER_VARIABLE = "STONECROP_SERVER"
@@ -33,10 +33,6 @@ SERVER_VARIABLE = "STONECROP_SERVER"
 
 SETTINGS_FILE = "server.yaml"
 _RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-FINAL_CODES = frozenset(
-    error.exit_code for error in (ConfigError, DataError, ModelError, PrivacyError, ExportError, RunFolderError)
-)
-"""Exit codes of errors that the same run meets again however often it is started."""
 
 
 @dataclass(frozen=True)
