@@ -113,12 +113,17 @@ class DeviceHome:
     @property
     def run_folder(self) -> Path:
         """Folder of socket, counters and logs."""
-        return self.folder / "run"
+        return run_folder_of(self.folder)
 
     @property
     def socket(self) -> Path:
         """The socket of the device's trainer, unless a service says otherwise."""
         return self.run_folder / "trainer.sock"
+
+
+def run_folder_of(folder: Path) -> Path:
+    """Folder of socket, counters and logs of the home in ``folder``, which need not be readable."""
+    return folder / "run"
 
 
 def open_home(folder: Path) -> DeviceHome:

@@ -20,10 +20,11 @@ from fl_client.trainer.guard import GuardedTrainer
 from fl_client.trainer.in_process import LocalTrainer
 from fl_client.trainer.metrics import serve_metrics
 from fl_client.trainer.service import Service, listen
+from fl_client.trainer.stopping import STEP_S, TASK_S
 from fl_client.trainer.task import Trainer
 from fl_core.data.datasets import build_federation
 from fl_core.data.federation import ClientData
-from fl_core.errors import ConfigError, DataError
+from fl_core.errors import ConfigError, DataError, TrainerError
 from fl_core.files import folder_lock
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
@@ -32,9 +33,6 @@ from fl_core.rng import NoiseSource, SecretNoise, seeded_noise
 from fl_core.types import RoundPlan
 
 logger = logging.getLogger(__name__)
-
-GRACE_S = 30.0
-"""How long a stop waits for the running task, whose privacy is spent already."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class OpenTrainer:
     ledger: Ledger
     policy: DevicePolicy
     home: DeviceHome
+    give_up: threading.Event
+    """Set where the running task is to end with its step."""
 
     def spending(self) -> Spending:
         """What the device's data has spent, at its policy's delta."""
@@ -73,8 +73,18 @@ def open_trainer(home: DeviceHome) -> OpenTrainer:
     noise = seeded_noise if device.simulated else secret_noise
     clients = {device.client_id: data}
     named = device.simulated
-    trainer = Trainer(clients, ledger, policy, noise, home.artifacts, simulated=named, tells_epsilon=not named)
-    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), device), ledger, policy, home)
+    give_up = threading.Event()
+    trainer = Trainer(
+        clients, ledger, policy, noise, home.artifacts,
+        simulated=named, tells_epsilon=not named, check=lambda: _check(give_up),
+    )  # fmt: skip
+    guarded = GuardedTrainer(LocalTrainer(trainer, device.client_id), device)
+    return OpenTrainer(guarded, ledger, policy, home, give_up)
+
+
+def _check(give_up: threading.Event) -> None:
+    if give_up.is_set():
+        raise TrainerError("trainer: it was stopped before the task was done")
 
 
 def open_data(home: DeviceHome) -> ClientData:
@@ -129,7 +139,8 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
     os.chdir(home.folder)  # the owner's modules may lie there, and nowhere else by chance
     with held(home):
         opened = open_trainer(home)
-        service = Service(opened.trainer, opened.spending, TaskCounters(home.run_folder / "counts.json"))
+        counters = TaskCounters(home.run_folder / "counts.json")
+        service = Service(opened.trainer, opened.spending, counters, opened.give_up)
         server = listen(service, socket or home.socket, group)
 
         def figures() -> dict[str, object]:
@@ -138,5 +149,7 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
         with serve_metrics(metrics_port, figures):
             logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)
             stop.wait()
-            server.stop(GRACE_S).wait()
-            opened.ledger.close()
+            calls = server.stop(TASK_S + STEP_S)  # no further one is taken; a shell that waits gets its reply
+            if service.stop(TASK_S, STEP_S):
+                calls.wait()
+                opened.ledger.close()
