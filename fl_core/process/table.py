@@ -103,11 +103,11 @@ def _by_pid(folder: Path) -> dict[int, tuple[str, int | None]]:
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the supervisor of this very folder wrote since the machine's last boot; nothing where there is none of it."""
+    """What the supervisor of this very folder wrote since the last boot; nothing where there is no whole table."""
     try:
         table = read_json(folder / TABLE) or {}
         if table["place"] != asdict(Place.of(folder)):
             return {}
-        return {name: entry for name, entry in table["processes"].items() if _FIELDS <= entry.keys()}
+        return {name: entry for name, entry in table["processes"].items() if entry.keys() >= _FIELDS}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

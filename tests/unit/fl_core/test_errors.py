@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fl_core import errors
-from fl_core.errors import EXIT_CODES, INTERRUPTED, StonecropError
+from fl_core.errors import EXIT_CODES, FINAL_CODES, INTERRUPTED, StonecropError
 
 
 def below(error: type[StonecropError]) -> list[type[StonecropError]]:
@@ -20,6 +20,13 @@ def test_the_drawing_has_every_error_with_its_exit_code_below_its_parent() -> No
     assert [len(indent) // 4 for indent, _, _ in drawn] == [
         depth[name] - depth["StonecropError"] + 1 for _, name, _ in drawn
     ]
+
+
+def test_an_exit_code_stands_for_errors_that_the_same_try_meets_again_or_for_none_of_them() -> None:
+    final = {error.exit_code for error in below(StonecropError) if error.final}
+    passing = {error.exit_code for error in below(StonecropError) if not error.final}
+    assert final == FINAL_CODES
+    assert not final & passing
 
 
 def test_every_exit_code_has_words() -> None:
