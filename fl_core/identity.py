@@ -26,6 +26,9 @@ STATUS_PATH = "/v1/me"
 FLEET_PATH = "/v1/fleet/"
 """What Flower's SuperNode asks of a SuperLink begins with this; Flower has chosen it."""
 
+INSTANCE_HEADER = "x-board-instance"
+"""Names the processes of a board as they run now, in each of their requests; a copy of the board has another word."""
+
 UnixTime = Callable[[], float]
 """Gives the time in Unix seconds, by which certificates and tokens hold; tests pass another one than the machine's."""
 
@@ -77,6 +80,14 @@ def check_client_id(client_id: str) -> str:
     if not _CLIENT_ID.fullmatch(client_id):
         raise IdentityError(f"client {client_id!r}: expected 1 to 63 letters, digits, dots, dashes or underscores")
     return client_id
+
+
+def twice_in_words(client_id: str) -> str:
+    """What a server tells both boards that use one identity, and its operator."""
+    return (
+        f"two devices use the identity {client_id}: expected one, got a copy of its keys, and the one that began "
+        f"later is refused; enrol the one that is to be {client_id} anew, and the other under a name of its own"
+    )
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -6,25 +6,30 @@ at a board must work best when something is wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fl_client.board.privacy_account import NO_EPSILON
-from fl_client.board.services import SOCKET
-from fl_client.board.systemd import installed_units, processes_of_unit
-from fl_client.home import DeviceHome, open_home
+from fl_client.board.services import SOCKET, Installation
+from fl_client.board.systemd import Unit, installed_units, processes_of_unit
+from fl_client.home import DeviceHome, open_home, run_folder_of
+from fl_client.node.upkeep import second_board
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_core.errors import ConfigError, TrainerError
 from fl_core.process.processes import processes_of, pss_bytes
-from fl_core.process.table import running_processes
+from fl_core.process.table import end_of, running_processes, troubles
 
 _TIMEOUT_S = 1.0
 
 
 def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, Any]:
-    """{client_id, trainer, processes, services, pss_bytes}; null where the asker may not see it or nothing is there.
+    """{client_id, trainer, processes, services, troubles, pss_bytes}; null where the asker may not see it or nothing is
+    there.
+
+    ``troubles`` are lines: why something does not run, and whether another board has the same identity.
 
     Args:
         folder: the home.
@@ -59,6 +64,7 @@ def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, An
         "trainer": next(filter(None, map(_ask, sockets)), None),
         "processes": processes,
         "services": [{"name": unit.name, "state": unit.state, "restarts": unit.restarts} for unit in units],
+        "troubles": list(_troubles(home, units)),
         "pss_bytes": sum(process["pss_bytes"] for process in processes),
     }
 
@@ -67,6 +73,7 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
     """The status for a person, line by line."""
     trainer = status["trainer"]
     yield "trainer: does not answer" if trainer is None else _trainer_words(trainer)
+    yield from status["troubles"]
     for service in status["services"]:
         yield f"{service['name']}: {service['state']}, {service['restarts']} restarts"
     for process in status["processes"]:
@@ -75,6 +82,23 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
     yield f"memory: {status['pss_bytes'] / 1e6:.1f} MB in all (summed PSS)"
     if status["processes"] and any(process["pss_bytes"] == 0 for process in status["processes"]):
         yield "The memory of other users' processes is seen with sudo alone."
+
+
+def _troubles(home: DeviceHome | None, units: Sequence[Unit]) -> Iterator[str]:
+    """Lines on what is wrong, of the home and of the folders of the services."""
+    where = Installation()
+    roots = [*([] if home is None else [home.folder]), *((where.home, where.node_home) if units else ())]
+    for root in dict.fromkeys(roots):
+        folder = run_folder_of(root)
+        for name, words in troubles(folder).items():
+            yield f"{name}: does not run now: {words}"
+        ended = end_of(folder)
+        if ended is not None:
+            at = datetime.fromtimestamp(ended["time"], timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+            yield f"ended for good at {at} with exit code {ended['exit_code']}: {ended['reason']}"
+        twice = second_board(folder)
+        if twice is not None:
+            yield twice
 
 
 def _ask(socket: Path) -> dict[str, Any] | None:

@@ -2,15 +2,17 @@
 
 Flower 1.41 ends its SuperNode in each of these cases, so all of them are a matter of starting it again; the words say
 what is being waited for, and what a person can do. A server that is merely away ends nothing: the SuperNode waits.
+Where two boards have one identity, and this one came later, no further start mends it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
-from fl_core.errors import StonecropError
+from fl_core.errors import IdentityError, StonecropError
 from fl_core.process.supervise import ExitReason
 
 SKEW_S = 300.0
@@ -59,6 +61,24 @@ def explain_clock(ahead_s: float) -> str | None:
         f"the clock of this device is {abs(ahead_s):.0f} s {side} the server's, so the server refuses what it signs; "
         "set it right: timedatectl set-ntp true"
     )
+
+
+def with_refusal(
+    refusal: Callable[[], str | None], otherwise: Callable[[str], ExitReason | None]
+) -> Callable[[str], ExitReason | None]:
+    """``otherwise``, but for a board that the server refuses as the second one with its identity.
+
+    A SuperNode that is refused ends without a word. ``refusal`` asks the server, and may raise StonecropError.
+    """
+
+    def explain(tail: str) -> ExitReason | None:
+        with suppress(StonecropError, OSError, ValueError):
+            words = refusal()
+            if words is not None:
+                return ExitReason(words, exit_code=IdentityError.exit_code)
+        return otherwise(tail)
+
+    return explain
 
 
 def with_clock(ahead_s: Callable[[], float]) -> Callable[[str], ExitReason | None]:

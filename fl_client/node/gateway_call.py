@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from fl_core.errors import IdentityError, ServerAwayError
-from fl_core.identity import CA_PATH, UnixTime
+from fl_core.identity import CA_PATH, INSTANCE_HEADER, UnixTime
 
 MAX_SKEW_S = 300.0
 """How wrong a board's clock may be: Flower refuses a SuperNode whose signed time is older than this."""
@@ -57,7 +57,7 @@ def fetch_open(host: str, port: int) -> tuple[bytes, float]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # what is read is checked against the token, or is a hint
-    status, headers, body = _exchange(host, port, "GET", CA_PATH, None, context)
+    status, headers, body = _exchange(host, port, "GET", CA_PATH, None, context, "")
     try:
         at = parsedate_to_datetime(headers.get("Date", "")).timestamp()
     except (TypeError, ValueError):
@@ -76,8 +76,9 @@ def call(
     body: dict[str, str] | None,
     context: ssl.SSLContext,
     clock: UnixTime,
+    instance: str = "",
 ) -> dict[str, Any]:
-    """One call with the server's certificate checked; gives its JSON answer.
+    """One call with the server's certificate checked, of the board that began as ``instance``; gives its JSON answer.
 
     Raises:
         IdentityError: the server refused, with its words; or its certificate or this board's clock is wrong.
@@ -85,7 +86,7 @@ def call(
     """
     host, port = address
     try:
-        status, _, data = _exchange(host, port, method, path, body, context)
+        status, _, data = _exchange(host, port, method, path, body, context, instance)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
             check_clock(host, port, clock)
@@ -104,10 +105,12 @@ def call(
 
 
 def _exchange(
-    host: str, port: int, method: str, path: str, body: dict[str, str] | None, context: ssl.SSLContext
+    host: str, port: int, method: str, path: str, body: dict[str, str] | None, context: ssl.SSLContext, instance: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
-    headers = {"Content-Type": "application/json"} if body is not None else {}
+    headers = {INSTANCE_HEADER: instance} if instance else {}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
         response = connection.getresponse()

@@ -170,10 +170,19 @@ def ask_status(root: Path, clock: UnixTime = time.time) -> str:
         IdentityError: revoked or expired, with the server's words, or the clock is wrong.
         ServerAwayError: the server cannot be reached.
     """
-    identity = load_identity(root)
-    return str(
-        call((identity.host, identity.port), "GET", STATUS_PATH, None, _own_context(identity), clock).get("status")
-    )
+    return str(_ask(root, "", clock).get("status"))
+
+
+def ask_twice(root: Path, instance: str = "", clock: UnixTime = time.time) -> tuple[str | None, bool]:
+    """What the server says where two boards use this identity, None where they do not; and whether it is the board that
+    began as ``instance`` which it refuses for that.
+
+    Raises:
+        IdentityError: revoked or expired, with the server's words, or the clock is wrong.
+        ServerAwayError: the server cannot be reached.
+    """
+    said = _ask(root, instance, clock)
+    return (str(said["twice"]) if "twice" in said else None), said.get("refused") == "second"
 
 
 def clock_error_s(host: str, port: int, clock: UnixTime = time.time) -> float:
@@ -216,6 +225,12 @@ def _store_certificate(identity: Identity, answer: dict[str, Any]) -> None:
     if theirs.public_bytes(*form) != ours.public_bytes(*form):
         raise IdentityError(f"{identity.host}: expected a certificate for this board's key, got one for another")
     write_atomic(identity.certificate, pem)
+
+
+def _ask(root: Path, instance: str, clock: UnixTime) -> dict[str, Any]:
+    """What the server says of this board."""
+    identity = load_identity(root)
+    return call((identity.host, identity.port), "GET", STATUS_PATH, None, _own_context(identity), clock, instance)
 
 
 def _own_context(identity: Identity) -> ssl.SSLContext:

@@ -1,4 +1,5 @@
-"""What changes under a board that runs for months: its certificate's age, who it is, where its server is.
+"""What changes under a board that runs for months: its certificate's age, who it is, where its server is, and whether
+another board has its identity.
 
 To look at these may take long, and a disk may be full, so it is done beside the loop that keeps the processes up.
 """
@@ -12,20 +13,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fl_client.node.identity import Identity, load_identity, renew_if_due
+from fl_client.node.identity import Identity, ask_twice, load_identity, renew_if_due
 from fl_core.errors import IdentityError
+from fl_core.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 15.0
 _RENEW_EVERY_S = 600.0
+_ASK_EVERY_S = 60.0
+_TWICE = "twice.json"
+"""In a board's folder of logs; there while another board has its identity."""
 
 
-def look_after(root: Path, stop: threading.Event, restart: Callable[[str], None]) -> None:
-    """Until ``stop``, renew the certificate of the identity under ``root`` and ``restart`` what is stale, by name."""
-    renewal, stale = DeviceCertificateRenewal(root), StaleProcesses(root)
+def look_after(root: Path, folder: Path, stop: threading.Event, restart: Callable[[str], None]) -> None:
+    """Until ``stop``, renew the certificate of the identity under ``root`` and ``restart`` what is stale, by name.
+
+    What is to be known of it meanwhile is kept in ``folder``.
+    """
+    renewal, stale, double = DeviceCertificateRenewal(root), StaleProcesses(root), SecondBoard(root, folder)
     while not stop.is_set():
         renewal.step(time.monotonic())
+        double.step(time.monotonic())
         for name in stale.look():
             restart(name)
         stop.wait(LOOK_EVERY_S)
@@ -52,6 +61,40 @@ class DeviceCertificateRenewal:
             if str(error) != self._said:
                 logger.warning("the certificate cannot be renewed now: %s", error)
             self._said = str(error)
+
+
+class SecondBoard:
+    """Asks the server whether another board has this one's identity, says so once, and keeps it for ``status``."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root = root
+        self._path = folder / _TWICE
+        self._next = 0.0
+        self._said: str | None = None
+
+    def step(self, now_s: float) -> None:
+        """Ask once in ``_ASK_EVERY_S``; a server that cannot be asked changes nothing."""
+        if now_s < self._next:
+            return
+        self._next = now_s + _ASK_EVERY_S
+        try:
+            words, _ = ask_twice(self._root)
+            if words is None:
+                self._path.unlink(missing_ok=True)
+            elif words != self._said:
+                logger.warning("%s", words)
+                write_json(self._path, {"words": words})
+            self._said = words
+        except (IdentityError, OSError, ValueError):  # the renewal says what is wrong with it
+            return
+
+
+def second_board(folder: Path) -> str | None:
+    """What was last found of another board with the same identity, and kept in ``folder``; None where there is none."""
+    try:
+        return str((read_json(folder / _TWICE) or {})["words"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 class StaleProcesses:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from fl_core.files import run_lock
@@ -41,6 +42,7 @@ def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None])
     Raises:
         RunFolderError: the server of this folder is up already.
         ConfigError: a port is taken by something else.
+        EndedForGoodError: a process ended for a reason that no further start mends.
     """
     with run_lock(home.folder, LOCK_WAIT_S, "the server of this folder is up already"):
         write_bundle(home.bundle)
@@ -59,7 +61,8 @@ def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None])
 
         def health() -> Health:
             devices = registrar.trouble if keeper.is_alive() else "what lets them in has ended; start the server again"
-            return Health(supervisor.ready, supervisor.describe(), watch.status(), run_supervisor.trouble, devices)
+            found = supervisor.describe(), watch.status(), run_supervisor.trouble, devices
+            return Health(supervisor.ready, *found, registrar.doubles, time.time())
 
         try:
             with serve_health(health, home.settings.health_port) as port:

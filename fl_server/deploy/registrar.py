@@ -10,12 +10,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fl_core.errors import RoundError, StonecropError
+from fl_core.identity import twice_in_words
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import ServerHome
-from fl_server.gateway.operate import approved_keys, retired_keys
+from fl_server.gateway.doubles import Double
+from fl_server.gateway.operate import approved_keys, identities_used_twice, retired_keys
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ class NodeRegistrar:
     control: Control
     trouble: str | None = None
     """Why devices cannot be let in or out right now."""
+    doubles: Sequence[Double] = ()
+    """Identities that two boards have used."""
     _nodes: dict[bytes, str] | None = None
     """Node ids by key, as the SuperLink said last."""
 
@@ -65,12 +71,21 @@ class NodeRegistrar:
     def keep(self, ready: threading.Event, stop: threading.Event) -> None:
         """Sync again and again until ``stop``, whenever the SuperLink is ``ready``; what goes wrong is tried again."""
         while not stop.wait(SYNC_EVERY_S):
+            self._look_for_doubles()
             if ready.is_set():
                 try:
                     self.sync()
                     self._note(None)
                 except (StonecropError, OSError, sqlite3.Error) as error:  # a full disk is one of the last two
                     self._note(str(error))
+
+    def _look_for_doubles(self) -> None:
+        with suppress(StonecropError, OSError, sqlite3.Error):  # the next look will do
+            known = {double.node_key for double in self.doubles}
+            self.doubles = identities_used_twice(self.home.folder)
+            for double in self.doubles:
+                if double.node_key not in known:
+                    logger.warning("devices: %s", twice_in_words(double.client_id))
 
     def _note(self, trouble: str | None) -> None:
         if trouble != self.trouble:

@@ -15,9 +15,10 @@ import pydantic
 from pydantic import Field
 
 from fl_core.errors import IdentityError
-from fl_core.identity import EnrolmentToken, UnixTime, checked_node_key
+from fl_core.identity import EnrolmentToken, UnixTime, checked_node_key, twice_in_words
 from fl_server.gateway.authority import Authority, IssuedCertificate, key_fingerprint, requested_key
 from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.doubles import Doubles
 
 
 class EnrolRequest(pydantic.BaseModel, extra="forbid"):
@@ -38,9 +39,12 @@ class RenewRequest(pydantic.BaseModel, extra="forbid"):
 class EnrolmentService:
     """What boards ask of the enrolment service, free of HTTP. ``days`` is the life of a certificate."""
 
-    def __init__(self, authority: Authority, registry: DeviceRegistry, clock: UnixTime, days: float) -> None:
+    def __init__(
+        self, authority: Authority, registry: DeviceRegistry, doubles: Doubles, clock: UnixTime, days: float
+    ) -> None:
         self.authority = authority
         self.registry = registry
+        self.doubles = doubles
         self._clock = clock
         self._days = days
 
@@ -71,22 +75,34 @@ class EnrolmentService:
         issued = self._issue(request.csr.encode(), device.client_id)
         return {"client_id": device.client_id, "status": device.status, **self._certificates(issued)}
 
-    def status(self, fingerprint: str) -> dict[str, str]:
-        """What the server says of the owner of a certificate.
+    def status(self, fingerprint: str, instance: str = "") -> dict[str, str]:
+        """What the server says of the owner of a certificate; where two boards use it, ``twice`` in words, and
+        ``refused`` is "second" for the start that is refused for that.
 
         Raises:
             IdentityError: it is unknown or has ended, or its device is revoked.
         """
         device = self.registry.owner_of(fingerprint, self._clock())
-        return {"client_id": device.client_id, "status": device.status}
+        said = {"client_id": device.client_id, "status": device.status}
+        if self.doubles.of(device.node_key):
+            said["twice"] = twice_in_words(device.client_id)
+            if self.doubles.is_refused(device.node_key, instance):
+                said["refused"] = "second"
+        return said
 
-    def refusal(self, fingerprint: str, node_key_header: str | None) -> str | None:
-        """Why a Fleet request must not pass, or None."""
+    def refusal(self, fingerprint: str, node_key_header: str | None, instance: str = "") -> str | None:
+        """Why a Fleet request must not pass, or None; ``instance`` is the start of the board that it names."""
         try:
             node_key = None if not node_key_header else _base64(node_key_header, "node key").decode("ascii")
         except (IdentityError, UnicodeDecodeError):
             return "the node key is not base64 of PEM"
-        return self.registry.refusal(fingerprint, node_key, self._clock())
+        now_s = self._clock()
+        reason = self.registry.refusal(fingerprint, node_key, now_s)
+        if reason is not None or node_key is None or not self.doubles.is_second(node_key, instance, now_s):
+            return reason
+        client_id = self.registry.owner_of(fingerprint, now_s).client_id
+        self.doubles.note(client_id, node_key, now_s)
+        return twice_in_words(client_id)
 
     def _issue(self, csr: bytes, client_id: str) -> IssuedCertificate:
         now = self._clock()

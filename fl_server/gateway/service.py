@@ -27,10 +27,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fl_core.errors import IdentityError
-from fl_core.identity import CA_PATH, ENROL_PATH, RENEW_PATH, STATUS_PATH, UnixTime
+from fl_core.errors import IdentityError, StonecropError
+from fl_core.identity import CA_PATH, ENROL_PATH, INSTANCE_HEADER, RENEW_PATH, STATUS_PATH, UnixTime
+from fl_core.process.structured_log import say_error
 from fl_server.gateway.authority import DEVICE_DAYS, Authority
 from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.doubles import Doubles
 from fl_server.gateway.enrolment import EnrolmentService, EnrolRequest, RenewRequest
 from fl_server.gateway.layout import checked_root, service_secret
 from fl_server.gateway.routes import MAX_REQUEST_BYTES, ROUTES, GatewayRoute
@@ -52,7 +54,7 @@ def gateway_app(root: Path, clock: UnixTime = time.time, days: float = DEVICE_DA
         IdentityError: the folder has no authority.
     """
     files = checked_root(root)
-    service = EnrolmentService(Authority(files), DeviceRegistry(files.devices), clock, days)
+    service = EnrolmentService(Authority(files), DeviceRegistry(files.devices), Doubles(files.doubles), clock, days)
     routes = [
         Route(route.path, partial(_ask, route, service), methods=list(route.methods))
         for route in ROUTES
@@ -77,7 +79,8 @@ async def _authorise(service: EnrolmentService, request: Request) -> Response:
     if fingerprint is None:
         reason: str | None = _NO_CERTIFICATE
     else:
-        reason = await run_in_threadpool(service.refusal, fingerprint, request.headers.get(NODE_KEY_HEADER))
+        node_key, instance = (request.headers.get(name) for name in (NODE_KEY_HEADER, INSTANCE_HEADER))
+        reason = await run_in_threadpool(service.refusal, fingerprint, node_key, instance or "")
     return Response(status_code=204) if reason is None else _refused(401, reason)
 
 
@@ -102,7 +105,8 @@ async def _renew(service: EnrolmentService, request: Request, fingerprint: str) 
 
 
 async def _status(service: EnrolmentService, request: Request, fingerprint: str) -> Response:
-    return await _answer(lambda _: service.status(fingerprint), request)
+    instance = request.headers.get(INSTANCE_HEADER, "")
+    return await _answer(lambda _: service.status(fingerprint, instance), request)
 
 
 _ENDPOINTS = {CA_PATH: _ca, ENROL_PATH: _enrol, RENEW_PATH: _renew, STATUS_PATH: _status}
@@ -167,4 +171,8 @@ def _fingerprint(request: Request) -> str | None:
 _SPOKEN_TO_BY_ANOTHER = _refused(403, "this service answers the gateway alone")
 
 if __name__ == "__main__":
-    run_service(Path(sys.argv[1]), int(sys.argv[2]))
+    try:
+        run_service(Path(sys.argv[1]), int(sys.argv[2]))
+    except StonecropError as error:
+        say_error(str(error))
+        sys.exit(error.exit_code)
