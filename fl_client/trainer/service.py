@@ -60,7 +60,7 @@ class Service:
         self._give_up = give_up or threading.Event()
         self._queue = TaskQueue()
         self._latest: RoundPlan | None = None
-        """Of the task that is at work, or was the last."""
+        """The plan that is at work, or was the last."""
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods of the service, one a question, each a stream of chunks both ways."""

@@ -52,7 +52,7 @@ class ExitReason:
     perhaps_clock: bool = False
     """A wrong clock of this machine looks the same."""
     exit_code: int | None = None
-    """Of the supervisor, which ends with it where no further start mends the reason; None where one may."""
+    """With this the supervisor ends, where no further start mends the reason; None where one may."""
 
 
 class EndedForGoodError(StonecropError):

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from fl_core.files import read_json, write_json
@@ -41,7 +42,7 @@ class Double:
 
     client_id: str
     node_key: str
-    """Of the enrolment that both have; a new one ends it."""
+    """PEM; both boards have it from one enrolment, and a new one ends it."""
     first_s: float
     last_s: float
 
@@ -53,6 +54,7 @@ class Doubles:
         self._path = path
         self._lock = threading.Lock()
         self._starts: dict[str, dict[str, _Start]] = {}
+        """By node key and instance, in the order in which they came."""
         self._found = read_doubles(path)
 
     def is_second(self, node_key: str, instance: str, now_s: float) -> bool:
@@ -65,9 +67,9 @@ class Doubles:
             starts = self._starts.setdefault(node_key, {})
             own = starts.setdefault(instance, _Start(now_s, now_s))
             own.last_s = now_s
+            before = takewhile(lambda each: each is not own, starts.values())
             own.refused = own.refused or any(
-                other.first_s < own.first_s and other.last_s >= own.first_s + SURE_S and not other.refused
-                for other in starts.values()
+                not each.refused and each.last_s >= own.first_s + SURE_S for each in before
             )
             if len(starts) > _KEPT:
                 del starts[min(starts, key=lambda each: starts[each].last_s)]

@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from fl_client.node import upkeep
-from fl_client.node.upkeep import DeviceCertificateRenewal, StaleProcesses
-from fl_core.errors import ServerAwayError
+from fl_client.node.upkeep import DeviceCertificateRenewal, SecondBoard, StaleProcesses, second_board
+from fl_core.errors import IdentityError, ServerAwayError
 
 
 def enrolled(root, folder="one"):
@@ -89,3 +89,25 @@ def test_a_renewal_that_a_full_disk_prevents_is_said_once_and_tried_again(tmp_pa
     full_disk = "the certificate cannot be renewed now: [Errno 28] No space left on device"
     away = "the certificate cannot be renewed now: fleet.example.org: busy"
     assert caplog.messages == [full_disk, away, "the certificate was renewed", full_disk]
+
+
+def test_a_second_board_with_this_identity_is_said_once_and_kept_until_the_server_says_it_is_over(
+    tmp_path, monkeypatch, caplog
+):
+    words = "two devices use the identity board-7: expected one"
+    answers = [None, words, words, ServerAwayError("no"), IdentityError("revoked"), words, None]
+    kept = []
+
+    def ask(root):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, False
+
+    monkeypatch.setattr(upkeep, "ask_twice", ask)
+    second = SecondBoard(tmp_path, tmp_path)
+    for minute in range(7):
+        second.step(60.0 * minute)
+        kept.append(second_board(tmp_path))
+    assert kept == [None, words, words, words, words, words, None]
+    assert caplog.messages == [words]

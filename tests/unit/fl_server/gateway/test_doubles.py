@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from datetime import datetime, timezone
+
 import pytest
 
+from fl_core.identity import twice_in_words
+from fl_server.gateway.authority import IssuedCertificate, init_authority
+from fl_server.gateway.devices import DeviceRegistry
 from fl_server.gateway.doubles import SURE_S, Doubles, read_doubles
+from fl_server.gateway.enrolment import EnrolmentService
 
 KEY, A, B, C = "PEM", "a" * 32, "b" * 32, "c" * 32
 
@@ -50,6 +57,28 @@ def test_other_enrolments_and_boards_that_name_no_start_are_no_seconds(doubles):
         assert not doubles.is_second("another", B, at)
         assert not doubles.is_second(KEY, "", at)
         assert not doubles.is_second(KEY, "no word of ours", at)
+
+
+def test_the_service_refuses_the_second_board_in_words_and_tells_both_of_them(tmp_path):
+    now_s = 1000.0
+    authority = init_authority(tmp_path, [], datetime.fromtimestamp(now_s, timezone.utc))
+    registry = DeviceRegistry(tmp_path / "devices.sqlite")
+    registry.add_token(b"s", 2000.0, "board-7", True)
+    registry.use_token(b"s", "tls", KEY, now_s)
+    registry.add_certificate("board-7", IssuedCertificate(b"", "aa", "1", 1e9), now_s)
+    service = EnrolmentService(authority, registry, Doubles(tmp_path / "doubles.json"), lambda: now_s, 7)
+    header = b64encode(KEY.encode()).decode()
+    assert service.refusal("aa", header, A) is None
+    assert service.refusal("aa", header, B) is None
+    now_s += 2 * SURE_S
+    assert service.refusal("aa", header, A) is None
+    assert "twice" not in service.status("aa", A)
+    words = twice_in_words("board-7")
+    assert service.refusal("aa", header, B) == words
+    assert service.refusal("aa", header, A) is None
+    assert service.status("aa", A)["twice"] == service.status("aa", B)["twice"] == words
+    assert [service.status("aa", start).get("refused") for start in (A, B, "")] == [None, "second", None]
+    registry.close()
 
 
 def test_what_was_found_outlives_the_service_and_a_damaged_file_starts_anew(tmp_path, doubles):
