@@ -131,6 +131,8 @@ class Supervisor:
         stop_s = {state.spec.name: state.spec.stop_s for state in self._states}
         known = processes_of(self.home, leaders_of(self.folder))
         left = {found.pid: stop_s[found.spec_name] for found in known if found.spec_name in stop_s}
+        if left:
+            logger.info("ending what an earlier start left behind, which may take %g s", max(left.values()))
         ask_to_end(left)
         wait_for_end(left, max(left.values(), default=0.0))
         end(left)

@@ -20,7 +20,7 @@ from fl_client.trainer.daemon import open_trainer
 from fl_client.trainer.service import Service, listen
 from fl_client.trainer.stopping import TASK_S
 from fl_core.errors import FINAL_CODES, ConfigError, DataError, LedgerError, PolicyError, TrainerError
-from fl_core.files import write_json
+from fl_core.files import folder_lock, write_json
 from fl_core.privacy.ledger import Ledger
 from fl_core.process.processes import processes_of
 from fl_core.process.table import end_of
@@ -31,6 +31,7 @@ from support import boards
 from support.boards import CLIENT, asked, info_of, make_home, toy_task, trainer_process
 from support.fleet import eventually
 from support.gateway import free_port, needs_nginx
+from support.supervised import SLEEP, part, supervised, until
 
 PORTS = ("--forwarder-port", "--supernode-port", "--metrics-port")
 
@@ -151,6 +152,19 @@ def test_fl_client_run_ends_with_the_code_and_the_reason_of_a_trainer_that_no_fu
     assert ended.stderr.splitlines()[-1] == f"error: {reason}"
     assert processes_of(home) == []
     assert any(reason in line for line in status_of_board(home)["troubles"])
+
+
+def test_a_second_fl_client_in_a_home_that_is_at_work_ends_nothing_and_says_so(tmp_path):
+    home = make_home(tmp_path / "b")
+    write_json(home / "keys" / "identity.json", {"client_id": CLIENT, "host": "h", "port": 1, "folder": "one"})
+    (home / "run").mkdir()
+    with folder_lock(home / "run", ConfigError("held already")), supervised(home, part(SLEEP, "trainer")) as first:
+        until(lambda: first.ready, first.step)
+        command = [sys.executable, "-m", "fl_client.cli", "run", "--home", str(home)]
+        second = subprocess.run(command, env=boards.ENVIRONMENT, cwd=boards.ROOT, capture_output=True, text=True)
+        assert second.returncode == ConfigError.exit_code
+        assert second.stderr.splitlines()[-1].endswith("another fl-client is at work in this home; expected one")
+        assert [found.spec_name for found in processes_of(home)] == ["trainer"]
 
 
 def test_a_disk_that_is_full_is_no_reason_to_give_up(tmp_path, monkeypatch):
