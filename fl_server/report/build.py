@@ -87,7 +87,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "artifacts": series.last_artifacts(state),
         "published": state.artifacts,
         "widths": series.widths(state),
-        "findings": findings(state),
+        "findings": [(name, found) for name, each in {"": state, **companions}.items() for found in findings(each)],
         "liars": liars_words(state.attack, len(state.start.get("clients", ()))),
         "forms": ACCURACIES,
         "confusion": confusion(state),
