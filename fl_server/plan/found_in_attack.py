@@ -36,8 +36,9 @@ def find_attack(inspected: Inspected) -> Iterable[Finding]:
     if section is not None:
         hostile = liars(section, known)
         more = f" and {len(hostile) - MOST_NAMED} more" if len(hostile) > MOST_NAMED else ""
+        verb = "lies" if len(hostile) == 1 else "lie"
         yield Finding(
             "attack",
-            f"{len(hostile)} of {len(known)} clients lie ({section.name}): {', '.join(hostile[:MOST_NAMED])}{more}; "
+            f"{len(hostile)} of {len(known)} clients {verb} ({section.name}): {', '.join(hostile[:MOST_NAMED])}{more}; "
             "simulation.attack asks for it, and every figure is that of an attacked run",
         )

@@ -92,7 +92,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "widths": series.widths(state),
         "failures": failures,
         "trained": bool(state.updates),
-        "findings": findings(state),
+        "findings": [(name, found) for name, each in {"": state, **companions}.items() for found in findings(each)],
         "liars": liars_words(state.attack, len(state.start.get("clients", ()))),
         "forms": ACCURACIES,
         "confusion": confusion(state),

@@ -62,11 +62,8 @@ def plateau(state: RunState, curve: LearningCurve) -> Finding | None:
         words = f"{as_metric(state.metric)(curve.initial)} before training" if not still else "the first one"
     if not stuck:
         return None
-    helps = (
-        "another clients.optimizer.learning_rate, a low one first; inputs scaled to input_range; normalised inputs of "
-        "deep nets; ranges that fit the activations (quant.ranges)"
-    ) + ("; larger batches, fewer steps or more epsilon, for noise is what hides small steps" if state.privacy else "")
-    return Finding("not learning", f"no round was better than {words}: {_beside(state, curve)}; {_help(state, helps)}")
+    text = f"no round was better than {words}: {_beside(state, curve)}; {_help(state, _what_lets_learn(state))}"
+    return Finding("not learning", text)
 
 
 def saw_tooth(state: RunState, curve: LearningCurve) -> Finding | None:
@@ -115,6 +112,20 @@ def _least(state: RunState, curve: LearningCurve) -> tuple[float, str]:
     if curve.initial is not None and curve.initial >= constant:
         constant, words = curve.initial, "the untrained model"
     return constant, f"{words} ({as_percent(constant)})"
+
+
+def _what_lets_learn(state: RunState) -> str:
+    usual = [
+        "another clients.optimizer.learning_rate, a low one first",
+        "inputs scaled to input_range",
+        "normalised inputs of deep nets",
+        "ranges that fit the activations (quant.ranges)",
+    ]
+    if state.metric != "accuracy":
+        usual.append("targets within the output_range of the last layer")
+    if state.privacy:
+        usual.append("larger batches, fewer steps or more epsilon, for noise hides small steps")
+    return "; ".join(usual)
 
 
 def _bound(curve: LearningCurve) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -114,6 +115,25 @@ def test_the_run_beside_is_drawn_beside(tmp_path: Path) -> None:
     text = text_of(write_run(tmp_path))
     assert "without_privacy (beside, int8 in its runtime)" in text
     assert "without_privacy (beside)<small>imu_cnn</small></td>" in text
+
+
+def test_what_is_found_in_a_run_beside_stands_on_the_page_with_its_name(tmp_path: Path) -> None:
+    flat = write_run(tmp_path / "companion" / "flat", name="flat", private=False)
+    path = flat / "events.jsonl"
+    path.write_text(re.sub(r'"accuracy_(float|fake_quant)": [0-9.]+', r'"accuracy_\1": 0.1', path.read_text()))
+    path.write_text(re.sub(r'"accuracy_int8": [0-9.]+', '"accuracy_int8": 0.1', path.read_text()))
+    text = text_of(write_run(tmp_path))
+    assert "<li>flat (beside), <b>not learning</b>: no round was better than chance among 2 classes" in text
+
+
+def test_six_groups_are_rows_below_each_other(tmp_path: Path) -> None:
+    groups = {f"person {number}": 0.5 for number in range(6)}
+    path = write_run(tmp_path) / "events.jsonl"
+    path.write_text(
+        path.read_text().replace('"groups": {"person 9"', f'"groups": {json.dumps(groups)[:-1]}, "person 9"')
+    )
+    rows = re.findall(r'<tr><td class="name">(person \d)</td><td>', text_of(tmp_path))
+    assert rows == [*groups, "person 9"]
 
 
 def test_runs_that_train_different_models_are_not_compared_silently(tmp_path: Path) -> None:
