@@ -18,7 +18,8 @@ from fl_client.board.systemd import Unit, installed_units, processes_of_unit
 from fl_client.home import DeviceHome, open_home, run_folder_of
 from fl_client.shell.socket_trainer import SocketTrainer
 from fl_client.standing import kept_standing
-from fl_core.errors import FINAL_CODES, ConfigError, TrainerError
+from fl_core.errors import FINAL_CODES, ConfigError, PolicyError, TrainerError
+from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.processes import processes_of, pss_bytes
 from fl_core.process.table import end_of, running_processes, troubles
 
@@ -88,6 +89,11 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
 def _troubles(home: DeviceHome | None, units: Sequence[Unit]) -> Iterator[str]:
     """Lines on what is wrong, of the home and of the folders of the services."""
     where = Installation()
+    if home is not None and home.policy_file.exists():
+        try:
+            DevicePolicy.load(home.policy_file)
+        except PolicyError as error:
+            yield f"trains nothing: {error}"
     roots = [*([] if home is None else [home.folder]), *((where.home, where.node_home) if units else ())]
     for root in dict.fromkeys(roots):
         folder = run_folder_of(root)

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from fl_client.trainer.stopping import STEP_S, TASK_S
 from fl_client.trainer.task import Trainer
 from fl_core.data.datasets import build_federation
 from fl_core.data.federation import ClientData
-from fl_core.errors import ConfigError, DataError, TrainerError
+from fl_core.errors import ConfigError, DataError, PolicyError, TrainerError
 from fl_core.files import folder_lock
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.ledger_head import HeadFile
@@ -44,13 +44,17 @@ class OpenTrainer:
 
     trainer: GuardedTrainer
     ledger: Ledger
+    policy: DevicePolicy
+    """As it was at the start."""
     home: DeviceHome
     give_up: threading.Event
     """Set where the running task is to end with its step."""
 
     def spending(self) -> Spending:
-        """What the device's data has spent, at the delta of its policy as it is now."""
-        device, policy = self.home.device, policy_of(self.home)
+        """What the device's data has spent, by its policy as it is now; while that is damaged, as it began."""
+        device, policy = self.home.device, self.policy
+        with suppress(PolicyError):
+            policy = policy_of(self.home)
         spent = None if device.simulated else self.ledger.spent(device.client_id, policy.delta)
         return Spending(spent, policy.epsilon_cap, policy.delta, device.simulated)
 
@@ -67,7 +71,7 @@ def open_trainer(home: DeviceHome) -> OpenTrainer:
     import torch
 
     device = home.device
-    policy_of(home)
+    policy = policy_of(home)
     data = open_data(home)
     threads = device.threads or (1 if device.simulated else None)  # more threads may sum in another order
     if threads is not None:
@@ -84,7 +88,7 @@ def open_trainer(home: DeviceHome) -> OpenTrainer:
         clients, ledger, partial(policy_of, home), noise, home.artifacts,
         simulated=named, tells_epsilon=not named, check=lambda: _check(give_up),
     )  # fmt: skip
-    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), home), ledger, home, give_up)
+    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), home), ledger, policy, home, give_up)
 
 
 def policy_of(home: DeviceHome) -> DevicePolicy:
