@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +22,13 @@ def failure_kept(run_dir: Path) -> Iterator[None]:
     """
     failure = Failure.at(run_dir)
     failure.clear()
+    own = run_dir.stat()
     try:
         yield
     except Exception as error:
         with suppress(OSError, StonecropError):  # the error itself says more than that it cannot be kept
-            failure.write(error)
-            if not is_finished(run_dir):
-                build_report(run_dir)
+            if os.path.samestat(own, run_dir.stat()):  # else the folder is another run's by now
+                failure.write(error)
+                if not is_finished(run_dir):
+                    build_report(run_dir)
         raise
