@@ -40,9 +40,7 @@ def config_file(tmp_path: Path) -> Path:
 def made_up_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """``simulation.run.run`` writes a made-up run folder at once."""
 
-    def run(
-        config: Config, out: Path, workers: int, listeners: list[Callable[..., None]], overwrite: bool
-    ) -> Path:
+    def run(config: Config, out: Path, workers: int, listeners: list[Callable[..., None]], overwrite: bool) -> Path:
         folder = write_run(out / config.run.name, name=config.run.name)
         write_summary(folder, seconds=2.5, peak_rss_mb=1.0)
         build_report(folder)
