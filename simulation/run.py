@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,10 +141,10 @@ def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> Non
     check_ledger(config, run_dir)
     torch.set_num_threads(1)
     federation = federation_of(config)
-    log = RunLog(run_dir, config.run.name)
-    for listener in listeners:
-        log.listen(listener)
-    job = Job(Setup.of(config, federation, simulated=True), run_dir, log, watch_clients(federation.clients))
-    app = make_server_app(lambda _: job)
-    with open_grid(config, federation, run_dir, workers) as grid:
-        run_server_app(app, grid)
+    with closing(RunLog(run_dir, config.run.name)) as log:
+        for listener in listeners:
+            log.listen(listener)
+        job = Job(Setup.of(config, federation, simulated=True), run_dir, log, watch_clients(federation.clients))
+        app = make_server_app(lambda _: job)
+        with open_grid(config, federation, run_dir, workers) as grid:
+            run_server_app(app, grid)

@@ -151,7 +151,10 @@ def respond(
 def _kept_here(error: Exception) -> TrainerError:
     """What travels of an error whose text must not; the device's log has all of it."""
     logger.error("a task failed", exc_info=error)
-    return TrainerError(f"the task failed with {type(error).__name__}; the device's own log says more")
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:  # a full disk, say, which its path tells nobody
+        kind += f" ({os.strerror(error.errno)})"
+    return TrainerError(f"the task failed with {kind}; the device's own log says more")
 
 
 def listen(service: Service, socket: Path, group: str | None = None) -> grpc.Server:

@@ -238,7 +238,7 @@ class Trainer:
         if plan.accepted is not None:
             self.ledger.check_accepted(plan.client_id, plan.accepted, plan.run_id)
         reserved = self.ledger.reserve(plan.client_id, plan.task_id, plan.dp, policy, run=plan.run_id)
-        if reserved.new_run and not self.simulated:
+        if reserved.new_run:
             words = "run %s: asks for epsilon %g of this data in all; policy.json allows %g over all runs (delta %g)"
             logger.info(words, plan.run, plan.dp.epsilon, policy.epsilon_cap, plan.dp.delta)
         return reserved.epsilon if self.tells_epsilon else None

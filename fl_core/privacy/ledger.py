@@ -39,7 +39,7 @@ class Reservation:
     reused: bool
     """An earlier reservation of the same simulated task serves again: its seed gives the very same noise."""
     new_run: bool
-    """The reservation before it, if any, was of another run."""
+    """The reservation before it, if any, was of another run; not told in a simulation, whose ledger holds one run."""
 
 
 @dataclass(frozen=True)
@@ -169,16 +169,16 @@ class Ledger:
         if not events:
             raise LedgerError(f"data set {dataset_id!r}: task {task_id!r} reserves nothing; use store() for its reply")
         self._enrolled(dataset_id)
-        last = self._db.last_of_kind(dataset_id, "reserve")
-        new_run = last is None or last.run != request.run
         if self.simulated and (earlier := self._db.last_of_task(dataset_id, task_id, "reserve")):
             if earlier.events != events:
                 raise LedgerError(
                     f"data set {dataset_id!r}: task {task_id!r} reserved {earlier.events}, and now asks for {events}"
                 )
             total = spent(self._db, dataset_id, terms.delta, terms.accountant)
-            return Reservation(dataset_id, task_id, earlier.seq, total, reused=True, new_run=new_run)
+            return Reservation(dataset_id, task_id, earlier.seq, total, reused=True, new_run=False)
         total = total_within_caps(self._db, request, events)
+        last = None if self.simulated else self._db.last_of_kind(dataset_id, "reserve")
+        new_run = not self.simulated and (last is None or last.run != request.run)
         body = {
             "accountant": terms.accountant, "cap": policy.epsilon_cap, "delta": terms.delta, "epsilon": total,
             "run": request.run, "run_cap": terms.epsilon, "time_s": time.time(),

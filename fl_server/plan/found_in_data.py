@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fl_core.data.federation import Examples, Federation
+from fl_core.data.federation import PUBLIC
 from fl_core.errors import DataError
 from fl_core.findings import Finding
 from fl_core.quant.fake_quant import ends, make_qparams
@@ -74,7 +74,7 @@ def check_ranges(inspected: Inspected) -> None:
         ]
         problems += [f"{len(bad) - MOST_OWNERS} more: as many of their {held.what}"] if bad[MOST_OWNERS:] else []
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError(problems)
 
 
 def found_in_data(inspected: Inspected) -> Iterator[Finding]:
@@ -130,11 +130,11 @@ class _Held:
 
 def _held(inspected: Inspected) -> Iterator[_Held]:
     """The inputs, and the outputs where they are to equal the targets."""
-    parts, spec = owners(inspected.federation), inspected.spec
+    parts, spec = dict(inspected.federation.parts()), inspected.spec
     grid = make_qparams(*spec.facts.input_range, spec.quant.grid)
     inputs = [ValuesOnGrid.of(owner, part.x, grid) for owner, part in parts.items()]
     yield _Held("inputs", _span(*spec.facts.input_range), inputs, "let the Federation say input_range={}")
-    parts.pop("public", None)  # whose targets may be anything
+    parts.pop(PUBLIC, None)  # whose targets may be anything
     wanted = {owner: inspected.task.wanted_outputs(part.y) for owner, part in parts.items()}
     targets = {owner: values for owner, values in wanted.items() if values is not None}
     if targets and spec.quant.ranges not in FOLLOWING:
@@ -142,15 +142,6 @@ def _held(inspected: Inspected) -> Iterator[_Held]:
         grid = model.grids[model.output_name].qparams()
         fits = [ValuesOnGrid.of(owner, values, grid) for owner, values in targets.items()]
         yield _Held("targets", _span(*ends(grid)), fits, "put output_range = {} on the model's last layer")
-
-
-def owners(federation: Federation) -> dict[str, Examples]:
-    """Every part of a federation by the words that name its owner."""
-    parts = {f"client {name}, train": client.train for name, client in federation.clients.items()}
-    parts |= {f"client {name}, test": client.test for name, client in federation.clients.items() if client.test}
-    return parts | {
-        name: part for name, part in (("server test set", federation.test), ("public", federation.public)) if part
-    }
 
 
 def _in_round_numbers(low: float, high: float) -> str:

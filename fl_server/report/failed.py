@@ -29,9 +29,8 @@ def failure_kept(run_dir: Path) -> Iterator[None]:
     except Exception as error:
         told = storage_error(error) if isinstance(error, OSError) else error
         with suppress(OSError, StonecropError):  # the error itself says more than that it cannot be kept
-            if not os.path.samestat(own, run_dir.stat()):  # whose folder it is now is another's
-                raise
-            failure.write(told)
-            if not is_finished(run_dir):
-                build_report(run_dir)
+            if os.path.samestat(own, run_dir.stat()):  # else the folder is another run's by now
+                failure.write(told)
+                if not is_finished(run_dir):
+                    build_report(run_dir)
         raise

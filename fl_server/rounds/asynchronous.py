@@ -32,7 +32,6 @@ from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.in_vain import end_in_vain
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
-from fl_server.rounds.refused import end_where_all_refused
 from fl_server.rounds.sent_models import SentModels
 from fl_server.selection.base import Candidate, ClientHistory
 from strategies.client import join_tensors
@@ -124,7 +123,6 @@ def _run_version(
         if under_way.inbox:
             reply = under_way.inbox.popleft()
             state = intake.take(reply, under_way.tasks.pop(reply.node_id).plan, state)
-            end_where_all_refused(progress, tally, nodes)
         elif clock.now_s() >= ends_s or (not under_way.tasks and tally.accepted):
             break
         else:

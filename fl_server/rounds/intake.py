@@ -41,8 +41,6 @@ class Tally:
     """Task_ids by client."""
     spent: dict[str, float] = field(default_factory=dict)
     """What the data of each client that was summed has spent, as far as it told."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """Reasons of those that would not answer, by client."""
     staleness: dict[int, int] = field(default_factory=dict)
     """How many of the summed updates were so many versions old."""
 
@@ -78,7 +76,6 @@ class Intake:
             self._say("client_missing" if reply.missing else "client_failed", client, reply.failure)
             return state
         if refusal := wire.refusal_of(reply.content):
-            self.tally.refused[client] = refusal
             self._say("client_refused", client, refusal)
             return state
         try:

@@ -25,7 +25,6 @@ from fl_server.plan.user_privacy import central_cohort
 from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
-from fl_server.rounds.refused import end_where_all_refused
 from fl_server.selection.base import Candidate, ClientHistory, HistoryByClient
 from strategies.base import StrategyState
 from strategies.client import join_tensors
@@ -71,7 +70,6 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     share = 0.0 if progress.releases_regardless else limits.quorum
     quorum = math.ceil(share * min(wanted, len(plans)))
     state, working = _collect(context, intake, _Cohort(plans, contents, wanted, quorum), state)
-    end_where_all_refused(progress, tally, nodes)
     for client in sorted(plans[node_id].client_id for node_id in working):
         context.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
     return close_round(context, progress, RoundOutcome(round, state, tally, seen, nodes, started, quorum))

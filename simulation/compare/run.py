@@ -19,6 +19,7 @@ import yaml
 
 from fl_core.config import Config, load_config, to_plain
 from fl_core.config.load import from_plain
+from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError, RunFolderError, StonecropError
 from fl_core.registry import look_up
 from fl_core.runlog import is_finished
@@ -96,7 +97,7 @@ def read_partition(text: str) -> dict[str, Any]:
         colon = "?"
     if colon or kind not in ("iid", "natural"):
         raise ConfigError(f"--partition: expected iid, natural, dirichlet:ALPHA or shards:COUNT, got {text!r}")
-    return {"kind": kind}
+    return {"kind": kind} if kind == "iid" else to_plain(PartitionSpec())  # natural: of the others, nothing is left
 
 
 def read_attack(text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fl_core.config import load_config
+from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError, RunFolderError
 from fl_server.watch.state import RunState
 from simulation.cli import app
@@ -95,6 +96,7 @@ def test_a_partition_that_is_none_is_refused(text: str) -> None:
 
 def test_partitions_and_attacks_become_fields_of_the_config() -> None:
     assert compare.read_partition("dirichlet:0.1") == {"kind": "dirichlet", "alpha": 0.1}
+    assert PartitionSpec(**({"clients": 4, "alpha": 0.1} | compare.read_partition("natural"))) == PartitionSpec()
     assert compare.read_attack("sign_flip:2") == {"name": "sign_flip", "clients": 2, "args": {}}
     with pytest.raises(ConfigError, match="sign_flip"):
         compare.read_attack("sign_flap")

@@ -197,6 +197,13 @@ def test_a_run_of_a_comparison_that_fails_in_another_process_is_the_same(tmp_pat
         refuse_failed({name: error for name, error in ended.items() if error})
 
 
+@pytest.mark.slow
+def test_an_error_that_cannot_leave_its_process_is_told_all_the_same(tmp_path: Path) -> None:
+    fails = {"name": None, "factory": "support.failing:FailsAnywhere"}
+    with pytest.raises(NoUpdateError, match=r"TwoNumbersError: not 1 but 2$"):
+        run(toy.config(tmp_path, strategy=fails), workers=2)
+
+
 def test_a_comparison_prints_the_table_of_what_was_done_and_ends_with_the_code_of_what_failed(tmp_path: Path) -> None:
     path = tmp_path / "toy.yaml"
     path.write_text(to_yaml(toy.config(tmp_path, run={"rounds": 1}, export={"formats": []})))

@@ -42,6 +42,23 @@ class FailsAtHome(FedAvg):
         return super().example_loss(task, net, x_BX, y_BX, context)
 
 
+class TwoNumbersError(Exception):
+    """An error that no other process can make again of what it is pickled as."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"not {one} but {two}")
+
+
+class FailsAnywhere(FedAvg):
+    """FedAvg whose clients all fail, in each process, with an error that cannot travel."""
+
+    def example_loss(
+        self, task: Task, net: nn.Module, x_BX: torch.Tensor, y_BX: torch.Tensor, context: ClientContext
+    ) -> torch.Tensor:
+        """Nothing but the error."""
+        raise TwoNumbersError(1, 2)
+
+
 def rooms() -> Federation:
     """The toy federation of three clients, of whom ``BROKEN`` has inputs that are all alike."""
     whole = toy.data(clients=3)

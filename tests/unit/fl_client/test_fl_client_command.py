@@ -22,7 +22,7 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
-@pytest.mark.parametrize("words", ["enrol", "run", "probe", "ledger", "status", "service install"])
+@pytest.mark.parametrize("words", ["enrol", "run", "probe", "ledger", "replace-ledger", "status", "service install"])
 def test_every_command_shows_an_example(words):
     result = call(*words.split(), "--help")
     assert result.exit_code == 0

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 import toy
 
+from fl_core.config import Config, load_config
 from fl_core.errors import ConfigError, NoUpdateError, RunFolderError
 from fl_core.files import folder_lock
 from fl_core.run_folder import run_lock
-from fl_server.deploy import keep_up
+from fl_server.deploy import keep_up, operations
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import RunStoppedError, wait_for_run, want_run
 from fl_server.watch.failure import Failure
+from support.disks import files_of_at_most
 
 
 def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
@@ -29,6 +32,32 @@ def test_a_run_under_way_is_not_replaced_and_goes_on(home):
     with run_lock(home.run_dir("toy")), pytest.raises(RunFolderError, match="is at work on it"):
         want_run(home, toy.config(home.folder), overwrite=True)
     assert home.wanted() == "toy"
+
+
+def test_of_two_orders_at_the_same_time_one_is_taken_and_the_other_told(home, monkeypatch):
+    """The second one looks while the first is still checking its config, and would find nothing in its way."""
+    home.want(None)
+    checked = operations.checked_setup
+
+    def while_another_is_quicker(config: Config) -> None:
+        checked(config)
+        monkeypatch.setattr(operations, "checked_setup", checked)
+        want_run(home, replace(config, run=replace(config.run, rounds=5)), overwrite=False)
+
+    monkeypatch.setattr(operations, "checked_setup", while_another_is_quicker)
+    with pytest.raises(RunFolderError, match="holds a run already"):
+        want_run(home, toy.config(home.folder, run={"name": "new"}), overwrite=False)
+    assert home.wanted() == "new"
+    assert load_config(home.run_dir("new") / "config.yaml").run.rounds == 5
+
+
+def test_an_order_that_a_full_disk_refuses_leaves_no_half_of_a_run(home):
+    home.want(None)
+    with files_of_at_most(100), pytest.raises(OSError, match="File too large"):
+        want_run(home, toy.config(home.folder, run={"name": "new"}), overwrite=False)
+    assert home.wanted() is None
+    want_run(home, toy.config(home.folder, run={"name": "new"}), overwrite=False)
+    assert home.wanted() == "new"
 
 
 def test_an_order_that_is_taken_back_while_it_is_read_is_none(home):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import pytest
 import toy
 
 from fl_core.config import load_config
-from fl_core.errors import ConfigError, NoUpdateError, RoundError, RunFolderError
+from fl_core.errors import ConfigError, NoUpdateError, RoundError, RunFolderError, StorageError
 from fl_core.files import write_atomic
 from fl_core.run_folder import run_is_locked, run_lock
 from fl_server import app
@@ -210,6 +211,39 @@ def test_a_second_server_app_that_waits_in_vain_does_not_fail_the_run_of_the_fir
     control = OwnControl()
     run_supervisor(home, control).step()
     assert control.submitted == ["toy"]
+
+
+def test_a_full_disk_ends_a_server_app_with_its_reason_and_the_run_is_tried_again(home, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(run_dir / "events.jsonl"))
+
+    run_dir = home.run_dir("toy")
+    monkeypatch.setattr(app, "load_config", full)
+    with pytest.raises(StorageError, match="make room there"):
+        app.run_deployed(None, run_dir)  # type: ignore[arg-type]
+    failure = Failure.at(run_dir)
+    assert "No space left" in (failure.read() or {})["reason"]
+    assert not failure.is_final
+    control = OwnControl()
+    each = run_supervisor(home, control)
+    each.step()
+    assert control.submitted == ["toy"]
+
+
+def test_a_server_app_whose_run_was_deleted_meanwhile_writes_nothing_in_its_place(home, monkeypatch):
+    run_dir = home.run_dir("toy")
+
+    def delete(*_: object) -> None:
+        shutil.rmtree(run_dir)
+        raise ConfigError("gone")
+
+    monkeypatch.setattr(app, "load_config", delete)
+    with pytest.raises(ConfigError):
+        app.run_deployed(None, run_dir)  # type: ignore[arg-type]
+    assert not run_dir.exists()
+    with pytest.raises(RunFolderError, match="it was deleted before its turn came"):
+        app.run_deployed(None, run_dir)  # type: ignore[arg-type]
+    assert not run_dir.exists()
 
 
 def test_a_failed_run_is_replaced_whole_while_a_server_looks_at_it(home):

@@ -63,7 +63,7 @@ def test_inputs_that_nobody_scaled_are_refused_for_each_owner_with_the_range_tha
     grey = scaled(toy.data(clients=2), lambda examples: Examples(127.5 * (examples.x + 1) + 2, examples.y))
     with pytest.raises(DataError) as caught:
         setup_of(grey)
-    first, *others = str(caught.value).splitlines()
+    first, *others = caught.value.problems
     assert "client client-0, train: expected its inputs within -1 to 1, got " in first
     assert "let the Federation say input_range=(0, 260)" in first
     assert [line.split(":")[0] for line in others] == ["client client-1, train", "server test set"]
@@ -109,4 +109,4 @@ def test_of_many_owners_the_worst_are_named_and_the_others_counted() -> None:
     grey = scaled(toy.data(clients=12), lambda examples: Examples(100 + 10 * examples.x, examples.y))
     with pytest.raises(DataError) as caught:
         setup_of(grey)
-    assert str(caught.value).splitlines()[-1] == "8 more: as many of their inputs"
+    assert caught.value.problems[-1] == "8 more: as many of their inputs"

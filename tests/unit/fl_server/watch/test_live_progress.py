@@ -54,6 +54,11 @@ def test_left_out_clients_are_counted_and_not_among_those_that_answered(tmp_path
     assert "left out" not in lines[3]
 
 
+def test_the_reason_stands_on_a_terminal_too(tmp_path: Path) -> None:
+    text = shown(events_of(tmp_path, rounds=3, mishaps=True), terminal=True)
+    assert text.count("demo: round 2: 1 of 3 clients sent an update that was rejected: person 2: ") == 1
+
+
 def test_a_resumed_run_goes_on_where_it_stood(tmp_path: Path) -> None:
     events = events_of(tmp_path, rounds=4)
     cut = next(number for number, event in enumerate(events) if event["round"] == 3)
