@@ -59,14 +59,14 @@ def enrol(
     with errors_as_lines():
         from fl_client.home import DEVICE_FILE, start_home, writable_home
         from fl_client.node.identity import enrol as enrol_device
-        from fl_client.node.standing import trouble_with_server
+        from fl_client.node.standing import standing_of
 
         folder = writable_home(home, make=True)
         text = sys.stdin.readline() if token == "-" else token
         identity, status = enrol_device(folder, url, text)
         fresh = start_home(folder, identity.client_id)
         with suppress(ServerAwayError):
-            trouble = trouble_with_server(folder)
+            trouble = standing_of(folder).trouble
             if trouble is not None:
                 typer.echo(f"It takes no part yet: {trouble}", err=True)
         if as_json:

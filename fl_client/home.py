@@ -122,7 +122,7 @@ class DeviceHome:
     @property
     def run_folder(self) -> Path:
         """Folder of socket, counters and logs."""
-        return self.folder / "run"
+        return run_folder_of(self.folder)
 
     @property
     def socket(self) -> Path:
@@ -162,6 +162,11 @@ def writable_home(given: Path, *, make: bool = False) -> Path:
     if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"{folder}: this user cannot write the home of this device; {_ANOTHER_HOME}")
     return folder
+
+
+def run_folder_of(folder: Path) -> Path:
+    """Folder of socket, counters and logs of the home in ``folder``, which need not be readable."""
+    return folder / "run"
 
 
 def open_home(folder: Path) -> DeviceHome:

@@ -3,7 +3,8 @@
 Every error that a user can cause or has to act on is one of these. The message names the field or the client,
 what was expected and what came. An error holds one problem or several, and a problem is one line however many lines a
 library's text in it had. The commands turn each branch into an exit code of its own, and say what it means in the words
-of ``EXIT_CODES``.
+of ``EXIT_CODES``. Where the same try meets the same error again, its class is ``final``, and whoever keeps processes
+and runs up lets it end them.
 
     StonecropError                  exit code 1
     ├── ConfigError                 2   a config does not say what it must
@@ -24,13 +25,14 @@ of ``EXIT_CODES``.
     │   └── StorageError            8   the operating system refuses to read or write a file: a full disk, rights
     ├── TrainerError                9   the trainer of a board is not there, died or failed in a task
     └── IdentityError              10   a device cannot be enrolled, named or let in
-        └── ServerAwayError        10   the server cannot be reached now; trying again may help
+        └── ServerAwayError        11   the server cannot be reached now; trying again may help
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 INTERRUPTED = 130
 EXIT_CODES: Mapping[int, str] = {
@@ -45,6 +47,7 @@ EXIT_CODES: Mapping[int, str] = {
     8: "a run folder is missing, damaged, at work or of another run, or the disk is full or refuses",
     9: "the trainer of a board is not there, died, or failed in a task",
     10: "a device cannot be enrolled, named or let in",
+    11: "the server cannot be reached now; trying again may help",
     INTERRUPTED: "interrupted; a run can be resumed",
 }
 """How a command ends, in words for its user."""
@@ -67,6 +70,8 @@ class StonecropError(Exception):
     """
 
     exit_code = 1
+    final: ClassVar[bool] = False
+    """Whether the same try meets it again, until a person has changed something."""
 
     def __init__(self, problems: str | Sequence[str] = ()) -> None:
         self.problems = tuple(map(one_line, (problems,) if isinstance(problems, str) else problems))
@@ -80,18 +85,21 @@ class ConfigError(StonecropError):
     """A config is wrong; each problem names its field."""
 
     exit_code = 2
+    final = True
 
 
 class DataError(StonecropError):
     """A data set, or what a user's data factory returned, breaks its contract."""
 
     exit_code = 3
+    final = True
 
 
 class ModelError(StonecropError):
     """A model cannot be built, or does not fit the data or the tensors it was given."""
 
     exit_code = 4
+    final = True
 
 
 class UnsupportedLayerError(ModelError):
@@ -102,6 +110,7 @@ class PrivacyError(StonecropError):
     """Going on would break a privacy guarantee."""
 
     exit_code = 5
+    final = True
 
 
 class PolicyError(PrivacyError):
@@ -137,11 +146,14 @@ class RoundError(StonecropError):
 class NoUpdateError(RoundError):
     """No update of any client was ever accepted: nothing was trained. The problems are the clients' reasons."""
 
+    final = True
+
 
 class ExportError(StonecropError):
     """An artefact cannot be made, loaded or run."""
 
     exit_code = 7
+    final = True
 
 
 class ParityError(ExportError):
@@ -152,10 +164,13 @@ class RunFolderError(StonecropError):
     """A run folder is missing, damaged, belongs to another config, or another process is at work in it."""
 
     exit_code = 8
+    final = True
 
 
 class StorageError(RunFolderError):
     """The operating system refuses to read or write a file; the message names the path and how to go on."""
+
+    final = False
 
 
 class TrainerError(StonecropError):
@@ -168,7 +183,23 @@ class IdentityError(StonecropError):
     """A token, a certificate or a device is unknown, used up, expired, revoked or malformed."""
 
     exit_code = 10
+    final = True
 
 
 class ServerAwayError(IdentityError):
     """The server cannot be reached or is not ready; nothing is wrong with the identity."""
+
+    exit_code = 11
+    final = False
+
+
+def _kinds(kind: type[StonecropError]) -> Iterator[type[StonecropError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
+
+
+FINAL_CODES = frozenset(kind.exit_code for kind in _kinds(StonecropError) if kind.final) - frozenset(
+    kind.exit_code for kind in _kinds(StonecropError) if not kind.final
+)
+"""Exit codes that stand for final errors alone: a process that ends with one would end so at its next start, too."""

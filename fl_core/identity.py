@@ -28,6 +28,8 @@ FLEET_PATH = "/v1/fleet/"
 
 RELEASE_HEADER = "x-stonecrop-release"
 """Names the release that a board holds, in each of its calls to the gateway."""
+INSTANCE_HEADER = "x-board-instance"
+"""Names the processes of a board as they run now, in each of their requests; a copy of the board has another word."""
 
 UnixTime = Callable[[], float]
 """Gives the time in Unix seconds, by which certificates and tokens hold; tests pass another one than the machine's."""
@@ -86,6 +88,14 @@ def other_release(server: str, device: str) -> str | None:
     if server == device:
         return None
     return f"holds Stonecrop {device}, its server {server}; install the same release on both"
+
+
+def twice_in_words(client_id: str) -> str:
+    """What a server tells both boards that use one identity, and its operator."""
+    return (
+        f"two devices use the identity {client_id}: expected one, got a copy of its keys, and the one that began "
+        f"later is refused; enrol the one that is to be {client_id} anew, and the other under a name of its own"
+    )
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

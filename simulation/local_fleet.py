@@ -30,7 +30,7 @@ from fl_core.process.command import errors_as_lines
 from fl_core.process.processes import RunningProcess, end, processes_of
 from fl_core.process.table import leaders_of
 
-UP_S, DEVICES_S, STOP_S = 90.0, 180.0, 30.0
+UP_S, DEVICES_S, STOP_S = 90.0, 180.0, 90.0
 MARK = "federation.json"
 """File that says that a folder holds a federation of this command, which the next one may delete."""
 

@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_core.errors import ConfigError, DataError, PrivacyError
+from fl_client.trainer.stopping import UNIT_STOP_S
+from fl_core.errors import FINAL_CODES, ConfigError
 from fl_core.files import write_atomic, write_secret
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat
 
 SOCKET = Path("/run/stonecrop/trainer.sock")
 SECRET = Path("/etc/stonecrop/superexec.secret")
-_FINAL = (ConfigError, DataError, PrivacyError)
-"""Errors of a trainer that it would meet again however often it is started."""
 UNITS = ("stonecrop-trainer.service", "stonecrop-node.service", "stonecrop-app.service")
 
 _USERS = """\
@@ -74,7 +73,7 @@ ExecStart={python} -m fl_client.trainer --home {home} --socket {socket} --metric
 Restart=always
 RestartSec=5
 RestartPreventExitStatus={final}
-TimeoutStopSec=60
+TimeoutStopSec={stop_s:g}
 OOMScoreAdjust=200
 RestrictAddressFamilies=AF_UNIX AF_INET
 IPAddressDeny=any
@@ -103,7 +102,8 @@ ExecStart={own_python} -m fl_client.cli node --home {node_home} --socket {socket
 --secret ${{CREDENTIALS_DIRECTORY}}/superexec
 Restart=always
 RestartSec=10
-TimeoutStopSec=60
+RestartPreventExitStatus={final}
+TimeoutStopSec={stop_s:g}
 InaccessiblePaths=-{home}
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 {common}
@@ -176,7 +176,8 @@ def units(where: Installation) -> dict[str, str]:
         "socket": SOCKET,
         "secret": SECRET,
         "programs": programs,
-        "final": " ".join(str(error.exit_code) for error in _FINAL),
+        "final": " ".join(map(str, sorted(FINAL_CODES))),
+        "stop_s": UNIT_STOP_S,
         "own_python": sys.executable,
         "common": f"Environment={FORMAT_VARIABLE}={where.log_format.value}\n{_HARDENING}",
     }

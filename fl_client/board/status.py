@@ -6,27 +6,32 @@ at a board must work best when something is wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from fl_client.board.privacy_account import NO_EPSILON
-from fl_client.board.services import SOCKET
-from fl_client.board.systemd import installed_units, processes_of_unit
-from fl_client.home import DeviceHome, open_home
-from fl_client.server_trouble import server_trouble
+from fl_client.board.services import SOCKET, Installation
+from fl_client.board.systemd import Unit, installed_units, processes_of_unit
+from fl_client.home import DeviceHome, open_home, run_folder_of
 from fl_client.shell.socket_trainer import SocketTrainer
-from fl_core.errors import ConfigError, TrainerError
+from fl_client.standing import kept_standing
+from fl_core.errors import FINAL_CODES, ConfigError, PolicyError, TrainerError
+from fl_core.privacy.policy import DevicePolicy
 from fl_core.process.processes import processes_of, pss_bytes
-from fl_core.process.table import running_processes
+from fl_core.process.table import end_of, running_processes, troubles
 
 _TIMEOUT_S = 1.0
 
 
 def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, Any]:
-    """{client_id, trainer, server_trouble, processes, services, pss_bytes}; null where the asker may not see it or
-    nothing is there.
+    """{client_id, trainer, processes, services, troubles, pss_bytes}; null where the asker may not see it or nothing is
+    there.
+
+    ``troubles`` are lines: why something does not run, why the server has no use for the board, and whether another
+    one has the same identity.
 
     Args:
         folder: the home.
@@ -59,9 +64,9 @@ def status_of_board(folder: Path, service_socket: Path = SOCKET) -> dict[str, An
     return {
         "client_id": None if home is None else home.device.client_id,
         "trainer": next(filter(None, map(_ask, sockets)), None),
-        "server_trouble": server_trouble(folder),
         "processes": processes,
         "services": [{"name": unit.name, "state": unit.state, "restarts": unit.restarts} for unit in units],
+        "troubles": list(_troubles(home, units)),
         "pss_bytes": sum(process["pss_bytes"] for process in processes),
     }
 
@@ -70,8 +75,7 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
     """The status for a person, line by line."""
     trainer = status["trainer"]
     yield "trainer: does not answer" if trainer is None else _trainer_words(trainer)
-    if status["server_trouble"]:
-        yield f"takes no part: {status['server_trouble']}"
+    yield from status["troubles"]
     for service in status["services"]:
         yield f"{service['name']}: {service['state']}, {service['restarts']} restarts"
     for process in status["processes"]:
@@ -80,6 +84,27 @@ def in_words(status: Mapping[str, Any]) -> Iterator[str]:
     yield f"memory: {status['pss_bytes'] / 1e6:.1f} MB in all (summed PSS)"
     if status["processes"] and any(process["pss_bytes"] == 0 for process in status["processes"]):
         yield "The memory of other users' processes is seen with sudo alone."
+
+
+def _troubles(home: DeviceHome | None, units: Sequence[Unit]) -> Iterator[str]:
+    """Lines on what is wrong, of the home and of the folders of the services."""
+    where = Installation()
+    if home is not None and home.policy_file.exists():
+        try:
+            DevicePolicy.load(home.policy_file)
+        except PolicyError as error:
+            yield f"trains nothing: {error}"
+    roots = [*([] if home is None else [home.folder]), *((where.home, where.node_home) if units else ())]
+    for root in dict.fromkeys(roots):
+        folder = run_folder_of(root)
+        for name, words in troubles(folder).items():
+            yield f"{name}: does not run now: {words}"
+        ended = end_of(folder)
+        if ended is not None:
+            at = datetime.fromtimestamp(ended["time"], timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+            how = "ended for good" if ended["exit_code"] in FINAL_CODES else "ended"
+            yield f"{how} at {at} with exit code {ended['exit_code']}: {ended['reason']}"
+        yield from kept_standing(root).lines()
 
 
 def _ask(socket: Path) -> dict[str, Any] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -11,22 +13,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from fl_client.home import DeviceHome
+from fl_client.home import DeviceHome, run_folder_of
 from fl_client.node.explain import explain_end, with_clock, with_server
 from fl_client.node.forwarder import forwarder_command, write_forwarder_conf
 from fl_client.node.identity import Identity, clock_error_s, load_identity
-from fl_client.node.standing import trouble_with_server
+from fl_client.node.standing import standing_of
 from fl_client.node.upkeep import look_after
 from fl_client.shell.protocol import SOCKET_KEY
+from fl_client.trainer.stopping import TASK_S, TRAINER_STOP_S
 from fl_core.errors import ConfigError, IdentityError, PolicyError
+from fl_core.files import folder_lock
 from fl_core.process.ports import free_ports_above, listens
 from fl_core.process.supervise import ExitReason, ProcessSpec, Supervisor
+from fl_core.process.table import end_of
+
+logger = logging.getLogger(__name__)
 
 _STEP_S = 0.5
 _LOOK_S = 0.2
 """How long a look at the forwarder's port may hold the loop up."""
-_TRAINER_STOP_S = 35.0
-"""How long a trainer may take to stop: it lets a running task finish."""
 _LONGEST_WAIT_S = 60.0
 _SUPEREXEC = "fl_client.board.superexec"
 """The module of the SuperExec, which a SuperNode starts once; without it the node stays online and answers nothing."""
@@ -83,19 +88,25 @@ def _listed(by_option: Mapping[str, int]) -> str:
 
 def trainer_process(home: DeviceHome, ports: Ports, python: str) -> ProcessSpec:
     """The resident trainer, run by the interpreter ``python``, which may be another one than the SuperNode's."""
-    where = ("--home", str(home.folder), "--metrics-port", str(ports.metrics))
-    return ProcessSpec(
-        "trainer", lambda: [python, "-m", "fl_client.trainer", *where], _last_line, stop_s=_TRAINER_STOP_S
-    )
+    command = [python, "-m", "fl_client.trainer", "--home", str(home.folder), "--metrics-port", str(ports.metrics)]
+
+    def explain(tail: str) -> ExitReason | None:
+        end = end_of(home.run_folder)
+        return None if end is None else ExitReason(str(end["reason"]))
+
+    return ProcessSpec("trainer", lambda: command, explain, stop_s=TRAINER_STOP_S, own_codes=True)
 
 
 def node_processes(root: Path, ports: Ports, trainer_socket: Path, *isolation: str) -> list[ProcessSpec]:
-    """Forwarder and SuperNode of the identity under ``root``, in the order in which they start."""
-    folder = root / "run" / "forwarder"
+    """Forwarder and SuperNode of the identity under ``root``, in the order in which they start.
+
+    What they send to the server names these very processes, by a word that no file holds and no copy has.
+    """
+    folder, instance = run_folder_of(root) / "forwarder", secrets.token_hex(16)
 
     def forwarder() -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
-        write_forwarder_conf(load_identity(root), folder, ports.forwarder)
+        write_forwarder_conf(load_identity(root), folder, ports.forwarder, instance)
         return forwarder_command(folder)
 
     def supernode() -> list[str]:
@@ -105,7 +116,7 @@ def node_processes(root: Path, ports: Ports, trainer_socket: Path, *isolation: s
         identity = load_identity(root)
         return clock_error_s(identity.host, identity.port)
 
-    explain = with_server(lambda: trouble_with_server(root), with_clock(ahead_s))
+    explain = with_server(lambda: standing_of(root, instance), with_clock(ahead_s))
 
     def ready() -> bool:
         return listens(ports.forwarder, _LOOK_S) and trainer_socket.exists()
@@ -133,7 +144,7 @@ def supernode_command(identity: Identity, ports: Ports, trainer_socket: Path, *i
 def environment(root: Path) -> dict[str, str]:
     """The environment of a board's processes: Flower keeps its files under ``root`` and asks nobody outside."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    return {**os.environ, **_QUIET, "PATH": path, "FLWR_HOME": str(root / "run" / "flower")}
+    return {**os.environ, **_QUIET, "PATH": path, "FLWR_HOME": str(run_folder_of(root) / "flower")}
 
 
 def run_board(home: DeviceHome, ports: Ports, python: str = sys.executable) -> None:
@@ -175,29 +186,29 @@ def keep_up(root: Path, ports: Ports, specs: Sequence[ProcessSpec]) -> None:
     What this process and those below it write, their user alone reads.
 
     Raises:
-        ConfigError: a port is taken by something else than what an earlier start of this board left behind.
+        ConfigError: another supervisor is at work in this home, or a port is taken by something else than what an
+            earlier start of this board left behind.
+        EndedForGoodError: a process ended for a reason that no further start mends.
     """
     os.umask(0o077)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    folder = root / "run"
-    supervisor = Supervisor(root, folder, specs, environment(root), first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
-    supervisor.end_leftovers()
-    ports.refuse_taken()
-    stale: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=look_after, args=(root, stop, stale.put), name="upkeep", daemon=True).start()
-    try:
-        while not stop.is_set():
-            while not stale.empty():
-                supervisor.restart(stale.get())
-            supervisor.step()
-            stop.wait(_STEP_S)
-    finally:
-        supervisor.stop()
-
-
-def _last_line(tail: str) -> ExitReason | None:
-    """The last line of a trainer's log, as the reason why it ended."""
-    lines = tail.strip().splitlines()
-    return ExitReason(lines[-1]) if lines else None
+    folder = run_folder_of(root)
+    folder.mkdir(exist_ok=True)
+    with folder_lock(folder, ConfigError(f"{root}: another fl-client is at work in this home; expected one")):
+        environs = environment(root)
+        supervisor = Supervisor(root, folder, specs, environs, first_wait_s=1.0, longest_wait_s=_LONGEST_WAIT_S)
+        supervisor.end_leftovers()
+        ports.refuse_taken()
+        stale: SimpleQueue[str] = SimpleQueue()
+        threading.Thread(target=look_after, args=(root, stop, stale.put), name="upkeep", daemon=True).start()
+        try:
+            while not stop.is_set():
+                while not stale.empty():
+                    supervisor.restart(stale.get())
+                supervisor.step()
+                stop.wait(_STEP_S)
+            logger.info("stopping: a task that is at work may take %g s more", TASK_S)
+        finally:
+            supervisor.stop()

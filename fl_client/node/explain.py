@@ -2,6 +2,7 @@
 
 Flower 1.41 ends its SuperNode in each of these cases, so all of them are a matter of starting it again; the words say
 what is being waited for, and what a person can do. A server that is merely away ends nothing: the SuperNode waits.
+Where two boards have one identity, and this one came later, no further start mends it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from fl_core.errors import StonecropError
+from fl_client.standing import Standing
+from fl_core.errors import IdentityError, StonecropError
 from fl_core.process.supervise import ExitReason
 
 SKEW_S = 300.0
@@ -73,18 +75,18 @@ def explain_clock(ahead_s: float) -> str | None:
 
 
 def with_server(
-    trouble: Callable[[], str | None], otherwise: Callable[[str], ExitReason | None]
+    ask: Callable[[], Standing], otherwise: Callable[[str], ExitReason | None]
 ) -> Callable[[str], ExitReason | None]:
     """``otherwise``, but where the server itself says why it has no use for this board.
 
-    A SuperNode that the gateway refuses ends without a word of it. ``trouble`` may raise StonecropError.
+    A SuperNode that the gateway refuses ends without a word of it. ``ask`` may raise StonecropError.
     """
 
     def explain(tail: str) -> ExitReason | None:
         with suppress(StonecropError, OSError, ValueError):
-            words = trouble()
-            if words is not None:
-                return ExitReason(words)
+            found = ask()
+            if found.trouble is not None:
+                return ExitReason(found.trouble, exit_code=IdentityError.exit_code if found.is_second else None)
         return otherwise(tail)
 
     return explain

@@ -3,9 +3,9 @@
 ``flower-supernode --superlink 127.0.0.1:PORT --root-certificates loopback.pem`` talks to it and signs with its node
 key; Flower refuses to sign without TLS, so the forwarder has a certificate of its own for loopback. It speaks TLS to
 the gateway with the board's certificate and checks the server against the authority. It passes Fleet calls only,
-writes nothing to the board's flash, and reads a renewed certificate at its next connection, without a reload. The
-server's name is looked up at the start: without a network the start may fail and is tried again by whoever
-supervises it. For nginx 1.22.
+names to the server this very run of the board, writes nothing to the board's flash, and reads a renewed certificate at
+its next connection, without a reload. The server's name is looked up at the start: without a network the start may fail
+and is tried again by whoever supervises it. For nginx 1.22.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fl_client.node.keys import make_loopback_certificate
 from fl_core.errors import IdentityError
 from fl_core.files import write_secret
 from fl_core.hostnames import bracketed, is_address
-from fl_core.identity import FLEET_PATH
+from fl_core.identity import FLEET_PATH, INSTANCE_HEADER
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 
 _READ_TIMEOUT_S = 50
@@ -41,8 +41,10 @@ class _ConfTemplate(string.Template):
     delimiter = "@"
 
 
-def write_forwarder_conf(identity: Identity, folder: Path, port: int) -> Path:
+def write_forwarder_conf(identity: Identity, folder: Path, port: int, instance: str = "") -> Path:
     """Write ``folder``/nginx.conf for a forwarder on 127.0.0.1:``port``, and give its path.
+
+    ``instance`` names this run of the board to the server, which so knows a copy of it that is alive, too.
 
     Raises:
         IdentityError: a path cannot stand in nginx's configuration, or the key belongs to a user without a name.
@@ -53,7 +55,7 @@ def write_forwarder_conf(identity: Identity, folder: Path, port: int) -> Path:
     make_loopback_certificate(identity.loopback_certificate, _loopback_key(identity))
     (folder / "unused").mkdir(parents=True, exist_ok=True)
     path = folder / "nginx.conf"
-    write_secret(path, _configuration(identity, folder, port).encode())
+    write_secret(path, _configuration(identity, folder, port, instance).encode())
     return path
 
 
@@ -66,7 +68,7 @@ def forwarder_command(folder: Path) -> list[str]:
     return foreground_command(folder.resolve() / "nginx.conf", "board")
 
 
-def _configuration(identity: Identity, folder: Path, port: int) -> str:
+def _configuration(identity: Identity, folder: Path, port: int, instance: str) -> str:
     """The text of ``forwarder.conf`` for this board.
 
     nginx reads certificate and key through variables at each handshake, so that a renewal needs no reload.
@@ -83,6 +85,8 @@ def _configuration(identity: Identity, folder: Path, port: int) -> str:
         loopback_certificate=identity.loopback_certificate.resolve(),
         loopback_key=_loopback_key(identity).resolve(),
         fleet=FLEET_PATH,
+        instance_header=INSTANCE_HEADER,
+        instance=instance,
         host=host,
         authority=identity.ca.resolve(),
         server_name=_EVERY_SERVERS_NAME if is_address(identity.host) else identity.host,

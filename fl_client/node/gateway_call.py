@@ -17,7 +17,7 @@ from typing import Any
 from fl_core import __version__
 from fl_core.errors import IdentityError, ServerAwayError
 from fl_core.hostnames import canonical_host
-from fl_core.identity import CA_PATH, RELEASE_HEADER, UnixTime
+from fl_core.identity import CA_PATH, INSTANCE_HEADER, RELEASE_HEADER, UnixTime
 
 MAX_SKEW_S = 300.0
 """How wrong a board's clock may be: Flower refuses a SuperNode whose signed time is older than this."""
@@ -62,7 +62,7 @@ def fetch_open(host: str, port: int) -> tuple[bytes, float]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # what is read is checked against the token, or is a hint
-    status, headers, body = _exchange(host, port, "GET", CA_PATH, None, context)
+    status, headers, body = _exchange(host, port, "GET", CA_PATH, None, context, "")
     try:
         at = parsedate_to_datetime(headers.get("Date", "")).timestamp()
     except (TypeError, ValueError):
@@ -81,8 +81,9 @@ def call(
     body: dict[str, str] | None,
     context: ssl.SSLContext,
     clock: UnixTime,
+    instance: str = "",
 ) -> dict[str, Any]:
-    """One call with the server's certificate checked; gives its JSON answer.
+    """One call with the server's certificate checked, of the board that began as ``instance``; gives its JSON answer.
 
     Raises:
         IdentityError: the server refused, with its words; or its certificate or this board's clock is wrong.
@@ -90,7 +91,7 @@ def call(
     """
     host, port = address
     try:
-        status, _, data = _exchange(host, port, method, path, body, context)
+        status, _, data = _exchange(host, port, method, path, body, context, instance)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
             check_clock(host, port, clock)
@@ -109,10 +110,10 @@ def call(
 
 
 def _exchange(
-    host: str, port: int, method: str, path: str, body: dict[str, str] | None, context: ssl.SSLContext
+    host: str, port: int, method: str, path: str, body: dict[str, str] | None, context: ssl.SSLContext, instance: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
-    headers = {RELEASE_HEADER: __version__}
+    headers = {RELEASE_HEADER: __version__, **({INSTANCE_HEADER: instance} if instance else {})}
     if body is not None:
         headers["Content-Type"] = "application/json"
     try:

@@ -172,25 +172,16 @@ def check_in_time(identity: Identity, clock: UnixTime = time.time) -> None:
         raise IdentityError(f"certificate of {identity.client_id}: it ended at {in_words(ends_s)}; ask for a new token")
 
 
-def ask_server(root: Path, clock: UnixTime = time.time) -> dict[str, Any]:
-    """What the server says of this board: its ``status``, approved or pending, and the ``release`` that it holds.
+def ask_server(root: Path, instance: str = "", clock: UnixTime = time.time) -> dict[str, Any]:
+    """What the server says of this board: its ``status``, approved or pending, and the ``release`` that it holds; where
+    two boards use this identity, ``twice`` in words, and ``refused`` where it is the board that began as ``instance``.
 
     Raises:
         IdentityError: revoked or expired, with the server's words, or the clock is wrong.
         ServerAwayError: the server cannot be reached.
     """
     identity = load_identity(root)
-    return call((identity.host, identity.port), "GET", STATUS_PATH, None, _own_context(identity), clock)
-
-
-def ask_status(root: Path, clock: UnixTime = time.time) -> str:
-    """What the server says of this board: approved or pending.
-
-    Raises:
-        IdentityError: revoked or expired, with the server's words, or the clock is wrong.
-        ServerAwayError: the server cannot be reached.
-    """
-    return str(ask_server(root, clock).get("status"))
+    return call((identity.host, identity.port), "GET", STATUS_PATH, None, _own_context(identity), clock, instance)
 
 
 def clock_error_s(host: str, port: int, clock: UnixTime = time.time) -> float:

@@ -1,4 +1,5 @@
-"""What changes under a board that runs for months: its certificate's age, who it is, where its server is.
+"""What changes under a board that runs for months: its certificate's age, who it is, where its server is, and whether
+another board has its identity.
 
 To look at these may take long, and a disk may be full, so it is done beside the loop that keeps the processes up.
 """
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fl_client.node.identity import Identity, load_identity, renew_if_due
-from fl_client.node.standing import Standing
+from fl_client.node.standing import StandingWatch
 from fl_core.errors import IdentityError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def look_after(root: Path, stop: threading.Event, restart: Callable[[str], None]
     """Until ``stop``, renew the certificate of the identity under ``root``, ask how it stands with its server, and
     ``restart`` what is stale, by name.
     """
-    renewal, standing, stale = DeviceCertificateRenewal(root), Standing(root), StaleProcesses(root)
+    renewal, standing, stale = DeviceCertificateRenewal(root), StandingWatch(root), StaleProcesses(root)
     while not stop.is_set():
         renewal.step(time.monotonic())
         standing.step(time.monotonic())

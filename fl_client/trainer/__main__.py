@@ -6,13 +6,20 @@ It is apart from ``fl-client`` so that it may run on another Python: the one tha
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
+from fl_client.home import run_folder_of
 from fl_client.trainer.daemon import run_trainer
 from fl_core.errors import StonecropError
 from fl_core.process.structured_log import say_error, start_logging
+from fl_core.process.table import remove_end, write_end
+from fl_core.storage import storage_error
+
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE)
 
 
 def main() -> int:
@@ -24,14 +31,25 @@ def main() -> int:
     parser.add_argument("--metrics-port", type=int, help="loopback port of /metrics and /healthz")
     given = parser.parse_args()
     os.umask(0o077)  # ledger, counters and artefacts are the owner's alone
+    run_folder = run_folder_of(given.home.resolve())
+    remove_end(run_folder)
     try:
         start_logging()
         run_trainer(given.home, given.socket, given.group, given.metrics_port)
-    except StonecropError as error:
-        for problem in error.problems:
+    except (StonecropError, OSError) as error:
+        told = storage_error(error, "it goes on by itself") if isinstance(error, OSError) else error
+        for problem in told.problems:
             say_error(problem)
-        return error.exit_code
+        code = StonecropError.exit_code if _may_pass(told) else told.exit_code
+        write_end(run_folder, str(told), code)
+        return code
     return 0
+
+
+def _may_pass(error: StonecropError) -> bool:
+    """Whether it is the machine's state that stands behind an error: a full or failing disk, a file that is in use."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.OperationalError) or (isinstance(cause, OSError) and cause.errno in _PASSING)
 
 
 if __name__ == "__main__":

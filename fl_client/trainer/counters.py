@@ -27,6 +27,12 @@ class Spending:
     simulated: bool
     """True where noise comes from named seeds."""
 
+    def in_words(self) -> str:
+        """What a lost task leaves behind, for the device's own log."""
+        if self.epsilon is None:
+            return "its noise came from named seeds, which protect nobody"
+        return f"what it reserved stays spent, with it epsilon {self.epsilon:.2f} of {self.cap:g}"
+
 
 @dataclass
 class TaskCounts:

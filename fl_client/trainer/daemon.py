@@ -10,22 +10,23 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from fl_client.home import DeviceHome, open_home
-from fl_client.server_trouble import server_trouble
+from fl_client.standing import kept_standing
 from fl_client.trainer.counters import Spending, TaskCounters
 from fl_client.trainer.guard import GuardedTrainer
 from fl_client.trainer.in_process import LocalTrainer
 from fl_client.trainer.metrics import serve_metrics
 from fl_client.trainer.service import Service, listen
+from fl_client.trainer.stopping import STEP_S, TASK_S
 from fl_client.trainer.task import Trainer
 from fl_core.data.datasets import build_federation
 from fl_core.data.federation import ClientData
-from fl_core.errors import ConfigError, DataError
+from fl_core.errors import ConfigError, DataError, PolicyError, TrainerError
 from fl_core.files import folder_lock
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.ledger_head import HeadFile
@@ -36,9 +37,6 @@ from fl_core.types import RoundPlan
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 30.0
-"""How long a stop waits for the running task, whose privacy is spent already."""
-
 
 @dataclass(frozen=True)
 class OpenTrainer:
@@ -46,11 +44,17 @@ class OpenTrainer:
 
     trainer: GuardedTrainer
     ledger: Ledger
+    policy: DevicePolicy
+    """As it was at the start."""
     home: DeviceHome
+    give_up: threading.Event
+    """Set where the running task is to end with its step."""
 
     def spending(self) -> Spending:
-        """What the device's data has spent, at the delta of its policy as it is now."""
-        device, policy = self.home.device, policy_of(self.home)
+        """What the device's data has spent, by its policy as it is now; while that is damaged, as it began."""
+        device, policy = self.home.device, self.policy
+        with suppress(PolicyError):
+            policy = policy_of(self.home)
         spent = None if device.simulated else self.ledger.spent(device.client_id, policy.delta)
         return Spending(spent, policy.epsilon_cap, policy.delta, device.simulated)
 
@@ -67,7 +71,7 @@ def open_trainer(home: DeviceHome) -> OpenTrainer:
     import torch
 
     device = home.device
-    policy_of(home)
+    policy = policy_of(home)
     data = open_data(home)
     threads = device.threads or (1 if device.simulated else None)  # more threads may sum in another order
     if threads is not None:
@@ -79,9 +83,12 @@ def open_trainer(home: DeviceHome) -> OpenTrainer:
     noise = seeded_noise if device.simulated else secret_noise
     clients = {device.client_id: data}
     named = device.simulated
-    policy = partial(policy_of, home)
-    trainer = Trainer(clients, ledger, policy, noise, home.artifacts, simulated=named, tells_epsilon=not named)
-    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), home), ledger, home)
+    give_up = threading.Event()
+    trainer = Trainer(
+        clients, ledger, partial(policy_of, home), noise, home.artifacts,
+        simulated=named, tells_epsilon=not named, check=lambda: _check(give_up),
+    )  # fmt: skip
+    return OpenTrainer(GuardedTrainer(LocalTrainer(trainer, device.client_id), home), ledger, policy, home, give_up)
 
 
 def policy_of(home: DeviceHome) -> DevicePolicy:
@@ -91,6 +98,11 @@ def policy_of(home: DeviceHome) -> DevicePolicy:
         PolicyError: it is gone or cannot be read; it is never replaced by another policy.
     """
     return DevicePolicy.load(home.policy_file)
+
+
+def _check(give_up: threading.Event) -> None:
+    if give_up.is_set():
+        raise TrainerError("trainer: it was stopped before the task was done")
 
 
 def open_data(home: DeviceHome) -> ClientData:
@@ -145,15 +157,21 @@ def run_trainer(folder: Path, socket: Path | None, group: str | None, metrics_po
     os.chdir(home.folder)  # the owner's modules may lie there, and nowhere else by chance
     with held(home):
         opened = open_trainer(home)
-        service = Service(opened.trainer, opened.spending, TaskCounters(home.run_folder / "counts.json"))
+        counters = TaskCounters(home.run_folder / "counts.json")
+        service = Service(opened.trainer, opened.spending, counters, opened.give_up)
         server = listen(service, socket or home.socket, group)
 
         def figures() -> dict[str, object]:
-            found = {"processes": health_by_process(home.run_folder), "server_trouble": server_trouble(home.folder)}
+            found = {
+                "processes": health_by_process(home.run_folder),
+                "server_trouble": kept_standing(home.folder).trouble,
+            }
             return {**service.status(), **found}
 
         with serve_metrics(metrics_port, figures):
             logger.info("client %s: the trainer listens at %s", home.device.client_id, socket or home.socket)
             stop.wait()
-            server.stop(GRACE_S).wait()
-            opened.ledger.close()
+            calls = server.stop(TASK_S + STEP_S)  # no further one is taken; a shell that waits gets its reply
+            if service.stop(TASK_S, STEP_S):
+                calls.wait()
+                opened.ledger.close()

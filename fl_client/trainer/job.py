@@ -6,7 +6,7 @@ here as values, so an engine that trains many jobs at once can compare and join 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fl_core.config.schema import OptimizerSection
@@ -45,6 +45,8 @@ class TrainJob:
     """What the strategy kept on this client, by slot; empty in its first round."""
     simulated: bool = False
     """Whether figures that only a simulator may see are wanted: the training loss under DP too."""
+    check: Callable[[], None] = lambda: None
+    """Asked before each step; it raises where training must end there."""
     epsilon: float | None = None
     """What the update tells of the client's spending; training does not look at it."""
 

@@ -62,6 +62,7 @@ class _Descent:
         losses: list[float] = []
         steps = 0
         for rows in batches(job, self.context.phase):
+            job.check()
             self.optimizer.zero_grad()
             loss_B = self._example_loss(model, x[rows], y[rows])
             check_losses(loss_B, len(rows))
@@ -77,6 +78,7 @@ class _Descent:
         x, y = torch.from_numpy(job.inputs), job.task.targets(job.targets)
         with PrivateStep(job.model, terms, job.noise) as private:
             for index in range(terms.steps):
+                job.check()
                 private.step(index, x, y, self._example_loss)
                 self._step()
         return LocalResult(terms.steps, None)

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from fl_client.trainer.queue import TaskQueue
 from fl_core.errors import ConfigError, PrivacyError, StonecropError, TrainerError
 from fl_core.process.structured_log import logged_with
 from fl_core.questions import PLAN, QUESTIONS, Question, Request
+from fl_core.types import RoundPlan
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +44,23 @@ class Service:
         trainer: the one that is asked.
         spending: what its data set has spent by now.
         counters: where tasks are counted.
+        give_up: set where the running task is to end with its step.
     """
 
-    def __init__(self, trainer: CallTrainer, spending: Callable[[], Spending], counters: TaskCounters) -> None:
+    def __init__(
+        self,
+        trainer: CallTrainer,
+        spending: Callable[[], Spending],
+        counters: TaskCounters,
+        give_up: threading.Event | None = None,
+    ) -> None:
         self._trainer = trainer
         self._spending = spending
         self._counters = counters
+        self._give_up = give_up or threading.Event()
         self._queue = TaskQueue()
+        self._latest: RoundPlan | None = None
+        """The plan that is at work, or was the last."""
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods of the service, one a question, each a stream of chunks both ways."""
@@ -62,6 +74,29 @@ class Service:
     def status(self) -> dict[str, object]:
         """Counters, open tasks and spending as plain values."""
         return {**self._counters.figures(), "open": self._queue.waiting, "privacy": asdict(self._spending())}
+
+    def stop(self, task_s: float, step_s: float) -> bool:
+        """Take no further task; wait for the running one, and give it up with its step where it takes too long.
+
+        Args:
+            task_s: how long to wait for its end.
+            step_s: how long to wait then for the end of its step.
+
+        Gives whether nothing is at work any more.
+        """
+        self._queue.close()
+        if self._queue.drained(0.0):
+            return True
+        logger.info("stopping: the task that is at work may take %g s more", task_s)
+        if self._queue.drained(task_s):
+            return True
+        self._give_up.set()
+        over, plan = self._queue.drained(step_s), self._latest
+        if plan is not None:
+            with logged_with(run=plan.run, round=plan.round, client_id=plan.client_id):
+                spent = self._spending().in_words()
+                logger.warning("task %s took more than %g s and is lost: %s", plan.task_id, task_s, spent)
+        return over
 
     def _answer(self, question: Question, request: Request) -> bytes:
         """A question with a plan waits for its turn and is counted; any other is answered at once."""
@@ -83,6 +118,7 @@ class Service:
         plan = call.plan
         assert plan is not None, "only a question with a plan is queued"
         with logged_with(run=plan.run, round=plan.round, client_id=plan.client_id):
+            self._latest = plan
             try:
                 reply = self._trainer.answer(call)
             except PrivacyError as refusal:

@@ -86,6 +86,8 @@ class Trainer:
     tells_epsilon: bool = True
     """Whether it says what its ledger has spent. A board whose noise anyone can draw again does not, for the figure
     would promise what nothing keeps."""
+    check: Callable[[], None] = lambda: None
+    """Asked before each step of training; it raises where a task must end there."""
     engine: Engine = field(default_factory=LoopEngine)
     """What trains."""
     transforms: Sequence[PartTransform] = PART_TRANSFORMS
@@ -139,6 +141,7 @@ class Trainer:
             broadcast=broadcast,
             memory=decode_memory(self.ledger.state(plan.client_id)),
             simulated=self.simulated,
+            check=self.check,
             epsilon=epsilon,
         )
 

@@ -48,14 +48,14 @@ def errors_as_lines(
             _end(error)
         except BrokenPipeError:  # whoever read what is printed has heard enough: click ends the process in silence
             raise
-        except Exception as error:
-            if own_place(error):
-                say_error(described(error))
-                raise SystemExit(StonecropError.exit_code) from None
-            if not isinstance(error, OSError):
-                raise
+        except OSError as error:  # wherever it was raised: the disk is of the machine
             command = go_on()
             _end(storage_error(error, f"go on with: {command}") if command else storage_error(error))
+        except Exception as error:
+            if not own_place(error):
+                raise
+            say_error(described(error))
+            raise SystemExit(StonecropError.exit_code) from None
         except KeyboardInterrupt:
             print(when_interrupted if isinstance(when_interrupted, str) else when_interrupted(), file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None

@@ -73,16 +73,20 @@ def processes_of(home: Path, leaders: Mapping[int, str] | None = None) -> list[R
 
 def end(pids: Iterable[int]) -> None:
     """Kill processes, and wait until the kernel has ended them."""
-    left = [pid for pid in pids if _send(pid, signal.SIGKILL)]
-    ends = time.monotonic() + _GONE_S
-    while any(map(is_alive, left)) and time.monotonic() < ends:
-        time.sleep(0.01)
+    wait_for_end([pid for pid in pids if _send(pid, signal.SIGKILL)], _GONE_S)
 
 
 def ask_to_end(pids: Iterable[int]) -> None:
     """Send SIGTERM to processes."""
     for pid in pids:
         _send(pid, signal.SIGTERM)
+
+
+def wait_for_end(pids: Iterable[int], limit_s: float) -> None:
+    """Wait until the processes have ended, for at most ``limit_s``."""
+    left, ends = list(pids), time.monotonic() + limit_s
+    while any(map(is_alive, left)) and time.monotonic() < ends:
+        time.sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:

@@ -3,9 +3,9 @@
 Each process leads a session of its own, so Ctrl-C at a terminal reaches the supervisor alone, which then stops them in
 reverse order. When one dies, what it started is ended before it starts again, wherever that is by now: a worker of
 nginx would hold the port, Flower's SuperExec leads a session of its own. A supervisor that is killed takes its
-processes with it, for the kernel tells them; the next one ends the rest. Nothing here gives up: a board may be without
-a network for days, and the waits between two starts grow to ``longest_wait_s`` and no further, or less where the
-reason says so.
+processes with it, for the kernel tells them; the next one ends the rest, each with the time it has for that. What may
+pass is never given up: a board may be without a network for days, and the waits between two starts grow to
+``longest_wait_s`` and no further, or less where the reason says so. What no further start mends ends the supervisor.
 """
 
 from __future__ import annotations
@@ -19,12 +19,21 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fl_core.errors import FINAL_CODES, StonecropError
 from fl_core.process.bounded_log import BoundedLog
-from fl_core.process.processes import HOME_VARIABLE, SPEC_VARIABLE, ask_to_end, end, has_child, processes_of
-from fl_core.process.table import leaders_of, remove_table, write_table
+from fl_core.process.processes import (
+    HOME_VARIABLE,
+    SPEC_VARIABLE,
+    ask_to_end,
+    end,
+    has_child,
+    processes_of,
+    wait_for_end,
+)
+from fl_core.process.table import leaders_of, remove_end, remove_table, write_end, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +51,16 @@ class ExitReason:
     longest_wait_s: float = math.inf
     perhaps_clock: bool = False
     """A wrong clock of this machine looks the same."""
+    exit_code: int | None = None
+    """With this the supervisor ends, where no further start mends the reason; None where one may."""
+
+
+class EndedForGoodError(StonecropError):
+    """A process ended for a reason that no further start mends; the exit code is that reason's own."""
+
+    def __init__(self, words: str, exit_code: int = StonecropError.exit_code) -> None:
+        super().__init__(words)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,8 @@ class ProcessSpec:
     """How long it may take to become ready; then it is started anew."""
     stop_s: float = 10.0
     """How long it may take to end when it is asked to; then it is killed."""
+    own_codes: bool = False
+    """Whether its exit codes are those of the error tree."""
     helper: str = ""
     """A program that it starts once and cannot work without: when that is gone, the process is started anew."""
 
@@ -106,15 +127,25 @@ class Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def end_leftovers(self) -> int:
-        """End what an earlier supervisor of this home left behind; gives the number of processes."""
-        names = {state.spec.name for state in self._states}
-        left = [found.pid for found in processes_of(self.home, leaders_of(self.folder)) if found.spec_name in names]
+        """End what an earlier supervisor of this home left behind, as ``stop`` does; gives the number of processes."""
+        stop_s = {state.spec.name: state.spec.stop_s for state in self._states}
+        known = processes_of(self.home, leaders_of(self.folder))
+        left = {found.pid: stop_s[found.spec_name] for found in known if found.spec_name in stop_s}
+        if left:
+            logger.info("ending what an earlier start left behind, which may take %g s", max(left.values()))
+        ask_to_end(left)
+        wait_for_end(left, max(left.values(), default=0.0))
         end(left)
         remove_table(self.folder)
+        remove_end(self.folder)
         return len(left)
 
     def step(self) -> None:
-        """Notice what died, start what is due. It waits for nothing but the end of a process that is not well."""
+        """Notice what died, start what is due. It waits for nothing but the end of a process that is not well.
+
+        Raises:
+            EndedForGoodError: a process ended for a reason that no further start mends; the caller stops the others.
+        """
         now = time.monotonic()
         changed = False
         for state in self._states:
@@ -190,6 +221,10 @@ class Supervisor:
             self._stop([state])  # politely: a server that is told lets a device in again at once
         else:
             self._end_rest(state, process)
+        if why.exit_code is not None:
+            words = f"{state.spec.name}: {why.words}"
+            write_end(self.folder, words, why.exit_code)
+            raise EndedForGoodError(words, why.exit_code)
         if now - state.began > STEADY_S:
             state.wait_s = self.first_wait_s
         state.restarts += 1
@@ -213,7 +248,9 @@ class Supervisor:
         """Why a process ended."""
         if code < 0:
             return ExitReason(f"was ended by {signal.Signals(-code).name}")
-        return state.spec.explain(state.log.tail()) or ExitReason(f"ended with {code}")
+        tail = state.log.tail()
+        why = state.spec.explain(tail) or ExitReason(f"ended with {code}{_last_line(tail)}")
+        return replace(why, exit_code=code) if state.spec.own_codes and code in FINAL_CODES else why
 
     def _again_later(self, state: _State, now: float, why: ExitReason) -> None:
         wait_s = min(state.wait_s, why.longest_wait_s, self.longest_wait_s)
@@ -245,6 +282,11 @@ class Supervisor:
     def _family(self, state: _State, process: subprocess.Popen[bytes]) -> list[int]:
         leaders = {process.pid: state.spec.name}
         return [found.pid for found in processes_of(self.home, leaders) if found.spec_name == state.spec.name]
+
+
+def _last_line(tail: str) -> str:
+    lines = tail.strip().splitlines()
+    return f": {lines[-1].strip()}" if lines else ""
 
 
 def _die_with_parent() -> None:

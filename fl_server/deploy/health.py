@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +19,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from fl_core.identity import twice_in_words
+from fl_server.gateway.doubles import ALIVE_S, Double
 from fl_server.watch.status import RunStatus
 
 Processes = Mapping[str, Mapping[str, Any]]
@@ -37,19 +39,30 @@ class Health:
     """Why devices cannot be let in or out; None where they can."""
     devices_waiting: Mapping[str, str] = field(default_factory=dict)
     """Why devices take no part, by client_id; a server is well all the same."""
+    doubles: Sequence[Double] = ()
+    """Identities that two boards have used."""
+    now_s: float = 0.0
+    """When this was found, in Unix seconds."""
 
     @property
     def ok(self) -> bool:
-        """Whether every process is up, the wanted run is under way or done, and devices can be let in."""
-        return self.ready and self.trouble is None and self.devices_trouble is None
+        """Whether every process is up, the wanted run is under way or done, devices can be let in, and no two of them
+        use one identity now."""
+        alone = all(self.now_s - double.last_s > ALIVE_S for double in self.doubles)
+        return self.ready and self.trouble is None and self.devices_trouble is None and alone
 
     def to_plain(self) -> dict[str, Any]:
         """What ``/healthz`` says, as plain values; the figures of Prometheus are not among them."""
         run = None
         if self.run is not None:
             run = {"name": self.run.name, "rounds_done": self.run.rounds_done, "rounds": self.run.rounds}
-        troubles: dict[str, Any] = {"trouble": self.trouble, "devices_trouble": self.devices_trouble}
-        troubles["devices_waiting"] = dict(self.devices_waiting)
+        twice = {double.client_id: twice_in_words(double.client_id) for double in self.doubles}
+        troubles = {
+            "trouble": self.trouble,
+            "devices_trouble": self.devices_trouble,
+            "devices_waiting": dict(self.devices_waiting),
+            "identities_used_twice": twice,
+        }
         return {"ok": self.ok, "processes": self.processes, "run": run, **troubles}
 
 
@@ -67,7 +80,9 @@ class HealthCollector(Collector):
         for name, process in health.processes.items():
             up.add_metric([name], float(bool(process["ready"])))
             restarts.add_metric([name], float(process["restarts"]))
-        yield from (up, restarts)
+        twice = GaugeMetricFamily("stonecrop_identities_used_twice", "Identities that two boards have used.")
+        twice.add_metric([], float(len(health.doubles)))
+        yield from (up, restarts, twice)
         if health.run is not None:
             yield from _run_metrics(health.run)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from fl_core.errors import RunFolderError
@@ -42,6 +43,7 @@ def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None])
     Raises:
         RunFolderError: the server of this folder is up already.
         ConfigError: a port is taken by something else.
+        EndedForGoodError: a process ended for a reason that no further start mends.
     """
     taken = RunFolderError(f"{home.folder}: the server of this folder is up already")
     with folder_lock(home.folder, taken, LOCK_WAIT_S):
@@ -61,14 +63,8 @@ def keep_up(home: ServerHome, stop: threading.Event, say: Callable[[str], None])
 
         def health() -> Health:
             devices = registrar.trouble if keeper.is_alive() else "what lets them in has ended; start the server again"
-            return Health(
-                supervisor.ready,
-                supervisor.describe(),
-                watch.status(),
-                run_supervisor.trouble,
-                devices,
-                registrar.waiting,
-            )
+            found = supervisor.describe(), watch.status(), run_supervisor.trouble, devices
+            return Health(supervisor.ready, *found, registrar.waiting, registrar.doubles, time.time())
 
         try:
             with serve_health(health, home.settings.health_port) as port:

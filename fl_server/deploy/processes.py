@@ -55,7 +55,13 @@ def server_processes(home: ServerHome) -> list[ProcessSpec]:
     behind = (settings.superlink_port, settings.service_port)
     return [
         superlink_process(home),
-        ProcessSpec("enrolment", lambda: enrolment, may_start=all_listen(*behind[:1]), ready=all_listen(*behind[1:])),
+        ProcessSpec(
+            "enrolment",
+            lambda: enrolment,
+            may_start=all_listen(*behind[:1]),
+            ready=all_listen(*behind[1:]),
+            own_codes=True,
+        ),
         ProcessSpec("gateway", lambda: nginx, may_start=all_listen(*behind), ready=gateway_listens),
     ]
 

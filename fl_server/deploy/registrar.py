@@ -11,14 +11,16 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fl_core.errors import RoundError, StonecropError
+from fl_core.identity import twice_in_words
 from fl_server.deploy.control import Control
 from fl_server.deploy.home import ServerHome
-from fl_server.gateway.operate import approved_keys, retired_keys
+from fl_server.gateway.doubles import Double
+from fl_server.gateway.operate import approved_keys, identities_used_twice, retired_keys
 from fl_server.gateway.waiting import devices_waiting
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class NodeRegistrar:
     """Why devices cannot be let in or out right now."""
     waiting: Mapping[str, str] = field(default_factory=dict)
     """Why devices take no part, by client_id."""
+    doubles: Sequence[Double] = ()
+    """Identities that two boards have used."""
     _nodes: dict[bytes, str] | None = None
     """Node ids by key, as the SuperLink said last."""
 
@@ -72,6 +76,7 @@ class NodeRegistrar:
         """Sync again and again until ``stop``, whenever the SuperLink is ``ready``; what goes wrong is tried again."""
         while not stop.wait(SYNC_EVERY_S):
             self._look_for_waiting()
+            self._look_for_doubles()
             if ready.is_set():
                 try:
                     self.sync()
@@ -85,6 +90,14 @@ class NodeRegistrar:
             for client_id, reason in self.waiting.items():
                 if before.get(client_id) != reason:
                     logger.warning("device %s takes no part: %s", client_id, reason)
+
+    def _look_for_doubles(self) -> None:
+        with suppress(StonecropError, OSError, sqlite3.Error):  # the next look will do
+            known = {double.node_key for double in self.doubles}
+            self.doubles = identities_used_twice(self.home.folder)
+            for double in self.doubles:
+                if double.node_key not in known:
+                    logger.warning("devices: %s", twice_in_words(double.client_id))
 
     def _note(self, trouble: str | None) -> None:
         if trouble != self.trouble:

@@ -12,10 +12,11 @@ from typing import Any
 
 from rich.table import Table
 
+from fl_core.identity import twice_in_words
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import is_up
 from fl_server.gateway.devices import DeviceStatus
-from fl_server.gateway.operate import count_devices
+from fl_server.gateway.operate import count_devices, identities_used_twice
 from fl_server.gateway.waiting import devices_waiting
 from fl_server.watch.failure import Failure
 from fl_server.watch.status import status_of
@@ -26,7 +27,8 @@ _WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def describe_server(home: ServerHome) -> dict[str, Any]:
-    """{up, processes, devices, devices_trouble, devices_waiting, trouble, wanted, run, failure}, as of now.
+    """{up, processes, devices, devices_trouble, devices_waiting, identities_used_twice, trouble, wanted, run, failure},
+    as of now.
 
     Figures are from the endpoint, from the registry of devices and from the newest run's events.
 
@@ -42,6 +44,7 @@ def describe_server(home: ServerHome) -> dict[str, Any]:
         "devices": _count_devices(home),
         "devices_trouble": health.get("devices_trouble"),
         "devices_waiting": devices_waiting(home.folder, time.time()),
+        "identities_used_twice": _used_twice(home),
         "trouble": health.get("trouble"),
         "wanted": home.wanted(),
         "run": status_of(run_dir).to_plain() if run_dir else None,
@@ -55,7 +58,11 @@ def status_tables(described: Mapping[str, Any]) -> Iterator[Table]:
     for column in ("process", "ready", "restarts"):
         server.add_column(column)
     for name, process in described["processes"].items():
-        server.add_row(name, "yes" if process["ready"] else "no", str(process["restarts"]))
+        server.add_row(
+            name,
+            "yes" if process["ready"] else ": ".join(filter(None, ("no", process["said"]))),
+            str(process["restarts"]),
+        )
     if described["processes"] or not described["up"]:
         yield server
     yield _devices_table(described)
@@ -75,6 +82,13 @@ def _count_devices(home: ServerHome) -> dict[DeviceStatus, int] | None:
         return None
 
 
+def _used_twice(home: ServerHome) -> dict[str, str]:
+    try:
+        return {double.client_id: twice_in_words(double.client_id) for double in identities_used_twice(home.folder)}
+    except (OSError, sqlite3.Error):
+        return {}
+
+
 def _devices_table(described: Mapping[str, Any]) -> Table:
     table = Table(title="devices", title_justify="left", show_header=False)
     for status, label in (("approved", "may take part"), ("pending", "wait for approval"), ("revoked", "revoked")):
@@ -83,6 +97,8 @@ def _devices_table(described: Mapping[str, Any]) -> Table:
         table.add_row("cannot be let in because", described["devices_trouble"])
     for client_id, reason in described["devices_waiting"].items():
         table.add_row(f"{client_id} takes no part", reason)
+    for client_id, words in described["identities_used_twice"].items():
+        table.add_row(f"{client_id} is used twice", words)
     return table
 
 

@@ -221,18 +221,21 @@ class DeviceRegistry:
         Raises:
             IdentityError: unknown.
         """
-        for device in self.devices():
-            if device.client_id == client_id:
-                return device
+        for device in self._devices("WHERE d.client_id = ?", client_id):
+            return device
         raise IdentityError(f"device {client_id}: unknown; 'fl-server devices list' names them all")
 
     def devices(self) -> list[EnrolledDevice]:
         """All devices, by name."""
+        return self._devices("ORDER BY client_id")
+
+    def _devices(self, which: str, *values: str) -> list[EnrolledDevice]:
         with self._lock:
             rows = self._db.execute(
                 "SELECT client_id, status, node_key, enrolled_s, last_seen_s, "
                 "(SELECT MAX(not_after_s) FROM certificates c WHERE c.client_id = d.client_id) "
-                "FROM devices d ORDER BY client_id"
+                f"FROM devices d {which}",
+                values,
             ).fetchall()
         return [EnrolledDevice(*row) for row in rows]
 

@@ -16,9 +16,10 @@ from pydantic import Field
 
 from fl_core import __version__
 from fl_core.errors import IdentityError
-from fl_core.identity import EnrolmentToken, UnixTime, checked_node_key
+from fl_core.identity import EnrolmentToken, UnixTime, checked_node_key, twice_in_words
 from fl_server.gateway.authority import Authority, IssuedCertificate, key_fingerprint, requested_key
 from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.doubles import Doubles
 from fl_server.gateway.releases import Releases
 
 
@@ -41,11 +42,18 @@ class EnrolmentService:
     """What boards ask of the enrolment service, free of HTTP. ``days`` is the life of a certificate."""
 
     def __init__(
-        self, authority: Authority, registry: DeviceRegistry, releases: Releases, clock: UnixTime, days: float
+        self,
+        authority: Authority,
+        registry: DeviceRegistry,
+        releases: Releases,
+        doubles: Doubles,
+        clock: UnixTime,
+        days: float,
     ) -> None:
         self.authority = authority
         self.registry = registry
         self.releases = releases
+        self.doubles = doubles
         self._clock = clock
         self._days = days
 
@@ -76,23 +84,36 @@ class EnrolmentService:
         issued = self._issue(request.csr.encode(), device.client_id)
         return {"client_id": device.client_id, "status": device.status, **self._certificates(issued)}
 
-    def status(self, fingerprint: str, release: str = "") -> dict[str, str]:
-        """What the server says of the owner of a certificate, who says to hold ``release``; and its own release.
+    def status(self, fingerprint: str, release: str = "", instance: str = "") -> dict[str, str]:
+        """What the server says of the owner of a certificate, who says to hold ``release``; and its own release. Where
+        two boards use the identity, ``twice`` in words, and ``refused`` is "second" for the start that is refused for
+        that.
 
         Raises:
             IdentityError: it is unknown or has ended, or its device is revoked.
         """
         device = self.registry.owner_of(fingerprint, self._clock())
         self.releases.note(device.client_id, release)
-        return {"client_id": device.client_id, "status": device.status, "release": __version__}
+        said = {"client_id": device.client_id, "status": device.status, "release": __version__}
+        if self.doubles.of(device.node_key):
+            said["twice"] = twice_in_words(device.client_id)
+            if self.doubles.is_refused(device.node_key, instance):
+                said["refused"] = "second"
+        return said
 
-    def refusal(self, fingerprint: str, node_key_header: str | None) -> str | None:
-        """Why a Fleet request must not pass, or None."""
+    def refusal(self, fingerprint: str, node_key_header: str | None, instance: str = "") -> str | None:
+        """Why a Fleet request must not pass, or None; ``instance`` is the start of the board that it names."""
         try:
             node_key = None if not node_key_header else _base64(node_key_header, "node key").decode("ascii")
         except (IdentityError, UnicodeDecodeError):
             return "the node key is not base64 of PEM"
-        return self.registry.refusal(fingerprint, node_key, self._clock())
+        now_s = self._clock()
+        reason = self.registry.refusal(fingerprint, node_key, now_s)
+        if reason is not None or node_key is None or not self.doubles.is_second(node_key, instance, now_s):
+            return reason
+        client_id = self.registry.owner_of(fingerprint, now_s).client_id
+        self.doubles.note(client_id, node_key, now_s)
+        return twice_in_words(client_id)
 
     def _issue(self, csr: bytes, client_id: str) -> IssuedCertificate:
         now = self._clock()

@@ -51,6 +51,11 @@ class GatewayFiles:
         return self.root / "gateway" / "releases.json"
 
     @property
+    def doubles(self) -> Path:
+        """Which identities two boards have used."""
+        return self.root / "gateway" / "doubles.json"
+
+    @property
     def secret(self) -> Path:
         """What nginx shows to the enrolment service, so that no other process of the machine speaks for it."""
         return self.root / "gateway" / "service.secret"

@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 from fl_core.errors import IdentityError
 from fl_core.files import write_secret
 from fl_core.hostnames import bracketed
-from fl_core.identity import RELEASE_HEADER
+from fl_core.identity import INSTANCE_HEADER, RELEASE_HEADER
 from fl_core.process.nginx import check_path, foreground_command, temporary_paths
 from fl_server.gateway import service
 from fl_server.gateway.layout import GatewayFiles, checked_root, service_secret
@@ -126,6 +126,7 @@ def _configuration(files: GatewayFiles, settings: GatewaySettings) -> str:
             "certificate": service.CERTIFICATE_HEADER,
             "node_key": service.NODE_KEY_HEADER,
             "release": RELEASE_HEADER,
+            "instance": INSTANCE_HEADER,
         },
         auth_path=service.AUTH_PATH,
         max_body_bytes=settings.max_body_bytes,

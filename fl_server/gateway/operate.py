@@ -18,6 +18,7 @@ from typing import get_args
 from fl_core.identity import EnrolmentToken
 from fl_server.gateway.authority import Authority
 from fl_server.gateway.devices import DeviceRegistry, DeviceStatus, EnrolledDevice
+from fl_server.gateway.doubles import Double, read_doubles
 from fl_server.gateway.layout import GatewayFiles, checked_root
 from fl_server.gateway.nginx import reload_nginx
 
@@ -72,6 +73,18 @@ def count_devices(root: Path) -> dict[DeviceStatus, int]:
     devices = list_devices(root) if checked_root(root).devices.exists() else []
     counts = Counter(device.status for device in devices)
     return {status: counts[status] for status in get_args(DeviceStatus)}
+
+
+def identities_used_twice(root: Path) -> list[Double]:
+    """The identities that two boards have used since they were enrolled; revoked ones are no matter any more.
+
+    Raises:
+        IdentityError: no authority under ``root``.
+    """
+    found = read_doubles(checked_root(root).doubles)
+    if not found:
+        return []
+    return [found[each.node_key] for each in list_devices(root) if each.status != "revoked" and each.node_key in found]
 
 
 def approve_device(root: Path, client_id: str) -> EnrolledDevice:

@@ -27,10 +27,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fl_core.errors import IdentityError
-from fl_core.identity import CA_PATH, ENROL_PATH, RELEASE_HEADER, RENEW_PATH, STATUS_PATH, UnixTime
+from fl_core.errors import IdentityError, StonecropError
+from fl_core.identity import (
+    CA_PATH,
+    ENROL_PATH,
+    INSTANCE_HEADER,
+    RELEASE_HEADER,
+    RENEW_PATH,
+    STATUS_PATH,
+    UnixTime,
+)
+from fl_core.process.structured_log import say_error
 from fl_server.gateway.authority import DEVICE_DAYS, Authority
 from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.doubles import Doubles
 from fl_server.gateway.enrolment import EnrolmentService, EnrolRequest, RenewRequest
 from fl_server.gateway.layout import checked_root, service_secret
 from fl_server.gateway.releases import Releases
@@ -53,7 +63,8 @@ def gateway_app(root: Path, clock: UnixTime = time.time, days: float = DEVICE_DA
         IdentityError: the folder has no authority.
     """
     files = checked_root(root)
-    service = EnrolmentService(Authority(files), DeviceRegistry(files.devices), Releases(files.releases), clock, days)
+    registry, releases, doubles = DeviceRegistry(files.devices), Releases(files.releases), Doubles(files.doubles)
+    service = EnrolmentService(Authority(files), registry, releases, doubles, clock, days)
     routes = [
         Route(route.path, partial(_ask, route, service), methods=list(route.methods))
         for route in ROUTES
@@ -78,7 +89,8 @@ async def _authorise(service: EnrolmentService, request: Request) -> Response:
     if fingerprint is None:
         reason: str | None = _NO_CERTIFICATE
     else:
-        reason = await run_in_threadpool(service.refusal, fingerprint, request.headers.get(NODE_KEY_HEADER))
+        node_key, instance = (request.headers.get(name) for name in (NODE_KEY_HEADER, INSTANCE_HEADER))
+        reason = await run_in_threadpool(service.refusal, fingerprint, node_key, instance or "")
     return Response(status_code=204) if reason is None else _refused(401, reason)
 
 
@@ -103,8 +115,8 @@ async def _renew(service: EnrolmentService, request: Request, fingerprint: str) 
 
 
 async def _status(service: EnrolmentService, request: Request, fingerprint: str) -> Response:
-    release = request.headers.get(RELEASE_HEADER, "")
-    return await _answer(lambda _: service.status(fingerprint, release), request)
+    release, instance = (request.headers.get(name, "") for name in (RELEASE_HEADER, INSTANCE_HEADER))
+    return await _answer(lambda _: service.status(fingerprint, release, instance), request)
 
 
 _ENDPOINTS = {CA_PATH: _ca, ENROL_PATH: _enrol, RENEW_PATH: _renew, STATUS_PATH: _status}
@@ -169,4 +181,8 @@ def _fingerprint(request: Request) -> str | None:
 _SPOKEN_TO_BY_ANOTHER = _refused(403, "this service answers the gateway alone")
 
 if __name__ == "__main__":
-    run_service(Path(sys.argv[1]), int(sys.argv[2]))
+    try:
+        run_service(Path(sys.argv[1]), int(sys.argv[2]))
+    except StonecropError as error:
+        say_error(str(error))
+        sys.exit(error.exit_code)

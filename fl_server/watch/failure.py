@@ -10,24 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fl_core.errors import (
-    ConfigError,
-    DataError,
-    ExportError,
-    ModelError,
-    NoUpdateError,
-    PrivacyError,
-    RunFolderError,
-    StonecropError,
-    StorageError,
-)
+from fl_core.errors import FINAL_CODES, StonecropError
 from fl_core.files import read_json, write_json
 from fl_core.own_code import described
 
-FINAL_ERRORS = (ConfigError, DataError, ModelError, PrivacyError, ExportError, RunFolderError, NoUpdateError)
-"""What the same run meets again however often it is started, until somebody has changed something."""
-PASSING_ERRORS = (StorageError,)
-"""Those among them that pass: somebody makes room on a disk, and the run goes on by itself."""
 _REPORT = "report.html"
 
 
@@ -51,7 +37,7 @@ class Failure:
             "reason": str(told),
             "problems": list(told.problems),
             "exit_code": told.exit_code,
-            "final": isinstance(error, FINAL_ERRORS) and not isinstance(error, PASSING_ERRORS),
+            "final": told.final,
         }
         write_json(self.path, fields)
 
@@ -61,8 +47,7 @@ class Failure:
         if found is None:
             return None
         # An older version kept neither of these two.
-        final = found["exit_code"] in {error.exit_code for error in FINAL_ERRORS} - {NoUpdateError.exit_code}
-        return {"problems": [found["reason"]], "final": final, **found}
+        return {"problems": [found["reason"]], "final": found["exit_code"] in FINAL_CODES, **found}
 
     @property
     def is_final(self) -> bool:

@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"\d[\d.]*(?:e[+-]?\d+)?|\b(?:nan|inf)\b")
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutGroup:
     """All clients that were left out for one reason, by name, and the reason as the first of them had it."""
 
     kind: str
@@ -44,17 +44,17 @@ class LeftOut:
         return f"{len(self.clients)}{of} {noun} {HAPPENED[self.kind]}: {self.names}: {self.reason}"
 
 
-def by_reason(mishaps: Iterable[Mishap]) -> dict[tuple[str, str], LeftOut]:
+def by_reason(mishaps: Iterable[Mishap]) -> dict[tuple[str, str], LeftOutGroup]:
     """The clients among ``mishaps`` by kind and wording of their reasons, the reason of most clients first."""
     firsts: dict[tuple[str, str], tuple[str, set[str]]] = {}
     for each in mishaps:
         if each.kind in HAPPENED:
             firsts.setdefault((each.kind, _wording(each)), (each.reason, set()))[1].add(each.who)
-    groups = {key: LeftOut(key[0], reason, tuple(sorted(who))) for key, (reason, who) in firsts.items()}
+    groups = {key: LeftOutGroup(key[0], reason, tuple(sorted(who))) for key, (reason, who) in firsts.items()}
     return dict(sorted(groups.items(), key=lambda item: -len(item[1].clients)))
 
 
-def lines_of(groups: Iterable[LeftOut], clients: int) -> list[str]:
+def lines_of(groups: Iterable[LeftOutGroup], clients: int) -> list[str]:
     """One line a reason, as far as they are few, and how many more there are."""
     lines = [group.line(clients) for group in groups]
     more = len(lines) - MOST_LINES

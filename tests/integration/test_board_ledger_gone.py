@@ -15,6 +15,7 @@ import pytest
 import toy
 from typer.testing import CliRunner, Result
 
+from fl_client.board.status import status_of_board
 from fl_client.cli import app
 from fl_client.home import open_home
 from fl_client.shell.socket_trainer import SocketTrainer
@@ -195,6 +196,8 @@ def test_a_policy_holds_from_the_moment_it_is_written_and_a_broken_one_stops_the
             asked(trainer, TRAIN, *ask(round=2))
         assert str(home) not in str(told.value)
         assert "\n" not in str(told.value)
+        assert opened.spending().cap == POLICY.epsilon_cap  # whoever looks at the board is answered all the same
+        assert any("trains nothing: policy" in line for line in status_of_board(home)["troubles"])
     (home / "policy.json").unlink()
     with pytest.raises(PolicyError, match=r"policy policy\.json: cannot be read"):
         asked(trainer, TRAIN, *ask(round=2))

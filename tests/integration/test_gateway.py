@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_client.node.identity import Identity, ask_status, enrol
+from fl_client.node.identity import Identity, ask_server, enrol
 from fl_core.errors import IdentityError
 from fl_server.gateway.authority import Authority, init_authority
 from fl_server.gateway.devices import DeviceRegistry
@@ -87,13 +87,13 @@ def test_an_expired_certificate_is_refused(gateway: RunningGateway, board: Ident
 
 def test_a_pending_device_is_refused_until_an_operator_approves(gateway: RunningGateway, tmp_path: Path) -> None:
     identity, status = enrol(tmp_path, gateway.url, create_token(gateway.root, client_id="waits"))
-    assert (identity.client_id, status, ask_status(tmp_path)) == ("waits", "pending", "pending")
+    assert (identity.client_id, status, ask_server(tmp_path)["status"]) == ("waits", "pending", "pending")
     assert_refused(gateway, identity, identity, "waits for the operator's approval")
     approve_device(gateway.root, "waits")
     connection = connect(gateway, identity)
     assert fleet_call(connection, identity) == (200, "")
     connection.close()
-    assert ask_status(tmp_path) == "approved"
+    assert ask_server(tmp_path)["status"] == "approved"
 
 
 def test_a_revoked_device_is_out_at_its_next_request_on_an_open_connection(
@@ -109,7 +109,7 @@ def test_a_revoked_device_is_out_at_its_next_request_on_an_open_connection(
         connection.close()
     assert_refused(gateway, board, board, "this device is revoked")
     with pytest.raises(IdentityError, match="this device is revoked"):
-        ask_status(tmp_path)
+        ask_server(tmp_path)
 
 
 def test_the_certificate_of_one_device_with_the_node_key_of_another_is_refused(

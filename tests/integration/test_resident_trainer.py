@@ -27,11 +27,9 @@ from fl_core.process.structured_log import FORMAT_VARIABLE
 from fl_core.questions import EVALUATE, RANGES, TRAIN
 from fl_core.rng import seeded_noise
 from fl_core.types import RoundPlan, Tensors
-from fl_server.plan.setup import Setup
-from fl_server.plan.tasks import plan_of
 from simulation.engines.clients import simulated_policy
 from support import boards
-from support.boards import CLIENT, asked, info_of, make_home, trainer_process
+from support.boards import CLIENT, asked, info_of, make_home, toy_task, trainer_process
 
 Ask = Callable[..., tuple[RoundPlan, Tensors]]
 
@@ -41,12 +39,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """A plan of the toy federation with DP, and the model that it starts from."""
 
     def make(round: int = 1, steps: int = 2, **changes: object) -> tuple[RoundPlan, Tensors]:
-        out = tmp_path_factory.mktemp("runs")
-        config = toy.config(out, privacy={"epsilon": 8.0}, clients={"local_steps": steps}, run={"rounds": 3})
-        setup = Setup.of(config, toy.data())
-        trainer = Trainer(toy.data().clients, Ledger(out / "l", simulated=True), lambda: None, seeded_noise, out, True)
-        plan = plan_of(setup, trainer.info(CLIENT), round, round - 1)
-        return replace(plan, **changes), setup.initial_state().model
+        return toy_task(tmp_path_factory.mktemp("runs"), round, steps, **changes)
 
     return make
 

@@ -9,17 +9,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import toy
 from omegaconf import OmegaConf
 
 from fl_client.shell.trainer_api import TrainerApi
+from fl_client.trainer.task import Trainer
 from fl_core.errors import TrainerError
+from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
 from fl_core.questions import INFO, Question
 from fl_core.records import decode_info, encode_plan
+from fl_core.rng import seeded_noise
 from fl_core.tensorfile import encode_tensors
 from fl_core.types import ClientInfo, RoundPlan, Tensors
+from fl_server.plan.setup import Setup
+from fl_server.plan.tasks import plan_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = "client-2"
@@ -42,6 +49,15 @@ def make_home(folder: Path, policy: DevicePolicy | None = POLICY, **fields: obje
     if policy is not None:
         policy.save(folder / "policy.json")
     return folder
+
+
+def toy_task(out: Path, round: int = 1, steps: int = 2, **changes: object) -> tuple[RoundPlan, Tensors]:
+    """A plan of the toy federation with DP for the client, and the model that it starts from; ``changes`` replace."""
+    config = toy.config(out, privacy={"epsilon": 8.0}, clients={"local_steps": steps}, run={"rounds": 3})
+    setup = Setup.of(config, toy.data())
+    trainer = Trainer(toy.data().clients, Ledger(out / "l", simulated=True), lambda: None, seeded_noise, out, True)
+    plan = plan_of(setup, trainer.info(CLIENT), round, round - 1)
+    return replace(plan, **changes), setup.initial_state().model
 
 
 def info_of(trainer: TrainerApi) -> ClientInfo:

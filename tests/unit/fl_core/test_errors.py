@@ -6,7 +6,17 @@ import pickle
 import re
 
 from fl_core import errors
-from fl_core.errors import EXIT_CODES, INTERRUPTED, DataError, RoundError, StonecropError
+from fl_core.errors import (
+    EXIT_CODES,
+    FINAL_CODES,
+    INTERRUPTED,
+    DataError,
+    NoUpdateError,
+    RoundError,
+    RunFolderError,
+    StonecropError,
+    StorageError,
+)
 
 
 def below(error: type[StonecropError]) -> list[type[StonecropError]]:
@@ -21,6 +31,20 @@ def test_the_drawing_has_every_error_with_its_exit_code_below_its_parent() -> No
     assert [len(indent) // 4 for indent, _, _ in drawn] == [
         depth[name] - depth["StonecropError"] + 1 for _, name, _ in drawn
     ]
+
+
+def test_a_final_code_stands_for_errors_alone_that_the_same_try_meets_again() -> None:
+    final = {error.exit_code for error in below(StonecropError) if error.final}
+    passing = {error.exit_code for error in below(StonecropError) if not error.final}
+    assert {2, 3, 4, 5, 7, 10} == FINAL_CODES <= final
+    assert not FINAL_CODES & passing
+
+
+def test_a_full_disk_passes_and_a_run_of_which_nothing_came_does_not() -> None:
+    assert RunFolderError.final
+    assert not StorageError.final
+    assert not RoundError.final
+    assert NoUpdateError.final
 
 
 def test_every_exit_code_has_words() -> None:

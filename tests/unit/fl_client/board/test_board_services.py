@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from fl_client.board.services import SECRET, UNITS, Installation, install, units
-from fl_core.errors import ConfigError
+from fl_client.board.supervise import Ports, trainer_process
+from fl_client.home import DeviceData, DeviceHome, DeviceSettings
+from fl_client.trainer.stopping import STEP_S, TASK_S, UNIT_STOP_S
+from fl_core.errors import FINAL_CODES, ConfigError, ServerAwayError
 from fl_core.process.structured_log import FORMAT_VARIABLE, LogFormat
+from support.boards import ROOT
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
@@ -46,6 +50,26 @@ def test_what_a_server_sends_runs_as_a_user_that_sees_neither_data_nor_keys():
 def test_every_unit_logs_as_the_installation_says():
     for text in units(Installation(log_format=LogFormat.JSON)).values():
         assert f"{FORMAT_VARIABLE}=json" in " ".join(fields(text, "Environment")).split()
+
+
+def test_what_no_further_start_mends_is_not_started_again_and_what_may_pass_is():
+    trainer, node, shell = (units(Installation())[name] for name in UNITS)
+    for text in (trainer, node):
+        assert {int(code) for code in fields(text, "RestartPreventExitStatus")[0].split()} == FINAL_CODES
+    assert fields(shell, "RestartPreventExitStatus") == []  # its codes are Flower's
+    assert ServerAwayError.exit_code not in FINAL_CODES
+
+
+def test_trainer_supervisor_systemd_and_docs_agree_on_how_long_a_stop_may_take():
+    device = DeviceSettings("board-7", DeviceData("smartwatch"))
+    supervised = trainer_process(DeviceHome(Path("/nowhere"), device), Ports(), "python")
+    assert TASK_S + STEP_S < supervised.stop_s < UNIT_STOP_S
+    trainer, node, _ = (units(Installation())[name] for name in UNITS)
+    assert fields(trainer, "TimeoutStopSec") == fields(node, "TimeoutStopSec") == [f"{UNIT_STOP_S:g}"]
+    docs = (ROOT / "docs" / "boards.md").read_text()
+    assert f"may finish for {TASK_S:g} s" in docs
+    assert f"{STEP_S:g} s more for the step" in docs
+    assert f"`TimeoutStopSec={UNIT_STOP_S:g}`" in docs
 
 
 def test_a_second_installation_keeps_the_secret_that_nobody_else_can_read(tmp_path):

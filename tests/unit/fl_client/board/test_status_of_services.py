@@ -13,6 +13,8 @@ from fl_client.board import systemd as units
 from fl_client.board.status import in_words, status_of_board
 from fl_client.board.systemd import Unit, installed_units, processes_of_unit
 from fl_client.cli import app
+from fl_client.standing import Standing, keep_standing
+from fl_core.process.table import write_end, write_table
 from support.boards import CLIENT, make_home
 
 SAID = """\
@@ -101,6 +103,22 @@ def test_status_shows_services_beside_a_home_and_without_one(systemd, cgroups, t
         words = "\n".join(in_words(found))
         assert "trainer: does not answer" in words
         assert "stonecrop-node.service: activating (auto-restart), 7 restarts" in words
+
+
+def test_status_says_why_something_does_not_run_and_that_another_board_has_the_identity(systemd, tmp_path):
+    systemd("", code=1)
+    home = make_home(tmp_path / "home")
+    assert status_of_board(home)["troubles"] == []
+    run = home / "run"
+    write_end(run, "trainer: data.client: expected one of a, b, got 'c'", 3)
+    keep_standing(home, Standing("board-7: waits for approval", "two devices use the identity board-7"))
+    away = {"pid": None, "ready": False, "restarts": 4, "said": "the server cannot be reached"}
+    write_table(run, {"supernode": away})
+    *_, ended, part, twice = found = status_of_board(home)["troubles"]
+    assert found[0] == "supernode: does not run now: the server cannot be reached"
+    assert "with exit code 3: trainer: data.client: expected one of a, b, got 'c'" in ended
+    assert (part, twice) == ("takes no part: board-7: waits for approval", "two devices use the identity board-7")
+    assert set(found) <= set(in_words(status_of_board(home)))
 
 
 def test_a_folder_that_is_no_home_is_an_error_where_no_service_is_installed(systemd, tmp_path: Path):

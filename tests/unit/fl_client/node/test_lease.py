@@ -54,12 +54,15 @@ def test_the_place_of_a_killed_supernode_is_left_behind(tmp_path, holder):
 
 
 def test_copied_files_take_no_place_away(tmp_path, holder):
-    copied = NodeLease(shutil.copy(tmp_path / "lease.json", tmp_path / "copy.json"))
-    assert copied.left_behind() is None, "beside its holder"
     kill(holder)
-    fields = json.loads((tmp_path / "copy.json").read_text())
-    (tmp_path / "copy.json").write_text(json.dumps({**fields, "boot_id": "of another machine"}))
-    assert copied.left_behind() is None
+    original = NodeLease(tmp_path / "lease.json")
+    assert original.left_behind() == NODE_ID
+    beside = NodeLease(shutil.copytree(tmp_path, tmp_path.with_name("copy of the folder")) / "lease.json")
+    assert beside.left_behind() is None, "in another folder of this machine"
+    fields = json.loads((tmp_path / "lease.json").read_text())
+    fields["place"]["boot_id"] = "of another machine, or of this one before its last boot"
+    (tmp_path / "lease.json").write_text(json.dumps(fields))
+    assert original.left_behind() is None
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"node_id": 7}'])

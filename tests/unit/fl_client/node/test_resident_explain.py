@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fl_client.node.explain import explain_clock, explain_end, with_clock
-from fl_core.errors import ServerAwayError
+from fl_client.node.explain import explain_clock, explain_end, with_clock, with_server
+from fl_client.standing import Standing
+from fl_core.errors import IdentityError, ServerAwayError
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,27 @@ def test_an_end_that_says_nothing_leads_to_the_clock_too():
     assert unknown is not None
     assert "3600 s ahead" in unknown.words
     assert with_clock(lambda: 0.0)("SuperNode terminated gracefully.") is None
+
+
+def test_a_board_that_the_server_has_no_use_for_says_why_whatever_its_log_says_and_goes_on_trying():
+    end = with_server(lambda: Standing("board-7: waits for approval"), explain_end)("SuperNode terminated gracefully.")
+    assert end is not None
+    assert (end.words, end.exit_code) == ("board-7: waits for approval", None)
+
+
+def test_a_board_that_the_server_refuses_as_a_second_one_ends_for_good_whatever_its_log_says():
+    refused = Standing("two devices use the identity board-7", is_second=True)
+    end = with_server(lambda: refused, explain_end)("SuperNode terminated gracefully.")
+    assert end is not None
+    assert (end.words, end.exit_code) == ("two devices use the identity board-7", IdentityError.exit_code)
+
+
+def test_a_board_that_is_not_refused_or_cannot_ask_goes_on_trying():
+    def away() -> Standing:
+        raise ServerAwayError("no")
+
+    for ask in (Standing, lambda: Standing(twice="two devices use the identity board-7"), away):
+        end = with_server(ask, explain_end)("[code: 2004] Failed to activate SuperNode.")
+        assert end is not None
+        assert "lets go of it within 60 s" in end.words
+        assert end.exit_code is None

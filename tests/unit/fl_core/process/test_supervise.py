@@ -8,18 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from fl_core.process.bounded_log import LOG_LIMIT_BYTES, BoundedLog
 from fl_core.process.processes import is_alive, processes_of, pss_bytes
 from fl_core.process.supervise import ExitReason, ProcessSpec, Supervisor
 from fl_core.process.table import SUPERVISOR, health_by_process, running_processes
+from support.supervised import ENVIRONMENT, PARENT, SLEEP, part, pid_of, supervised, until
 
-SLEEP = "import time; time.sleep(60)"
-PARENT = f"import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); {SLEEP}"
 HOLDS_PORT = """
 import os, socket, sys
 server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -28,33 +23,6 @@ if os.fork() == 0:
     os.execve(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(60)"], {})
 import time; time.sleep(60)
 """
-ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[4])}
-
-
-def part(code: str, name: str = "part", *arguments: str, **more: Any) -> ProcessSpec:
-    return ProcessSpec(name, lambda: [sys.executable, "-S", "-c", code, *arguments], **more)
-
-
-@contextmanager
-def supervised(home: Path, *parts: ProcessSpec) -> Iterator[Supervisor]:
-    supervisor = Supervisor(home, home / "run", parts, ENVIRONMENT, first_wait_s=0.1, longest_wait_s=0.4)
-    try:
-        yield supervisor
-    finally:
-        supervisor.stop()
-    assert processes_of(home) == []
-
-
-def until(true: Callable[[], bool], step: Callable[[], None] = lambda: None, limit_s: float = 15.0) -> None:
-    ends = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < ends, "it took too long"
-        step()
-        time.sleep(0.02)
-
-
-def pid_of(supervisor: Supervisor, name: str = "part") -> int:
-    return int(str(supervisor.describe()[name]["pid"]))
 
 
 def test_a_part_that_is_killed_comes_back_alone_and_its_orphan_is_gone(tmp_path):

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fl_core.errors import NoUpdateError
+from fl_core.identity import twice_in_words
 from fl_core.runlog import RunLog
 from fl_server.cli import app
 from fl_server.deploy.health import Health, serve_health
 from fl_server.deploy.home import Settings
 from fl_server.deploy.operations import make_home
 from fl_server.deploy.status import describe_server, status_tables
+from fl_server.gateway.authority import init_authority
 from fl_server.gateway.devices import DeviceRegistry
+from fl_server.gateway.doubles import ALIVE_S, Doubles
 from fl_server.gateway.layout import GatewayFiles
+from fl_server.gateway.operate import identities_used_twice
 from fl_server.watch.failure import Failure
 from fl_server.watch.status import status_of
 from support.synthetic_run import fleet_log, round_of, write_run
@@ -105,6 +110,31 @@ def test_healthz_is_well_only_where_everything_is(ready, trouble, devices_troubl
         told = json.loads(body)
         assert (told["trouble"], told["devices_trouble"]) == (trouble, devices_trouble)
         assert answer(port, "/else")[0] == 404
+
+
+def test_an_identity_that_two_boards_use_is_unwell_while_both_are_alive_and_told_until_it_is_enrolled_anew(home):
+    init_authority(home.folder, [], datetime.now(timezone.utc))
+    files = GatewayFiles(home.folder)
+    with DeviceRegistry(files.devices) as registry:
+        for name in ("board-7", "revoked"):
+            registry.add_token(name.encode(), 100.0, name, True)
+            registry.use_token(name.encode(), "tls", f"key of {name}", 0.0)
+            Doubles(files.doubles).note(name, f"key of {name}", 1000.0)
+        registry.revoke("revoked")
+        doubles = identities_used_twice(home.folder)
+        for now_s, code in ((1000.0, 503), (1000.0 + 2 * ALIVE_S, 200)):
+            health = Health(True, {}, None, doubles=doubles, now_s=now_s)
+            with serve_health(lambda health=health: health, 0) as port:
+                status, body = answer(port, "/healthz")
+                assert "stonecrop_identities_used_twice 1.0" in answer(port, "/metrics")[1]
+            assert status == code
+            assert json.loads(body)["identities_used_twice"] == {"board-7": twice_in_words("board-7")}
+        text = " ".join(" ".join(as_lines(describe_server(home))).replace("│", " ").split())
+        assert "board-7 is used twice" in text
+        assert "two devices use the identity board-7" in text
+        registry.add_token(b"anew", 3000.0, "board-7", True)
+        registry.use_token(b"anew", "tls", "another key", 2000.0)
+    assert describe_server(home)["identities_used_twice"] == {}
 
 
 def test_metrics_carry_the_figures_of_the_events(tmp_path, log):

@@ -121,7 +121,7 @@ def test_who_waits_for_a_run_that_failed_for_good_gets_its_reasons_and_its_code(
     failure = Failure.at(home.run_dir("toy"))
     failure.write(NoUpdateError(["run toy: no update was accepted", "2 of 2 clients refused: a, b: no"]))
     with pytest.raises(RunStoppedError) as stopped:
-        wait_for_run(home, home.run_dir("toy"), print)
+        wait_for_run(home, home.run_dir("toy"), print, print)
     assert stopped.value.problems == ("run toy: no update was accepted", "2 of 2 clients refused: a, b: no")
     assert stopped.value.exit_code == NoUpdateError.exit_code
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_core.errors import DataError, NoUpdateError, RoundError
+from fl_core.errors import DataError, NoUpdateError, RoundError, StorageError
 from fl_server.watch.failure import Failure
 
 
@@ -17,6 +17,7 @@ from fl_server.watch.failure import Failure
         (DataError(["a: no", "b: no"]), ("DataError", ["a: no", "b: no"], 3, True)),
         (NoUpdateError("nobody"), ("NoUpdateError", ["nobody"], 6, True)),
         (RoundError("too few"), ("RoundError", ["too few"], 6, False)),
+        (StorageError("full"), ("StorageError", ["full"], 8, False)),
         (KeyError("x\ny"), ("KeyError", ["KeyError: 'x\\ny'"], 1, False)),
     ],
 )
