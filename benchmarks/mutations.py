@@ -137,7 +137,7 @@ def end_of(out: Path, seed: int, number: int, setup: str) -> Ending:
         return ended("traceback", done.stderr.strip().splitlines()[-1])
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        known = done.returncode in EXIT_CODES.keys() - {1, INTERRUPTED}
+        known = done.returncode in EXIT_CODES.keys() - {INTERRUPTED}
         return ended("refused" if known and errors else "undocumented", f"{done.returncode} {' | '.join(errors)}")
     run_dir = folder / Path(done.stdout.strip().splitlines()[-1]).parent
     return ended(*judged(json.loads((run_dir / "summary.json").read_text()), list(read_events(run_dir))))

@@ -146,7 +146,7 @@ class RunLog:
             RunFolderError: it was deleted, moved or replaced; whoever writes there now would write into another run.
         """
         with suppress(FileNotFoundError, NotADirectoryError):
-            if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+            if os.path.samestat(self._own, os.stat(self._path)):
                 return
         raise RunFolderError(
             f"{self.folder}: was deleted, moved or replaced while this run was at work in it; the run ends and writes "
@@ -154,18 +154,20 @@ class RunLog:
         )
 
     def _open(self) -> io.FileIO:
-        return self._path.open("ab", buffering=0)
+        file = self._path.open("ab", buffering=0)
+        self._own = os.fstat(file.fileno())
+        self._bytes = self._own.st_size
+        return file
 
     def _write(self, data: bytes) -> None:
-        descriptor = self._file.fileno()
-        size = os.fstat(descriptor).st_size
         try:
             with naming(self._path):
-                write_all(descriptor, data)
+                write_all(self._file.fileno(), data)
         except OSError:
             with suppress(OSError):
-                os.ftruncate(descriptor, size)
+                os.ftruncate(self._file.fileno(), self._bytes)
             raise
+        self._bytes += len(data)
 
     def _numbered(self, event: _Unwritten, seq: int) -> Event:
         return {

@@ -13,4 +13,4 @@ def waves(seed=1):
         x = np.tensordot(rng.uniform(-1, 1, (count, 2)), basis, axes=1).astype(np.float32)
         return Examples(x, x)
 
-    return Federation(clients={f"mast {n}": ClientData(part(64), part(16)) for n in range(3)}, public=part(32))
+    return Federation(clients={f"mast-{n}": ClientData(part(64), part(16)) for n in range(3)}, public=part(32))
