@@ -92,19 +92,20 @@ def run_deployed(grid: Grid, run_dir: Path, enrolled: Enrolled | None = None) ->
         RunFolderError: another ServerApp is at work on it, or it was deleted; of that, nothing is kept.
         StonecropError: the run cannot go on; the reason is in the folder too.
     """
-    with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_logged(), failure_kept(run_dir):
+    with logged_with(run=run_dir.name), run_lock(run_dir, TAKEOVER_S), _failure_logged():
         if not (run_dir / "config.yaml").is_file():
             raise RunFolderError(f"{run_dir}: expected a run, found none: it was deleted before its turn came")
-        torch.set_num_threads(1)
-        config = load_config(run_dir / "config.yaml")
-        check_deployed(config)
-        setup = Setup.of(config, federation_of(config))
-        log = RunLog(run_dir, config.run.name)
-        log.listen(log_event)
-        log.listen(_log_reasons())
-        run_job(grid, Job(setup, run_dir, log, enrolled=enrolled))
-        write_summary(run_dir, peak_rss_mb())
-        build_report(run_dir)
+        with failure_kept(run_dir):
+            torch.set_num_threads(1)
+            config = load_config(run_dir / "config.yaml")
+            check_deployed(config)
+            setup = Setup.of(config, federation_of(config))
+            log = RunLog(run_dir, config.run.name)
+            log.listen(log_event)
+            log.listen(_log_reasons())
+            run_job(grid, Job(setup, run_dir, log, enrolled=enrolled))
+            write_summary(run_dir, peak_rss_mb())
+            build_report(run_dir)
 
 
 def log_event(event: Event) -> None:
