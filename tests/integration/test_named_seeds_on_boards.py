@@ -78,7 +78,8 @@ def check_nothing_is_promised(run_dir: Path) -> None:
     for event in events:
         progress.update(event)
     unknown = dict.fromkeys(("devices", "devices_trouble", "trouble", "wanted", "failure"))
-    described = {"up": True, "processes": {}, "identities_used_twice": {}, "run": status, **unknown}
+    none = {name: {} for name in ("processes", "devices_waiting", "identities_used_twice")}
+    described = {"up": True, "run": status, **none, **unknown}
     for said in (as_text(closing_table([summary])), as_text(*status_tables(described)), progress.line()):
         assert NOT_PRIVATE in said
         assert "at delta" not in said
