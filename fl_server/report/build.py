@@ -22,6 +22,7 @@ from fl_server.report.classes import confusion
 from fl_server.report.per_client import client_sizes, client_sizes_figure, clients_figure, sizes_words
 from fl_server.report.summary import summarize
 from fl_server.watch.accuracy import ACCURACIES
+from fl_server.watch.clipped import newest_clipped
 from fl_server.watch.failure import Failure
 from fl_server.watch.findings import findings
 from fl_server.watch.folder import companion_folders
@@ -96,6 +97,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "liars": liars_words(state.attack, len(state.start.get("clients", ()))),
         "forms": ACCURACIES,
         "confusion": confusion(state),
+        "clipped": newest_clipped(state),
         "mishaps": state.mishaps,
         "resumed": state.resumed,
         "simulation_only": privacy_words.SIMULATION_ONLY,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fl_core.errors import RunFolderError
+from fl_core.runlog import RunLog
 from fl_server.report.build import build_report
 from fl_server.report.privacy_words import SIMULATED_NOISE, SIMULATION_ONLY, TUNING, model_sentence
 from fl_server.report.summary import write_summary
@@ -124,6 +125,19 @@ def test_what_is_found_in_a_run_beside_stands_on_the_page_with_its_name(tmp_path
     path.write_text(re.sub(r'"accuracy_int8": [0-9.]+', '"accuracy_int8": 0.1', path.read_text()))
     text = text_of(write_run(tmp_path))
     assert "<li>flat (beside), <b>not learning</b>: no round was better than chance among 2 classes" in text
+
+
+def test_what_ranges_cut_off_stands_layer_by_layer(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rounds=1, finished=False)
+    log = RunLog(folder, "run")
+    log.append("round_started", 2, cohort=[])
+    figures = {"accepted": 0, "rejected": 0, "uplink_bytes": 0, "downlink_bytes": 0, "seconds": 1.0}
+    log.append("round_finished", 2, **figures, epsilon_max=None, evaluation=None, clipped={"conv": 0.123, "last": 0.0})
+    log.close()
+    page = build_report(folder).read_text(encoding="utf-8")
+    assert re.search(r"<td class=.name.>conv</td><td>12\.30 %</td>", page)
+    assert "layer conv: 12 % of its values lie beyond its range" in page
+    assert "What the ranges cut off" not in build_report(write_run(tmp_path / "other")).read_text(encoding="utf-8")
 
 
 def test_six_groups_are_rows_below_each_other(tmp_path: Path) -> None:
