@@ -123,17 +123,17 @@ def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> N
     with ExitStack() as locks:
         for folder in companions:  # each can be resumed by itself, but not beside this
             locks.enter_context(run_lock(folder))
+        done: list[Path] = []  # and still this run's own
         try:
             for folder in (run_dir, *reversed(companions)):
                 if not is_finished(folder):
                     with failure_kept(folder):
                         _simulate(folder, workers, listeners)
+                done.append(folder)
         finally:
-            for folder in filter(is_finished, (*companions, run_dir)):
+            for folder in reversed(done):
                 write_summary(folder, peak_rss_mb())
                 build_report(folder)
-            write_summary(folder, peak_rss_mb())
-            build_report(folder)
 
 
 def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:

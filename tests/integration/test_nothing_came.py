@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_a_run_that_is_tried_again_spends_no_privacy_twice(tmp_path: Path, monke
     [
         ({"clients": {"optimizer": {"learning_rate": 1e30}}}, "a smaller clients.optimizer.learning_rate usually"),
         (
-            {"privacy": {"epsilon": 8.0, "clip_norm": 1e30}},
+            {"privacy": {"epsilon": 8.0, "clip_norm": 1e6}},
             "a smaller clients.optimizer.learning_rate or privacy.clip_norm usually",
         ),
     ],
@@ -145,7 +146,7 @@ def test_a_server_gives_its_devices_some_rounds_and_keeps_and_logs_the_reason(tm
     federation = toy.data()
     boards = client_app(build_trainer(plain, federation, run_dir))
     grid = InProcessGrid(nodes_of(federation.clients), partial(run_app, boards))
-    with pytest.raises(NoUpdateError, match=f"accepted in {PATIENCE_ROUNDS} rounds.*: {ONE_LINE}"):
+    with pytest.raises(NoUpdateError, match=f"accepted in {PATIENCE_ROUNDS} rounds.*: {re.escape(ONE_LINE)}"):
         run_deployed(grid, run_dir)
     failure = Failure.at(run_dir).read()
     assert failure is not None

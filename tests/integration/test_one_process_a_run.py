@@ -109,7 +109,7 @@ def test_a_run_whose_folder_is_taken_away_ends_and_writes_nothing_there(
     foreign: list[dict[str, bytes]] = []
 
     def by_hand(event: Event) -> None:
-        if event["kind"] == "round_started" and event["round"] == 2:
+        if event["kind"] == "round_published" and event["round"] == 1:  # no artefact is in the making
             happens(run_dir)
             foreign.append(contents(run_dir))
 
@@ -123,7 +123,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is_now(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
 
     def by_hand(event: Event) -> None:
-        if event["kind"] == "round_started" and event["round"] == 2:
+        if event["kind"] == "round_published" and event["round"] == 1:  # no artefact is in the making
             (tmp_path / "runs" / "toy").rename(elsewhere)
 
     with pytest.raises(RunFolderError, match="resume it there"):

@@ -117,7 +117,9 @@ def test_under_dp_no_score_leaves_a_client_and_the_artefact_is_compared_all_the_
 
 
 def test_targets_that_do_not_fit_the_task_are_refused_by_name_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="client client-0, train: classification expects one class index"):
+    with pytest.raises(
+        DataError, match=r"client client-0, train; .* and 1 more: classification expects one class index"
+    ):
         Setup.of(toy.config(tmp_path, model={"args": {"outputs": 3}}), toy.numbers())
     good = toy.data()
     wrong = Examples(good.clients["client-2"].train.x, np.full(48, 3))

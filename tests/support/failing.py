@@ -5,6 +5,7 @@ Nothing before the first round can know of it: the fault is in what a client alo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -21,8 +22,6 @@ from strategies.fedavg import FedAvg
 
 LINES = "no such number\n  in this room\n\n"
 """What the clients fail with, in several lines as some libraries write them."""
-ONE_LINE = "RuntimeError: no such number in this room"
-"""How a reader has it."""
 BROKEN = "client-1"
 """The client whose inputs are all alike."""
 
@@ -40,6 +39,11 @@ class FailsAtHome(FedAvg):
         if self.everyone or bool((x_BX == x_BX.flatten()[0]).all()):
             raise RuntimeError(LINES)
         return super().example_loss(task, net, x_BX, y_BX, context)
+
+
+RAISED_AT = FailsAtHome.example_loss.__code__.co_firstlineno + 5
+ONE_LINE = f"RuntimeError: no such number in this room ({os.path.relpath(__file__)}, line {RAISED_AT}, in example_loss)"
+"""How a reader has what its clients fail with."""
 
 
 class TwoNumbersError(Exception):
