@@ -38,7 +38,7 @@ def test_a_start_that_lacks_clients_names_every_reason_once() -> None:
         members.gather(1.0, at_least=2)
     few, error, refusal = raised.value.problems
     assert few == "run: expected at least 2 clients within 1 s, got 1"
-    assert error.startswith("client b, node 4: asked who it is: error 2: KeyError: 'its data is gone'")
+    assert error.startswith("client b, node 4: asked who it is: KeyError: 'its data is gone'")
     assert refusal == "node 5: asked who it is: not today"
 
 
