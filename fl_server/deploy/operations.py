@@ -189,8 +189,16 @@ def _refuse(home: ServerHome, name: str, overwrite: bool) -> None:
 
 
 def _refuse_second(home: ServerHome, name: str) -> None:
-    wanted = home.wanted()
-    if wanted is not None and wanted != name and not Failure.at(home.runs / wanted).is_final:
+    ends = time.monotonic() + ENDING_S
+    while _is_over(home, wanted := home.wanted()) and is_up(home) and time.monotonic() < ends:
+        time.sleep(POLL_S)  # the server is about to see that nothing is wanted any more
+    over = _is_over(home, wanted)
+    if wanted is not None and wanted != name and not over and not Failure.at(home.runs / wanted).is_final:
         raise RunFolderError(
             f"run {wanted}: is under way; expected one run at a time. Stop it first: fl-server stop {home.folder}"
         )
+
+
+def _is_over(home: ServerHome, wanted: str | None) -> bool:
+    """Whether the run that is wanted has all of its rounds, summary and report, and nobody is at work on it."""
+    return wanted is not None and is_complete(home.runs / wanted) and not run_is_locked(home.runs / wanted)

@@ -201,7 +201,7 @@ def test_a_run_of_a_comparison_that_fails_in_another_process_is_the_same(tmp_pat
 @pytest.mark.slow
 def test_an_error_that_cannot_leave_its_process_is_told_all_the_same(tmp_path: Path) -> None:
     fails = {"name": None, "factory": "support.failing:FailsAnywhere"}
-    with pytest.raises(NoUpdateError, match=r"TwoNumbersError: not 1 but 2$"):
+    with pytest.raises(NoUpdateError, match=r"TwoNumbersError: not 1 but 2 \(.*failing\.py, line"):
         run(toy.config(tmp_path, strategy=fails), workers=2)
 
 

@@ -11,6 +11,7 @@ import toy
 
 from fl_core.config import Config, load_config, to_yaml
 from fl_core.privacy.ledger import Ledger
+from fl_core.run_folder import run_is_locked
 from fl_core.runlog import Event, read_events
 from fl_server.deploy.operations import want_run
 from support import fleet
@@ -33,7 +34,11 @@ def private(folder: Path, name: str, **sections: Any) -> Config:
 
 def finished(server: LiveServer, config: Config) -> list[Event]:
     run_dir = want_run(server.home, config, overwrite=False)
-    eventually(lambda: (run_dir / "report.html").is_file(), LIMIT_S, f"the end of {config.run.name}")
+
+    def over() -> bool:
+        return (run_dir / "report.html").is_file() and not run_is_locked(run_dir)
+
+    eventually(over, LIMIT_S, f"the end of {config.run.name}")
     return list(read_events(run_dir))
 
 

@@ -16,8 +16,11 @@ from fl_core.run_folder import run_lock
 from fl_server.deploy import keep_up, operations
 from fl_server.deploy.home import ServerHome
 from fl_server.deploy.operations import RunStoppedError, wait_for_run, want_run
+from fl_server.report.build import build_report
+from fl_server.report.summary import write_summary
 from fl_server.watch.failure import Failure
 from support.disks import files_of_at_most
+from support.synthetic_run import write_run
 
 
 def test_a_second_server_is_told_that_the_first_is_up(home, monkeypatch):
@@ -130,3 +133,12 @@ def test_a_run_that_failed_for_good_is_not_in_the_way_of_another(home):
     Failure.at(home.run_dir("toy")).write(NoUpdateError("none"))
     want_run(home, toy.config(home.folder, run={"name": "other"}), overwrite=False)
     assert home.wanted() == "other"
+
+
+def test_a_run_right_after_one_that_has_just_ended_is_taken(home, tmp_path):
+    ended = write_run(home.runs / "ended")
+    write_summary(ended, 1.0)
+    build_report(ended)
+    home.want("ended")  # as until the server looks again; here none is up
+    assert want_run(home, toy.config(tmp_path, run={"name": "next"}), overwrite=False) == home.runs / "next"
+    assert home.wanted() == "next"
