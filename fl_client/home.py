@@ -23,6 +23,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fl_core.client_id import client_id_problem
+from fl_core.config.problems import described
 from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError
 from fl_core.files import write_atomic
@@ -183,7 +184,7 @@ def open_home(folder: Path) -> DeviceHome:
     except PermissionError:
         raise ConfigError(f"{folder}: the home belongs to another user; try with sudo") from None
     except ValidationError as wrong:
-        raise ConfigError([f"{path}: {_describe(problem)}" for problem in wrong.errors()]) from None
+        raise ConfigError([f"{path}: {text}" for _, text in described(wrong)]) from None
 
 
 def start_home(folder: Path, client_id: str) -> bool:
@@ -212,12 +213,3 @@ def _plain(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise ConfigError(f"{path}: expected fields by name, got {type(plain).__name__}")
     return {str(name): value for name, value in plain.items()}
-
-
-def _describe(problem: Any) -> str:
-    where = ".".join(str(step) for step in problem["loc"])
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    if problem["type"] == "unexpected_keyword_argument":
-        return f"{where}: there is no such field"
-    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"

@@ -18,8 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
+from fl_core.config.problems import UNKNOWN_FIELD, described
 from fl_core.config.schema import Config
-from fl_core.config.walk import as_yaml, is_text, no_numbers, unknown_keys
+from fl_core.config.walk import is_text, no_numbers, unknown_keys
 from fl_core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 EXTENDS = "extends"
 COMPANION, FORMER_COMPANION = "companion", "beside"
 """The field of ``run`` that names a companion run, and what it was called before."""
-_MISSING_CODES = {"missing", "missing_argument"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -70,8 +70,8 @@ def from_plain(plain: Mapping[str, Any]) -> Config:
         config = TypeAdapter(Config).validate_python(plain)
     except ValidationError as error:
         told = tuple(text.partition(": ")[0] for text in said)
-        described = (_describe(problem) for problem in error.errors())
-        problems += [text for text in described if text and not (told and text.startswith(told))]
+        found = [text for code, text in described(error) if code != UNKNOWN_FIELD]
+        problems += [text for text in found if not (told and text.startswith(told))]
     else:
         if not problems:
             return config
@@ -148,29 +148,3 @@ def _describe_unknown(key: str, known: list[str]) -> str:
     dotted = f"{prefix}.{near[0]}" if prefix and near else (near[0] if near else "")
     hint = f"did you mean {dotted}?" if near else f"known here: {', '.join(sorted(known))}"
     return f"{key}: unknown key; {hint}"
-
-
-def _describe(problem: Any) -> str:
-    where = ".".join(str(step) for step in problem["loc"] if not _is_type_name(step))
-    if problem["type"] == "unexpected_keyword_argument":
-        return ""
-    if problem["type"] in _MISSING_CODES:
-        return f"{where}: expected a value, got none"
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    if problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
-        kind = "a truth value" if isinstance(problem["input"], bool) else "a number"
-        return f"{where}: expected text, got {as_yaml(problem['input'])}, which is {kind} in YAML; put it in quotes"
-    if problem["type"] == "string_type":
-        return f"{where}: expected text, got {as_yaml(problem['input'])}"
-    if problem["type"] == "int_from_float":
-        return f"{where}: expected a whole number, got {as_yaml(problem['input'])}"
-    if problem["type"] == "dataclass_type":
-        return f"{where}: expected a section of keys and values, got {as_yaml(problem['input'])}"
-    message = problem["msg"]
-    expected = message[0].lower() + message[1:]
-    return f"{where}: {expected.replace('input should be', 'expected')}, got {as_yaml(problem['input'])}"
-
-
-def _is_type_name(step: object) -> bool:
-    return isinstance(step, str) and (step.endswith("Section") or step == "str")

@@ -20,11 +20,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from fl_core.config.problems import described
 from fl_core.errors import ConfigError, RunFolderError
 from fl_core.files import read_json, write_atomic, write_json
 from fl_core.hostnames import canonical_address, canonical_host
@@ -87,7 +87,7 @@ class ServerHome:
             plain = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             return cls(folder.resolve(), TypeAdapter(Settings).validate_python(plain))
         except ValidationError as error:
-            raise ConfigError([f"{path}: {_describe(problem)}" for problem in error.errors()]) from None
+            raise ConfigError([f"{path}: {text}" for _, text in described(error)]) from None
         except yaml.YAMLError as error:
             raise ConfigError(f"{path}: not readable as YAML: {error}") from None
 
@@ -158,12 +158,3 @@ class ServerHome:
             path.unlink(missing_ok=True)
         else:
             write_json(path, {"run": name})
-
-
-def _describe(problem: Any) -> str:
-    where = ".".join(str(step) for step in problem["loc"])
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    if problem["type"] == "unexpected_keyword_argument":
-        return f"{where}: there is no such field"
-    return f"{where}: {problem['msg']}, got {problem['input']!r}"

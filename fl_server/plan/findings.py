@@ -12,7 +12,6 @@ from fl_core.findings import Finding
 from fl_server.plan.found_in_attack import find_attack
 from fl_server.plan.found_in_data import found_in_data
 from fl_server.plan.found_in_model import idle_normalisation
-from fl_server.plan.found_in_range import range_without_zero
 from fl_server.plan.found_in_robust import find_unstated_liars
 from fl_server.plan.inspected import Inspected
 
@@ -21,7 +20,6 @@ Finder = Callable[[Inspected], Iterable[Finding]]
 FINDERS: tuple[Finder, ...] = (
     find_attack,
     find_unstated_liars,
-    range_without_zero,
     found_in_data,
     idle_normalisation,
 )

@@ -78,9 +78,9 @@ def check_ranges(inspected: Inspected) -> None:
 
 
 def found_in_data(inspected: Inspected) -> Iterator[Finding]:
-    """What a range cuts off of an owner's values, and values that fill only a few of its steps."""
+    """What a range cuts off of an owner's values, values that fill only a few of its steps, and steps that none can."""
     for held in _held(inspected):
-        topic = f"{held.what} range"
+        topic = f"{held.what.removesuffix('s')} range"
         some = sorted((fit for fit in held.fits if fit.outside >= SOME), key=lambda fit: -fit.outside)
         for fit in some[:MOST_OWNERS]:
             yield Finding(
@@ -96,6 +96,14 @@ def found_in_data(inspected: Inspected) -> Iterator[Finding]:
                 f"all {held.what} lie within {_span(*held.span)}, which is {held.steps:.0f} of the 255 steps of "
                 f"{held.range}; {held.way_on}",
             )
+        elif not held.bounds[0] <= 0 <= held.bounds[1]:
+            low, high = held.bounds
+            yield Finding(
+                topic,
+                f"data: input_range ({low:g}, {high:g}) does not hold zero, and the grid of the inputs has to: they "
+                f"use {(high - low) / max(abs(low), abs(high)):.0%} of its steps; subtract a public constant from all "
+                "inputs, so that zero lies within",
+            )
 
 
 @dataclass(frozen=True)
@@ -103,11 +111,16 @@ class _Held:
     """How the values of all owners lie on one grid."""
 
     what: str
-    range: str
-    """In words."""
+    bounds: tuple[float, float]
+    """Where they are to lie."""
     fits: list[ValuesOnGrid]
     place: str
     """Where a range can be stated, with a gap for it."""
+
+    @property
+    def range(self) -> str:
+        """The bounds in words."""
+        return _span(*self.bounds)
 
     @property
     def span(self) -> tuple[float, float]:
@@ -133,7 +146,7 @@ def _held(inspected: Inspected) -> Iterator[_Held]:
     parts, spec = dict(inspected.federation.parts()), inspected.spec
     grid = make_qparams(*spec.facts.input_range, spec.quant.grid)
     inputs = [ValuesOnGrid.of(owner, part.x, grid) for owner, part in parts.items()]
-    yield _Held("inputs", _span(*spec.facts.input_range), inputs, "let the Federation say input_range={}")
+    yield _Held("inputs", spec.facts.input_range, inputs, "let the Federation say input_range={}")
     parts.pop(PUBLIC, None)  # whose targets may be anything
     wanted = {owner: inspected.task.wanted_outputs(part.y) for owner, part in parts.items()}
     targets = {owner: values for owner, values in wanted.items() if values is not None}
@@ -141,7 +154,7 @@ def _held(inspected: Inspected) -> Iterator[_Held]:
         model = spec.quantize(inspected.traced)
         grid = model.grids[model.output_name].qparams()
         fits = [ValuesOnGrid.of(owner, values, grid) for owner, values in targets.items()]
-        yield _Held("targets", _span(*ends(grid)), fits, "put output_range = {} on the model's last layer")
+        yield _Held("targets", ends(grid), fits, "put output_range = {} on the model's last layer")
 
 
 def _in_round_numbers(low: float, high: float) -> str:

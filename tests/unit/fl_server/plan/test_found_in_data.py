@@ -82,8 +82,21 @@ def test_inputs_of_which_some_lie_outside_are_told_of_with_their_share() -> None
 def test_inputs_that_fill_a_few_steps_are_told_of() -> None:
     faint = scaled(toy.data(), lambda examples: Examples(examples.x / 100, examples.y))
     (line,) = lines(setup_of(faint))
-    assert line.startswith("inputs range: all inputs lie within")
+    assert line.startswith("input range: all inputs lie within")
     assert "of the 255 steps of -1 to 1" in line
+
+
+@pytest.mark.parametrize(
+    ("bounds", "share"), [((-1.0, 1.0), None), ((0.0, 1.0), None), ((5.0, 10.0), "50%"), ((-10.0, -9.0), "10%")]
+)
+def test_a_range_without_zero_is_told_of_with_the_share_of_the_grid_that_is_left(
+    bounds: tuple[float, float], share: str | None
+) -> None:
+    low, high = bounds
+    moved = scaled(toy.data(), lambda examples: Examples(low + (examples.x + 1) / 2 * (high - low), examples.y))
+    found = lines(setup_of(dataclasses.replace(moved, input_range=bounds).check()))
+    assert len(found) == (share is not None)
+    assert all(line.startswith("input range: data: ") and f"they use {share} of its steps" in line for line in found)
 
 
 def test_targets_that_no_output_can_reach_are_refused_and_a_layer_that_says_its_range_is_taken() -> None:
