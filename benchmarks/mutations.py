@@ -5,7 +5,8 @@
 Each mutation changes one of five good setups (``benchmarks/setups``): a value of the config, the arrays of its
 Federation, or the code of its model or task. ``fl-sim run`` then runs it as its user would, in a process and a folder
 of its own. It ends well where it is refused in lines with a documented exit code; or where it learned from updates that
-were accepted; or where it ran to its end without getting better and says so in a finding. Anything else is a fault: the
+were accepted; or where it ran to its end without getting better and says so in a finding. One that asks for more
+rounds than there is time for is stopped with Ctrl-C and judged by the rounds that it did. Anything else is a fault: the
 command lists it and exits with 1. The same seed gives the same mutations; results are written as they come, to
 ``results.jsonl``.
 """
@@ -17,15 +18,16 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 from inject import mutate_arrays
@@ -36,11 +38,15 @@ from shared.printing import Figures, show
 
 from fl_core.errors import EXIT_CODES, INTERRUPTED
 from fl_core.runlog import read_events
+from fl_server.watch.findings import findings
+from fl_server.watch.state import RunState, state_of
 
 SETUPS = Path(__file__).parent / "setups"
 ROOT = Path(__file__).parents[1]
 LONGEST_S = 300.0
-"""A run of a setup takes some seconds; one that takes longer than this hangs."""
+"""A run of a setup takes some seconds; one that takes longer than this is stopped."""
+STILL_S = 60.0
+"""One that has written no event for so long when it is stopped, or takes so long to stop, hangs."""
 MUTATED_FACTORY = '''"""The factory of my_data, mutated."""
 
 import my_data
@@ -125,22 +131,47 @@ def end_of(out: Path, seed: int, number: int, setup: str) -> Ending:
     ended = partial(Ending, number, setup, change)
     paths = os.pathsep.join((str(ROOT), str(ROOT / "benchmarks")))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    command = [sys.executable, "-c", RUN, "run", "run.yaml", "--out", "runs"]
+    with (folder / "stderr.txt").open("w") as stderr:
+        code, stopped = finish(
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
+        )
+    said = (folder / "stderr.txt").read_text()
+    run_dir = next((path.parent for path in folder.glob("runs/*/events.jsonl")), None)
+    if "Traceback" in said:
+        return ended("traceback", said.strip().splitlines()[-1])
+    if stopped and (code != INTERRUPTED or run_dir is None or stopped - last_written(run_dir) > STILL_S):
+        return ended("hang", f"stopped after {LONGEST_S:.0f} s, exit code {code}")
+    if code and not stopped:
+        errors = [line for line in said.splitlines() if line.startswith("error: ")]
+        known = code in EXIT_CODES.keys() - {INTERRUPTED}
+        return ended("refused" if known and errors else "undocumented", f"{code} {' | '.join(errors)}")
+    assert run_dir is not None
+    verdict, words = judged(state_of(read_events(run_dir)))
+    return ended(verdict, words + (f"; stopped after {LONGEST_S:.0f} s" if stopped else ""))
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int | None, float]:
+    """Wait for a run; one that takes too long is stopped as its user would do it.
+
+    Gives its exit code, None where it had to be killed, and when it was stopped, 0 where it ended by itself.
+    """
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, "run", "run.yaml", "--out", "runs", "--json"],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False,
-        )  # fmt: skip
+        return process.wait(LONGEST_S), 0.0
     except subprocess.TimeoutExpired:
-        return ended("hang", f"after {LONGEST_S:.0f} s")
-    (folder / "stderr.txt").write_text(done.stderr)
-    if "Traceback" in done.stderr:
-        return ended("traceback", done.stderr.strip().splitlines()[-1])
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        known = done.returncode in EXIT_CODES.keys() - {INTERRUPTED}
-        return ended("refused" if known and errors else "undocumented", f"{done.returncode} {' | '.join(errors)}")
-    run_dir = folder / Path(done.stdout.strip().splitlines()[-1]).parent
-    return ended(*judged(json.loads((run_dir / "summary.json").read_text()), list(read_events(run_dir))))
+        stopped = time.time()
+        process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(STILL_S), stopped
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None, stopped
+
+
+def last_written(run_dir: Path) -> float:
+    """When the last event before Ctrl-C was written."""
+    return max((event["time"] for event in read_events(run_dir)), default=0.0)
 
 
 def mutate_setup(folder: Path, rng: random.Random) -> str:
@@ -168,21 +199,19 @@ def mutate_setup(folder: Path, rng: random.Random) -> str:
     return words
 
 
-def judged(summary: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def judged(state: RunState) -> tuple[str, str]:
     """Whether a run that ended well learned, or says that it did not: verdict and words."""
-    accepted = sum(event["kind"] == "client_finished" for event in events)
-    if not accepted:
-        return "nothing came", f"exit 0, and no update was accepted in {summary['rounds_done']} rounds"
-    scores = [event["evaluation"] for event in events if event["kind"] == "round_finished" and event["evaluation"]]
-    figures = [score["accuracy_fake_quant"] for score in scores]
-    first = summary["initial_accuracy"] if summary["initial_accuracy"] is not None else (figures or [None])[0]
-    last = figures[-1] if figures else None
-    findings = [f"{finding['topic']}: {finding['text']}" for finding in summary.get("findings", ())]
-    if first is not None and last is not None and (last > first or last == 1.0 or first == last == 0.0):
-        return "learned", f"{accepted} updates, {first:.4g} to {last:.4g}"
-    if findings:
-        return "told", findings[0]
-    return "not told", f"exit 0, {accepted} updates, {first} to {last}, and no finding"
+    if not state.updates:
+        return "nothing came", f"exit 0, and no update was accepted in {len(state.finished_rounds())} rounds"
+    scores = [float(evaluation["accuracy_fake_quant"]) for _, evaluation in state.evaluations()]
+    first, last = (scores[0], scores[-1]) if scores else (0.0, 0.0)
+    found = findings(state)
+    stuck = any(finding.topic == "not learning" for finding in found)
+    if scores and not stuck and (last > first or last == 1.0 or first == last == 0.0):
+        return "learned", f"{state.updates} updates, {first:.4g} to {last:.4g}"
+    if found:
+        return "told", str(found[0])
+    return "not told", f"exit 0, {state.updates} updates, scores {scores}, and no finding"
 
 
 if __name__ == "__main__":

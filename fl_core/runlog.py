@@ -38,6 +38,7 @@ KINDS: Mapping[str, frozenset[str]] = {
             "data",
             "initial",
             "weight_bits",
+            "ranges",
             "client_bits",
             "findings",
         }

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fl_core.parts import BIN_EDGES
 from fl_core.quant.fake_quant import ActivationQuantizer, EmaRange, FakeQuantized, Range, ends, set_fake_quant
 from fl_core.quant.graph import QatModel, activation_names
+from fl_core.quant.lowered import QParams
 
 BinCounts = npt.NDArray[np.float64]
 
@@ -72,21 +74,35 @@ def calibrate(model: QatModel, x: Tensor, batch_size: int = 256) -> dict[str, Ra
 
 
 def clipped_shares(model: QatModel, x: Tensor, batch_size: int = 64) -> dict[str, float]:
-    """For each activation the share of its values in the float forward that its range cuts off, from 0 to 1.
+    """For each activation the share of its values that its range cuts off, 0 to 1, where all before it are cut as well.
 
     What lies within half a step of an end is rounded and not cut. Only for examples ``x`` [N, *input_shape] that are
     public or the server's own.
     """
     names = activation_names(model)
-    grids = {name: model.grids[name].qparams() for name in names}
     cut, seen = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for tensors in _float_activations(model, names, x, batch_size):
-        for name, grid in grids.items():
-            low, high = ends(grid)
-            value, room = tensors[name], grid.scale / 2
-            cut[name] += int(((value < low - room) | (value > high + room)).sum())
-            seen[name] += value.numel()
+    with _float_eval(model), torch.no_grad():
+        for at in range(0, len(x), batch_size):
+            for name, value, grid in _before_cut(model, x[at : at + batch_size]):
+                low, high = ends(grid)
+                room = grid.scale / 2
+                cut[name] += int(((value < low - room) | (value > high + room)).sum())
+                seen[name] += value.numel()
     return {name: cut[name] / max(seen[name], 1) for name in names}
+
+
+def _before_cut(model: QatModel, x: Tensor) -> Iterator[tuple[str, Tensor, QParams]]:
+    """Each activation just before its range cuts it off, and its grid."""
+    grid = model.grids[model.input_name].qparams()
+    yield model.input_name, x, grid
+    values = {model.input_name: F.hardtanh(x, *ends(grid))}
+    for step in model.steps:
+        value = model.run_step(step, [values[name] for name in step.inputs])
+        if step.requantize:
+            grid = model.grids[step.output].qparams()
+            yield step.output, value, grid
+            value = F.hardtanh(value, *ends(grid))
+        values[step.output] = value
 
 
 def range_histograms(model: QatModel, x: Tensor, batch_size: int = 256) -> RangeHistograms:

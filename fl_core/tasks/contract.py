@@ -7,6 +7,7 @@ loss that looks at its neighbours gives numbers as well, and trains something el
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -63,6 +64,8 @@ def _check_loss(task: Task, output_BX: torch.Tensor, target_B: torch.Tensor) -> 
         raise ModelError("example_loss: expected a loss with a gradient to the outputs, got one without")
     if not torch.isfinite(slope_BX).all():
         raise ModelError("example_loss: expected a finite gradient to the outputs, got one that is not")
+    if not slope_BX.any() and not any(_slopes(task, other, target_B).any() for other in _elsewhere(output_BX)):
+        raise ModelError("example_loss: expected a loss that changes with the outputs, got a gradient of 0")
     alone_B = torch.cat([task.example_loss(output_BX[i : i + 1], target_B[i : i + 1]) for i in range(count)])
     again_B = task.example_loss(output_BX, target_B)
     if torch.equal(loss_B, again_B) and not torch.allclose(alone_B, loss_B, rtol=1e-4, atol=1e-6):
@@ -70,6 +73,19 @@ def _check_loss(task: Task, output_BX: torch.Tensor, target_B: torch.Tensor) -> 
             "example_loss: expected a loss of each example on its own, got one that changes with the other examples of "
             f"its batch: {_listed(alone_B)} one by one, {_listed(loss_B)} together"
         )
+
+
+def _elsewhere(output_BX: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Other outputs, for a loss may well be flat at some."""
+    draws = torch.Generator().manual_seed(0)
+    for size in (0.1, 1.0, 10.0):
+        yield output_BX.detach() + size * torch.randn(output_BX.shape, generator=draws)
+
+
+def _slopes(task: Task, output_BX: torch.Tensor, target_B: torch.Tensor) -> torch.Tensor:
+    """The gradient of the losses to the outputs, as [B, X]."""
+    output_BX = output_BX.requires_grad_()
+    return torch.autograd.grad(task.example_loss(output_BX, target_B).sum(), output_BX)[0]
 
 
 def _check_score(task: Task, output_BX: FloatArray, target_B: Array) -> None:

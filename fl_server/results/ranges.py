@@ -5,6 +5,8 @@ Fixed and learned ranges need no pooling. Ranges travel in every plan and are ke
 
 from __future__ import annotations
 
+import numpy as np
+
 from fl_core.parts import RANGES_PART
 from fl_core.tree import FixedPointSum
 from fl_server.plan.setup import Setup
@@ -24,7 +26,8 @@ def clipped_by_layer(setup: Setup, nets: Nets, model: Model, round: int) -> dict
     known = setup.data.test or setup.data.public
     if known is None or round not in (1, setup.config.run.rounds):
         return None
-    return nets.clipped(model, known.x[:CLIPPED_EXAMPLES])
+    evenly = np.linspace(0, len(known) - 1, min(len(known), CLIPPED_EXAMPLES)).astype(int)  # parts are often in order
+    return nets.clipped(model, known.x[evenly])
 
 
 def mean_ranges(state: StrategyState, before: Ranges) -> Ranges:

@@ -118,6 +118,7 @@ def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
         privacy=describe_privacy(setup, nodes.values()),
         user_privacy=describe_user_privacy(setup),
         weight_bits=config.quant.weight_bits,
+        ranges=config.quant.ranges,
         client_bits=dict(sorted(config.quant.client_bits.items())),
         data=describe_data(setup),
         attack=describe_attack(config.simulation.attack, (info.client_id for info in nodes.values())),

@@ -66,6 +66,18 @@ class Detached(Classification):
         return F.cross_entropy(output_BX.detach(), target_B, reduction="none")
 
 
+class Flat(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return 0 * super().example_loss(output_BX, target_B)
+
+
+class WideMargin(Classification):
+    """Flat at outputs far from the wrong class, as a hinge is."""
+
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return F.relu(1e-3 - output_BX.gather(1, target_B[:, None])[:, 0])
+
+
 class Endless(Classification):
     def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
         return super().example_loss(output_BX, target_B) / 0.0

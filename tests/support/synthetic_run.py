@@ -55,7 +55,7 @@ def write_run(folder: Path, **shape: Any) -> Path:
     run = Shape(**shape)
     log = RunLog(folder, run.name)
     log.append("run_started", 0, clients=run.names, rounds=run.rounds, strategy="fedavg", seed=1, weight_bits=8,
-               client_bits={}, findings=[],
+               ranges="fixed", client_bits={}, findings=[],
                model="imu_bank" if run.private else "imu_cnn",
                privacy=_privacy(run.names) if run.private else None,
                data={"name": "smartwatch", "unit": UNIT, "not_hidden": "that a person took part", "labels": ["a", "b"],
@@ -84,7 +84,7 @@ def fleet_log(folder: Path) -> RunLog:
     log = RunLog(folder, "fleet")
     log.append(
         "run_started", 0, clients=["a", "b"], rounds=5, strategy="fedavg", model="m", seed=1, privacy=None, data={},
-        initial=None, weight_bits=8, client_bits={}, findings=[],
+        initial=None, weight_bits=8, ranges="fixed", client_bits={}, findings=[],
     )  # fmt: skip
     return log
 

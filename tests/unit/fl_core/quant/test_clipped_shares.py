@@ -1,4 +1,4 @@
-"""The share of an activation's values that its range cuts off is that of the float forward, counted by hand."""
+"""The share of an activation's values that its range cuts off, counted by hand: those before it are cut as well."""
 
 from __future__ import annotations
 
@@ -21,13 +21,21 @@ def scaled_identity(factor: float) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("grid", ["asymmetric", "symmetric"])
-def test_shares_are_those_of_the_float_forward(grid: str) -> None:
+def test_shares_are_those_of_values_that_nothing_rounds(grid: str) -> None:
     x = torch.linspace(-1, 1, 401).unsqueeze(1)
     model = prepare_qat(scaled_identity(16.0), QuantSpec(grid=grid), (1,), (-1.0, 1.0), {"0": (-4.0, 4.0)})
     shares = clipped_shares(model, x, batch_size=100)
     assert shares["input"] == 0.0
     assert shares["0"] == pytest.approx(0.75, abs=0.01)  # of -16 to 16 a quarter lies within -4 to 4
-    assert shares["1"] == pytest.approx(0.0, abs=0.01)  # the output holds -16 to 16, and no clipping before it counts
+    assert shares["1"] == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_layer_gets_what_the_ranges_before_it_have_left() -> None:
+    x = torch.linspace(-1, 1, 401).unsqueeze(1)
+    ranges = {"0": (-4.0, 4.0), "1": (-4.0, 4.0)}
+    shares = clipped_shares(prepare_qat(scaled_identity(16.0), QuantSpec(), (1,), (-1.0, 1.0), ranges), x)
+    assert shares["0"] == pytest.approx(0.75, abs=0.01)
+    assert shares["1"] == 0.0
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:

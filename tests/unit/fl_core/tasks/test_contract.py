@@ -22,6 +22,7 @@ CLASSES = np.array([0, 3, 1])
         (odd.MeanLoss(), r"example_loss: expected one loss for each of 3 examples, shape \[3\], got \[\]"),
         (odd.Neighbours(), "example_loss: expected a loss of each example on its own"),
         (odd.Detached(), "example_loss: expected a loss with a gradient to the outputs"),
+        (odd.Flat(), "example_loss: expected a loss that changes with the outputs, got a gradient of 0"),
         (odd.Endless(), "example_loss: expected finite losses, got inf"),
         (odd.Raising(), r"example_loss: ValueError: nothing is not .* \(.*odd.py, line \d+, in example_loss\)"),
         (odd.OneScore(), r"example_score: expected a numpy array with one score for each of 3 examples"),
@@ -36,6 +37,10 @@ def test_a_broken_promise_is_one_line(task: Task, message: str) -> None:
 def test_a_broadcast_of_one_output_against_flat_targets_is_refused() -> None:
     with pytest.raises(ConfigError, match="a loss of each example on its own"):
         check_task(odd.Broadcasting(), "task", OUTPUTS[:, :1], OUTPUTS[:, 1])
+
+
+def test_a_loss_that_is_flat_at_the_outputs_of_the_untrained_model_alone_is_taken() -> None:
+    check_task(odd.WideMargin(), "task", np.abs(OUTPUTS) + 1, CLASSES)
 
 
 def test_a_task_without_a_name_for_its_metric_is_refused() -> None:

@@ -10,8 +10,9 @@ from fl_server.watch.clipped import found_in_activations, newest_clipped
 from fl_server.watch.state import RunState, state_of
 
 
-def state(privacy: object, *rounds: dict[str, float] | None) -> RunState:
-    events: list[dict[str, Any]] = [{"kind": "run_started", "round": 0, "privacy": privacy, "clients": []}]
+def state(privacy: object, *rounds: dict[str, float] | None, ranges: str = "fixed") -> RunState:
+    start = {"kind": "run_started", "round": 0, "privacy": privacy, "clients": [], "ranges": ranges}
+    events: list[dict[str, Any]] = [start]
     for number, clipped in enumerate(rounds, start=1):
         events += [
             {"kind": "round_started", "round": number, "cohort": []},
@@ -26,9 +27,14 @@ def test_the_newest_look_counts_and_older_runs_have_none() -> None:
     assert newest_clipped(state(None, None)) == {}
 
 
-@pytest.mark.parametrize(("privacy", "ranges"), [(None, "public, ema or learned"), ({}, "dp_histogram or learned")])
+@pytest.mark.parametrize(("privacy", "ranges"), [(None, "public or ema or learned,"), ({}, "dp_histogram or learned,")])
 def test_a_hidden_layer_of_which_much_is_cut_off_is_named_with_what_helps(privacy: object, ranges: str) -> None:
-    (finding,) = found_in_activations(state(privacy, {"input": 0.9, "conv": 0.12, "last": 0.01}))
+    (finding,) = found_in_activations(state(privacy, {"input": 0.9, "conv": 0.32, "last": 0.1}))
     assert finding.topic == "activation range"
-    assert finding.text.startswith("layer conv: 12 % of its values lie beyond its range")
+    assert finding.text.startswith("layer conv: 32 % of its values lie beyond its range")
     assert ranges in finding.text
+
+
+def test_nobody_is_told_to_take_the_ranges_that_the_run_has() -> None:
+    (finding,) = found_in_activations(state(None, {"conv": 0.32}, ranges="ema"))
+    assert "quant.ranges=public or learned," in finding.text
