@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print tables that can be pasted into a text")
     args = parser.parse_args()
     make_room(args.out)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would runs
     setups = sorted(path.name for path in SETUPS.iterdir())
     for setup in setups:
         ending = end_of(args.out, args.seed, 0, setup)
