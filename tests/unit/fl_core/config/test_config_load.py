@@ -51,6 +51,39 @@ def test_overrides_win_over_file_and_file_over_base(tmp_path):
     assert config.privacy.epsilon == 2.0
 
 
+@pytest.mark.parametrize(
+    ("overrides", "args"),
+    [
+        ([], {"width": 8, "depth": 2}),
+        (["model.args.width=4"], {"width": 4, "depth": 2}),
+        (["model.args={}"], {}),
+        (["model.args={size: 3}"], {"size": 3}),
+        (["model.args={}", "model.args.width=4"], {"width": 4}),
+        (["model={args: {size: 3}}"], {"width": 8, "depth": 2, "size": 3}),
+    ],
+)
+def test_a_mapping_of_ones_own_is_replaced_and_a_section_is_merged(tmp_path, overrides, args):
+    text = "{run: {name: q}, data: {name: d}, model: {factory: 'm:net', args: {width: 8, depth: 2}}}"
+    config = load_config(write(tmp_path, text), overrides)
+    assert (config.model.factory, config.model.args) == ("m:net", args)
+
+
+@pytest.mark.parametrize(
+    ("above", "args"),
+    [
+        ("{factory: 'm:other', args: {size: 3}}", {"size": 3}),
+        ("{factory: 'm:other', args: {}}", {}),
+        ("{args: {size: 3}}", {"width": 8, "size": 3}),
+        ("{factory: 'm:other'}", {"width": 8}),
+    ],
+)
+def test_a_file_that_names_another_callable_with_args_gets_none_of_the_bases(tmp_path, above, args):
+    text = "{run: {name: q}, data: {name: d}, model: {factory: 'm:net', args: {width: 8}}}"
+    write(tmp_path, text, "base.yaml")
+    config = load_config(write(tmp_path, f"{{extends: base.yaml, model: {above}}}"))
+    assert config.model.args == args
+
+
 def test_a_base_that_goes_in_a_circle_is_named(tmp_path):
     write(tmp_path, "extends: b.yaml\n", "a.yaml")
     with pytest.raises(ConfigError, match="circle"):
