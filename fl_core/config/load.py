@@ -20,7 +20,7 @@ from yaml import YAMLError
 
 from fl_core.config.problems import UNKNOWN_FIELD, described
 from fl_core.config.schema import Config
-from fl_core.config.walk import is_section, is_text, no_numbers, unknown_keys
+from fl_core.config.walk import is_section, is_text, no_numbers, sections_with, unknown_keys
 from fl_core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,10 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"{path}: {EXTENDS} goes in a circle: {' -> '.join(p.name for p in (*seen, resolved))}")
     try:
         tree = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"config: expected a file, got {str(path)!r}, which does not exist") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        where = f"{seen[-1].name}: {EXTENDS}" if seen else "config"
+        is_what = "is a folder" if isinstance(error, IsADirectoryError) else "does not exist"
+        raise ConfigError(f"{where}: expected a file, got {str(path)!r}, which {is_what}") from None
     except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(tree, DictConfig):
@@ -129,8 +131,8 @@ def _drop_args(base: DictConfig, above: DictConfig) -> None:
     """Take the arguments of what ``above`` names anew out of the base: they belong to what was named there."""
     for section, stated in above.items():
         renamed = isinstance(stated, DictConfig) and "args" in stated and {"name", "factory"} & {*stated}
-        if renamed and OmegaConf.select(base, f"{section}.args") is not None:
-            OmegaConf.update(base, f"{section}.args", {}, merge=False)
+        if renamed and OmegaConf.select(base, f"{section!s}.args") is not None:
+            OmegaConf.update(base, f"{section!s}.args", {}, merge=False)
 
 
 def _rename_companion(tree: DictConfig, where: str) -> bool:
@@ -156,6 +158,9 @@ def _tell_renamed(where: str) -> None:
 
 def _describe_unknown(key: str, known: list[str]) -> str:
     prefix, _, name = key.rpartition(".")
+    homes = [] if prefix else [f"{section}.{name}" for section in sections_with(name, Config)]
+    if homes:
+        return f"{key}: unknown key; did you mean {' or '.join(homes)}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     dotted = f"{prefix}.{near[0]}" if prefix and near else (near[0] if near else "")
     hint = f"did you mean {dotted}?" if near else f"known here: {', '.join(sorted(known))}"

@@ -57,6 +57,12 @@ def is_section(key: str, section: type) -> bool:
     return _section_of(_annotation(key, section)) is not None
 
 
+def sections_with(name: str, section: type) -> list[str]:
+    """The sections of ``section`` that have a key of that name."""
+    inner = {key: _section_of(annotation) for key, annotation in typing.get_type_hints(section).items()}
+    return [key for key, kind in inner.items() if kind is not None and name in typing.get_type_hints(kind)]
+
+
 def _annotation(key: str, section: type) -> Any:
     """What a dotted key may hold; None where there is no such key."""
     first, _, rest = key.partition(".")

@@ -104,6 +104,21 @@ def test_what_cannot_be_together_is_refused(tmp_path, addition, says):
         load_config(write(tmp_path, GOOD + addition))
 
 
+def test_a_base_that_is_not_there_is_named_with_the_file_that_wants_it(tmp_path):
+    path = write(tmp_path, "extends: nope.yaml\n")
+    with pytest.raises(ConfigError, match=r"^config\.yaml: extends: expected a file, got '.*nope\.yaml', which"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"^config: expected a file, got '.*', which is a folder$"):
+        load_config(tmp_path)
+
+
+def test_a_key_of_a_section_is_found_where_it_was_written_without_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"^rounds: unknown key; did you mean run\.rounds\?$"):
+        load_config(write(tmp_path, GOOD), ["rounds=3"])
+    with pytest.raises(ConfigError, match=r"did you mean data\.factory or model\.factory or task\.factory"):
+        load_config(write(tmp_path, GOOD), ["factory=a:b"])
+
+
 @pytest.mark.parametrize(("text", "says"), [("- a\n", "sections"), ("run: {", "YAML"), (None, "does not exist")])
 def test_what_is_no_config_is_named(tmp_path, text, says):
     path = tmp_path / "x.yaml"
