@@ -45,10 +45,8 @@ def _how_often(every: int) -> str:
 
 
 def _width_rows(quant: QuantSpec) -> list[tuple[str, str]]:
-    if not quant.client_bits:
-        return []
     clients = [f"{client} {bits}" for client, bits in sorted(quant.client_bits.items())]
-    return [("weight bits", f"{quant.weight_bits}; {', '.join(clients)}")]
+    return [("weight bits", "; ".join([str(quant.weight_bits), *([", ".join(clients)] if clients else [])]))]
 
 
 def _user_rows(user: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from yaml import YAMLError
 
 from fl_core.config.problems import UNKNOWN_FIELD, described
 from fl_core.config.schema import Config
-from fl_core.config.walk import is_text, no_numbers, unknown_keys
+from fl_core.config.walk import is_section, is_text, no_numbers, sections_with, unknown_keys
 from fl_core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -51,12 +51,9 @@ def read_plain(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any
         if not equals or not key:
             raise ConfigError(f"override {override!r}: expected key=value")
     try:
-        over = OmegaConf.from_dotlist(list(overrides))
-        _keep_text(over, overrides)
-        if _rename_companion(over, "override"):
-            _tell_renamed("override")
-        merged = OmegaConf.merge(tree, over)
-        plain = OmegaConf.to_container(merged, resolve=True)
+        for override in overrides:
+            tree = _overridden(tree, override)
+        plain = OmegaConf.to_container(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     return cast("dict[str, Any]", plain)
@@ -94,8 +91,10 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         raise ConfigError(f"{path}: {EXTENDS} goes in a circle: {' -> '.join(p.name for p in (*seen, resolved))}")
     try:
         tree = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"config: expected a file, got {str(path)!r}, which does not exist") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        where = f"{seen[-1].name}: {EXTENDS}" if seen else "config"
+        is_what = "is a folder" if isinstance(error, IsADirectoryError) else "does not exist"
+        raise ConfigError(f"{where}: expected a file, got {str(path)!r}, which {is_what}") from None
     except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(tree, DictConfig):
@@ -109,16 +108,31 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> DictConfig:
     base = tree.pop(EXTENDS, None)
     if base is None:
         return tree
-    merged = OmegaConf.merge(_read_tree(path.parent / str(base), (*seen, resolved)), tree)
-    return cast(DictConfig, merged)
+    below = _read_tree(path.parent / str(base), (*seen, resolved))
+    _drop_args(below, tree)
+    return cast(DictConfig, OmegaConf.merge(below, tree))
 
 
-def _keep_text(over: DictConfig, overrides: Sequence[str]) -> None:
-    """Give a field of text the user's own words, where YAML would make a number or a truth value of them."""
-    for override in overrides:
-        key, _, words = override.partition("=")
-        if is_text(key, Config) and isinstance(OmegaConf.select(over, key), (bool, int, float)):
-            OmegaConf.update(over, key, words)
+def _overridden(tree: DictConfig, override: str) -> DictConfig:
+    """A tree with one ``key=value`` above it; a mapping that is no section takes the place of the one that is there."""
+    key, _, words = override.partition("=")
+    over = OmegaConf.from_dotlist([override])
+    value = OmegaConf.select(over, key)
+    if is_text(key, Config) and isinstance(value, (bool, int, float)):
+        OmegaConf.update(over, key, words)  # the user's own words, where YAML makes something else of them
+    if isinstance(value, DictConfig) and not is_section(key, Config):
+        OmegaConf.update(tree, key, {}, merge=False, force_add=True)
+    if _rename_companion(over, "override"):
+        _tell_renamed("override")
+    return cast(DictConfig, OmegaConf.merge(tree, over))
+
+
+def _drop_args(base: DictConfig, above: DictConfig) -> None:
+    """Take the arguments of what ``above`` names anew out of the base: they belong to what was named there."""
+    for section, stated in above.items():
+        renamed = isinstance(stated, DictConfig) and "args" in stated and {"name", "factory"} & {*stated}
+        if renamed and OmegaConf.select(base, f"{section!s}.args") is not None:
+            OmegaConf.update(base, f"{section!s}.args", {}, merge=False)
 
 
 def _rename_companion(tree: DictConfig, where: str) -> bool:
@@ -144,6 +158,9 @@ def _tell_renamed(where: str) -> None:
 
 def _describe_unknown(key: str, known: list[str]) -> str:
     prefix, _, name = key.rpartition(".")
+    homes = [] if prefix else [f"{section}.{name}" for section in sections_with(name, Config)]
+    if homes:
+        return f"{key}: unknown key; did you mean {' or '.join(homes)}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     dotted = f"{prefix}.{near[0]}" if prefix and near else (near[0] if near else "")
     hint = f"did you mean {dotted}?" if near else f"known here: {', '.join(sorted(known))}"

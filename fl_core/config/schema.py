@@ -25,6 +25,8 @@ LONGEST_DEADLINE_S = 1e7
 """Four months; what is much longer no clock of the operating system can wait for."""
 LARGEST_CLIP_NORM = 1e6
 """Noise grows with the clip norm: beyond this there is nothing left to learn from."""
+LARGEST_RATE = 1e38
+"""What is larger is no float32."""
 
 
 def _require(ok: bool, name: str, expected: str, got: object) -> None:
@@ -103,7 +105,8 @@ class OptimizerSection:
     """Over the rounds of the run: cosine falls to 0 along half a wave, linear to 0 in a line."""
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, "clients.optimizer.learning_rate", "above 0", self.learning_rate)
+        moves = 0 < self.learning_rate <= LARGEST_RATE
+        _require(moves, "clients.optimizer.learning_rate", f"above 0, at most {LARGEST_RATE:g}", self.learning_rate)
         _require(0 <= self.momentum < 1, "clients.optimizer.momentum", "0 to below 1", self.momentum)
         _require(self.weight_decay >= 0, "clients.optimizer.weight_decay", "at least 0", self.weight_decay)
 

@@ -49,12 +49,28 @@ def no_numbers(plain: object, annotation: Any, where: str = "") -> Iterator[tupl
 
 def is_text(key: str, section: type) -> bool:
     """Whether the field at a dotted key takes text and no other scalar."""
+    return {*_options(_annotation(key, section))} - {type(None)} == {str}
+
+
+def is_section(key: str, section: type) -> bool:
+    """Whether a dotted key names a section, whose keys are known, and not a mapping with keys of the user's."""
+    return _section_of(_annotation(key, section)) is not None
+
+
+def sections_with(name: str, section: type) -> list[str]:
+    """The sections of ``section`` that have a key of that name."""
+    inner = {key: _section_of(annotation) for key, annotation in typing.get_type_hints(section).items()}
+    return [key for key, kind in inner.items() if kind is not None and name in typing.get_type_hints(kind)]
+
+
+def _annotation(key: str, section: type) -> Any:
+    """What a dotted key may hold; None where there is no such key."""
     first, _, rest = key.partition(".")
     annotation = typing.get_type_hints(section).get(first)
     inner = _section_of(annotation)
-    if rest:
-        return inner is not None and is_text(rest, inner)
-    return {*_options(annotation)} - {type(None)} == {str}
+    if not rest:
+        return annotation
+    return None if inner is None else _annotation(rest, inner)
 
 
 def as_yaml(value: object) -> str:

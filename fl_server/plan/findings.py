@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from fl_core.findings import Finding
 from fl_server.plan.found_in_attack import find_attack
+from fl_server.plan.found_in_classes import classes_without_examples
 from fl_server.plan.found_in_data import found_in_data
 from fl_server.plan.found_in_model import idle_normalisation
 from fl_server.plan.found_in_robust import find_unstated_liars
@@ -21,6 +22,7 @@ FINDERS: tuple[Finder, ...] = (
     find_attack,
     find_unstated_liars,
     found_in_data,
+    classes_without_examples,
     idle_normalisation,
 )
 """Every finder, in the order in which their findings are shown."""

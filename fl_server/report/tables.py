@@ -80,6 +80,7 @@ def _rows(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], s
         ("top-1 agreement", lambda s: as_share(s["parity"]["top1_agreement"]) if s["parity"] else ABSENT),
         ("exactly equal outputs", lambda s: as_share(s["parity"]["exact_fraction"]) if s["parity"] else ABSENT),
         ("largest difference", lambda s: f"{s['parity']['max_lsb']:g} LSB" if s["parity"] else ABSENT),
+        *_bits(summaries),
         ("artefact, int8 / float32", _sizes),
         ("bytes up / down", lambda s: f"{as_bytes(s['bytes_up'])} / {as_bytes(s['bytes_down'])}"),
         ("time", lambda s: as_seconds(s["seconds"])),
@@ -101,6 +102,14 @@ def _beside_last(
         (f"{metric}, best round", lambda s: _best(s, show)),
         (f"{metric}, median of last rounds", lambda s: _median(s, show)),
     ]
+
+
+def _bits(summaries: Sequence[Summary]) -> list[tuple[str, Callable[[Summary], str]]]:
+    """The width of the weights, where that of any run is not 8 bits."""
+    widths = {artifact["weight_bits"] for summary in summaries for artifact in summary["artifacts"]}
+    if widths <= {8, None}:
+        return []
+    return [("weight bits", lambda s: ", ".join(sorted({str(a["weight_bits"]) for a in s["artifacts"]})) or ABSENT)]
 
 
 def _best(summary: Summary, show: Callable[[float | None], str]) -> str:

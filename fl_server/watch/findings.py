@@ -12,12 +12,16 @@ from fl_core.findings import Finding
 from fl_server.watch.clipped import found_in_activations
 from fl_server.watch.earlier_runs import find_earlier_spending
 from fl_server.watch.learning import find_how_it_learns
-from fl_server.watch.never_accepted import never_accepted
+from fl_server.watch.participation import idle_rounds, never_accepted, often_left_out
 from fl_server.watch.rounding import find_rounded_only
 from fl_server.watch.state import RunState
+from fl_server.watch.vetoed import older_artifacts
 
 RUN_FINDERS: tuple[Callable[[RunState], Iterable[Finding]], ...] = (
     never_accepted,
+    often_left_out,
+    idle_rounds,
+    older_artifacts,
     find_earlier_spending,
     find_how_it_learns,
     found_in_activations,

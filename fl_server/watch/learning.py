@@ -62,7 +62,7 @@ def plateau(state: RunState, curve: LearningCurve) -> Finding | None:
         words = f"{as_metric(state.metric)(curve.initial)} before training" if not still else "the first one"
     if not stuck:
         return None
-    text = f"no round was better than {words}: {_beside(state, curve)}; {_help(state, _what_lets_learn(state))}"
+    text = f"no round was better than {words}: {_beside(state, curve)}; {_help(state, _what_lets_learn(state, curve))}"
     return Finding("not learning", text)
 
 
@@ -114,9 +114,10 @@ def _least(state: RunState, curve: LearningCurve) -> tuple[float, str]:
     return constant, f"{words} ({as_percent(constant)})"
 
 
-def _what_lets_learn(state: RunState) -> str:
+def _what_lets_learn(state: RunState, curve: LearningCurve) -> str:
+    same = len({*curve.values}) == 1
     usual = [
-        "another clients.optimizer.learning_rate, a low one first",
+        f"{'a higher' if same else 'another'} clients.optimizer.learning_rate{'' if same else ', a low one first'}",
         "inputs scaled to input_range",
         "normalised inputs of deep nets",
         "ranges that fit the activations (quant.ranges)",

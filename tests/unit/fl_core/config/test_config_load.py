@@ -51,6 +51,39 @@ def test_overrides_win_over_file_and_file_over_base(tmp_path):
     assert config.privacy.epsilon == 2.0
 
 
+@pytest.mark.parametrize(
+    ("overrides", "args"),
+    [
+        ([], {"width": 8, "depth": 2}),
+        (["model.args.width=4"], {"width": 4, "depth": 2}),
+        (["model.args={}"], {}),
+        (["model.args={size: 3}"], {"size": 3}),
+        (["model.args={}", "model.args.width=4"], {"width": 4}),
+        (["model={args: {size: 3}}"], {"width": 8, "depth": 2, "size": 3}),
+    ],
+)
+def test_a_mapping_of_ones_own_is_replaced_and_a_section_is_merged(tmp_path, overrides, args):
+    text = "{run: {name: q}, data: {name: d}, model: {factory: 'm:net', args: {width: 8, depth: 2}}}"
+    config = load_config(write(tmp_path, text), overrides)
+    assert (config.model.factory, config.model.args) == ("m:net", args)
+
+
+@pytest.mark.parametrize(
+    ("above", "args"),
+    [
+        ("{factory: 'm:other', args: {size: 3}}", {"size": 3}),
+        ("{factory: 'm:other', args: {}}", {}),
+        ("{args: {size: 3}}", {"width": 8, "size": 3}),
+        ("{factory: 'm:other'}", {"width": 8}),
+    ],
+)
+def test_a_file_that_names_another_callable_with_args_gets_none_of_the_bases(tmp_path, above, args):
+    text = "{run: {name: q}, data: {name: d}, model: {factory: 'm:net', args: {width: 8}}}"
+    write(tmp_path, text, "base.yaml")
+    config = load_config(write(tmp_path, f"{{extends: base.yaml, model: {above}}}"))
+    assert config.model.args == args
+
+
 def test_a_base_that_goes_in_a_circle_is_named(tmp_path):
     write(tmp_path, "extends: b.yaml\n", "a.yaml")
     with pytest.raises(ConfigError, match="circle"):
@@ -69,6 +102,21 @@ def test_a_base_that_goes_in_a_circle_is_named(tmp_path):
 def test_what_cannot_be_together_is_refused(tmp_path, addition, says):
     with pytest.raises(ConfigError, match=says):
         load_config(write(tmp_path, GOOD + addition))
+
+
+def test_a_base_that_is_not_there_is_named_with_the_file_that_wants_it(tmp_path):
+    path = write(tmp_path, "extends: nope.yaml\n")
+    with pytest.raises(ConfigError, match=r"^config\.yaml: extends: expected a file, got '.*nope\.yaml', which"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"^config: expected a file, got '.*', which is a folder$"):
+        load_config(tmp_path)
+
+
+def test_a_key_of_a_section_is_found_where_it_was_written_without_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"^rounds: unknown key; did you mean run\.rounds\?$"):
+        load_config(write(tmp_path, GOOD), ["rounds=3"])
+    with pytest.raises(ConfigError, match=r"did you mean data\.factory or model\.factory or task\.factory"):
+        load_config(write(tmp_path, GOOD), ["factory=a:b"])
 
 
 @pytest.mark.parametrize(("text", "says"), [("- a\n", "sections"), ("run: {", "YAML"), (None, "does not exist")])

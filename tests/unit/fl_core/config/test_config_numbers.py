@@ -32,6 +32,7 @@ def config(tmp_path: Path) -> Path:
         (["run.seed=true"], "run.seed: expected a number, got true"),
         (["run.seed=99999999999999999999"], "run.seed: expected 0 to below 2**63, got 99999999999999999999"),
         (["round.quorum=true"], "round.quorum: expected a number, got true"),
+        (["clients.optimizer.learning_rate=1e39"], f"{RATE}: expected above 0, at most 1e+38, got 1e+39"),
         (["round.deadline_s=1e300"], "round.deadline_s: expected above 0, at most 1e+07, got 1e+300"),
         (["privacy.epsilon=true"], "privacy.epsilon: expected a number, got true"),
         (["privacy.epsilon=8", "privacy.clip_norm=.inf"], "privacy.clip_norm: expected a finite number, got .inf"),

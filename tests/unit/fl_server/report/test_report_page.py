@@ -132,11 +132,11 @@ def test_what_ranges_cut_off_stands_layer_by_layer(tmp_path: Path) -> None:
     log = RunLog(folder, "run")
     log.append("round_started", 2, cohort=[])
     figures = {"accepted": 0, "rejected": 0, "uplink_bytes": 0, "downlink_bytes": 0, "seconds": 1.0}
-    log.append("round_finished", 2, **figures, epsilon_max=None, evaluation=None, clipped={"conv": 0.123, "last": 0.0})
+    log.append("round_finished", 2, **figures, epsilon_max=None, evaluation=None, clipped={"conv": 0.323, "last": 0.0})
     log.close()
     page = build_report(folder).read_text(encoding="utf-8")
-    assert re.search(r"<td class=.name.>conv</td><td>12\.30 %</td>", page)
-    assert "layer conv: 12 % of its values lie beyond its range" in page
+    assert re.search(r"<td class=.name.>conv</td><td>32\.30 %</td>", page)
+    assert "layer conv: 32 % of its values lie beyond its range" in page
     assert "What the ranges cut off" not in build_report(write_run(tmp_path / "other")).read_text(encoding="utf-8")
 
 

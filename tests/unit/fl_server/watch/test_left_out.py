@@ -6,9 +6,8 @@ from typing import Any
 
 from fl_core.runlog import Event
 from fl_server.watch.left_out import HAPPENED, NewReasons, by_reason, lines_of
-from fl_server.watch.never_accepted import never_accepted
 from fl_server.watch.records import Mishap
-from fl_server.watch.state import CLIENT_MISHAPS, RunState
+from fl_server.watch.state import CLIENT_MISHAPS
 
 
 def left_out(who: str, reason: str, kind: str = "client_failed", round: int = 1) -> Event:
@@ -60,17 +59,3 @@ def test_each_reason_is_told_in_the_first_round_that_has_it() -> None:
 
 def test_every_way_to_be_left_out_has_words() -> None:
     assert HAPPENED.keys() == CLIENT_MISHAPS
-
-
-def test_only_who_never_succeeded_is_found_with_the_last_reason() -> None:
-    state = RunState()
-    state.update({"kind": "run_started", "clients": ["a", "b", "c", "d"], "round": 0})
-    for number, reason in ((1, "early"), (2, "late")):
-        for event in round_of(number, [left_out("a", reason), left_out("b", reason), left_out("c", "always")]):
-            state.update(event if event["kind"] != "round_finished" else {**event, "seconds": 1.0, "epsilon_max": None,
-                                                                          "evaluation": None})  # fmt: skip
-    state.update({"kind": "client_finished", "client_id": "b", "round": 3, "epsilon": None})
-    assert [(found.topic, found.text) for found in never_accepted(state)] == [
-        ("clients left out", "1 of 4 clients never had an update accepted: a: failed: late"),
-        ("clients left out", "1 of 4 clients never had an update accepted: c: failed: always"),
-    ]
