@@ -7,7 +7,7 @@ from pathlib import Path
 from fl_core.config import Config
 from fl_core.data.federation import Federation
 from fl_core.data.fingerprint import fingerprint
-from fl_core.errors import DataError, RunFolderError
+from fl_core.errors import DataError
 from fl_core.files import read_json, write_json
 from simulation.client_ledger import client_folder
 
@@ -25,10 +25,7 @@ def check_same_data(config: Config, federation: Federation, run_dir: Path) -> No
         RunFolderError: what was written down cannot be read.
     """
     path, found = data_file(run_dir), fingerprint(federation)
-    try:
-        kept = read_json(path)
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{path}: damaged ({error}); start the run anew with --overwrite") from None
+    kept = read_json(path)
     if kept is None:
         write_json(path, found)
         return
