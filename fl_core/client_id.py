@@ -31,6 +31,17 @@ def client_id_problem(*client_ids: object) -> str:
     return f"{_EXPECTED}, got {', '.join(map(_shown, wrong[:_NAMED]))}{more}"
 
 
+def plain_text(text: str) -> str:
+    """A text of any class of text (numpy has one) as Python's own, which is what seeds, events and files are made of.
+
+    >>> import numpy as np
+    >>> from fl_core.client_id import plain_text
+    >>> type(plain_text(np.str_("ward-3")))
+    <class 'str'>
+    """
+    return str.__str__(text)
+
+
 def _shown(client_id: object) -> str:
     if isinstance(client_id, str):
         text, proposal = repr(client_id[: 2 * _LENGTH]), plain_client_id(client_id)

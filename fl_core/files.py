@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fl_core.errors import StonecropError
+from fl_core.errors import RunFolderError, StonecropError
 from fl_core.storage import naming
 
 _LOCK = ".lock"
@@ -121,7 +121,7 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
     try:
         with naming(path):
             _write_new(temporary, data, mode)
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -143,17 +143,29 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(value, indent=2, allow_nan=False, default=plain_scalar) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+class DamagedFileError(RunFolderError, ValueError):
+    """A file that was written here holds something else by now; the message names it."""
+
+
+def read_json(path: Path, *needed: str) -> dict[str, Any] | None:
     """The object in a JSON file; None where there is no file, or no longer.
 
     Raises:
-        ValueError, TypeError: the file holds something else.
+        DamagedFileError: the file holds something else, or lacks a field that is ``needed``.
         OSError: it cannot be read.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path}: expected a JSON object, got a damaged file ({error})") from None
+    if not isinstance(found, dict):
+        raise DamagedFileError(f"{path}: expected a JSON object, got {type(found).__name__}")
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise DamagedFileError(f"{path}: expected the fields {', '.join(needed)}, got none named {missing[0]}")
+    return found
 
 
 def plain_scalar(value: Any) -> Any:

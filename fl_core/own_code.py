@@ -38,26 +38,34 @@ def own_place(error: BaseException) -> str:
 def described(error: BaseException) -> str:
     """Kind and text of an error in one line, with its place in the user's own code where it has one."""
     # A syntax error's text ends with file and line; its place says both.
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = error.msg if isinstance(error, SyntaxError) else _text(error)
     place = own_place(error)
     words = ": ".join(filter(None, (type(error).__name__, one_line(text))))
     return f"{words} ({place})" if place else words
+
+
+def _text(error: BaseException) -> str:
+    """The text of an error; empty where its own code fails to give one."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 @contextmanager
 def own_code(what: str, failure: type[StonecropError]) -> Iterator[None]:
     """Inside, a user's own code runs; whatever it raises becomes a ``failure`` in one line that opens with ``what``.
 
-    Errors of Stonecrop pass as they are, for they say what is wrong; so does Ctrl-C.
+    Errors of Stonecrop pass as they are, for they say what is wrong; so does Ctrl-C, and the end of a generator.
 
     Raises:
         StonecropError: a ``failure``, with the place in the user's code.
     """
     try:
         yield
-    except StonecropError:
+    except (StonecropError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise failure(f"{what}: {described(error)}") from error
 
 

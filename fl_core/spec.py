@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, cast
 
 from pydantic import TypeAdapter
+from torch import nn
 
 from fl_core.config.schema import (
     ClientsSection,
@@ -99,7 +100,11 @@ class TrainingSpec:
 
     def trace_model(self, seed: int) -> TracedModel:
         """The float model with its initial weights, traced."""
-        float_model = build_model(
+        return trace_model(self.float_model(seed), self.facts.input_shape)
+
+    def float_model(self, seed: int) -> nn.Module:
+        """The float model with its initial weights, as its author wrote it."""
+        return build_model(
             self.model.name,
             self.model.factory,
             self.model.args,
@@ -107,7 +112,6 @@ class TrainingSpec:
             self.facts.outputs,
             derive_seed("model", seed),
         )
-        return trace_model(float_model, self.facts.input_shape)
 
     def quantize(self, traced: TracedModel) -> QatModel:
         """A traced model with the bits and ranges of this spec; it has layers and grids of its own."""

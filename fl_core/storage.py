@@ -26,6 +26,7 @@ ADVICE: Mapping[int, str] = {
     errno.EPERM: _ELSEWHERE,
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a file stands where a folder is needed: move it, or choose another place",
+    errno.EISDIR: "a folder stands where a file is needed: move it, or choose another place",
     errno.EBUSY: "choose another place: another file system begins there",
     errno.EMFILE: "raise how many files a process may open (ulimit -n)",
     errno.EIO: "make room there, or see to the disk",

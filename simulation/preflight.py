@@ -13,6 +13,7 @@ from fl_core import __version__
 from fl_core.config import Config
 from fl_core.config.load import read_plain
 from fl_core.data.federation import Federation
+from fl_core.data.fingerprint import fingerprint
 from fl_core.errors import ConfigError, DataError
 from fl_core.export.registry import format_name
 from fl_core.findings import Finding
@@ -39,6 +40,8 @@ class RunOutline:
     formats: tuple[str, ...]
     findings: tuple[Finding, ...]
     """What a person should know of the run before it starts."""
+    data: Mapping[str, str]
+    """Digests of the data, by its owner."""
 
 
 def validate(path: str | Path, overrides: Sequence[str] = ()) -> RunOutline:
@@ -92,6 +95,7 @@ def preflight(config: Config) -> RunOutline:
         user_privacy=describe_user_privacy(setup),
         formats=tuple(format_name(format) for format in config.export.formats),
         findings=setup.findings,
+        data=fingerprint(federation),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -25,6 +26,7 @@ from simulation.engines.in_process import run_server_app
 from simulation.engines.registry import open_grid
 from simulation.observe import watch_clients
 from simulation.preflight import preflight
+from simulation.same_data import data_file
 
 Listener = Callable[[Event], None]
 CONFIG_FILE = "config.yaml"
@@ -76,17 +78,17 @@ def resume(run_dir: Path, workers: int = 1, listeners: Sequence[Listener] = ()) 
 
 
 def _first_files(config: Config) -> dict[str, bytes]:
-    """What a run folder begins with: its config and that of its companion, both of which can run."""
+    """What a run folder begins with: its config and that of its companion, both of which can run, and which data."""
     companion = load_config(config.run.companion) if config.run.companion else None
-    preflight(config)
+    data = {str(data_file(Path())): json.dumps(preflight(config).data, indent=2).encode()}
     if companion is None:
-        return {CONFIG_FILE: to_yaml(config).encode()}
+        return {**data, CONFIG_FILE: to_yaml(config).encode()}
     preflight(companion)
     # A companion has none of its own, and is named by where it lies in the folder.
     companion = replace(companion, run=replace(companion.run, seed=config.run.seed, companion=None))
     inside = f"{COMPANION}/{companion.run.name}/{CONFIG_FILE}"
     config = replace(config, run=replace(config.run, companion=inside))
-    return {inside: to_yaml(companion).encode(), CONFIG_FILE: to_yaml(config).encode()}
+    return {**data, inside: to_yaml(companion).encode(), CONFIG_FILE: to_yaml(config).encode()}
 
 
 def _check_room(run_dir: Path, overwrite: bool, held: bool = False) -> None:

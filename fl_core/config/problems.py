@@ -21,25 +21,30 @@ def described(error: ValidationError) -> Iterator[tuple[str, str]]:
 
 
 def _describe(problem: Any) -> str:
-    where = ".".join(str(step) for step in problem["loc"] if not _is_type_name(step))
-    if problem["type"] == UNKNOWN_FIELD:
-        return f"{where}: there is no such field"
-    if problem["type"] in _MISSING_CODES:
-        return f"{where}: expected a value, got none"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
+    where = ".".join(str(step) for step in problem["loc"] if not _is_type_name(step))
+    wrong = _wrong(problem)
+    return f"{where}: {wrong}" if where else wrong  # the whole file has no field
+
+
+def _wrong(problem: Any) -> str:
+    if problem["type"] == UNKNOWN_FIELD:
+        return "there is no such field"
+    if problem["type"] in _MISSING_CODES:
+        return "expected a value, got none"
     if problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
         kind = "a truth value" if isinstance(problem["input"], bool) else "a number"
-        return f"{where}: expected text, got {as_yaml(problem['input'])}, which is {kind} in YAML; put it in quotes"
+        return f"expected text, got {as_yaml(problem['input'])}, which is {kind} in YAML; put it in quotes"
     if problem["type"] == "string_type":
-        return f"{where}: expected text, got {as_yaml(problem['input'])}"
+        return f"expected text, got {as_yaml(problem['input'])}"
     if problem["type"] == "int_from_float":
-        return f"{where}: expected a whole number, got {as_yaml(problem['input'])}"
+        return f"expected a whole number, got {as_yaml(problem['input'])}"
     if problem["type"] == "dataclass_type":
-        return f"{where}: expected a section of keys and values, got {as_yaml(problem['input'])}"
+        return f"expected a section of keys and values, got {as_yaml(problem['input'])}"
     message = problem["msg"]
     expected = message[0].lower() + message[1:]
-    return f"{where}: {expected.replace('input should be', 'expected')}, got {as_yaml(problem['input'])}"
+    return f"{expected.replace('input should be', 'expected')}, got {as_yaml(problem['input'])}"
 
 
 def _is_type_name(step: object) -> bool:

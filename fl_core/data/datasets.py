@@ -18,8 +18,10 @@ from fl_core.data.mnist import mnist
 from fl_core.data.partition import PartitionSpec, hold_out, split
 from fl_core.data.smartwatch import smartwatch
 from fl_core.errors import ConfigError, DataError
+from fl_core.own_code import own_code
 from fl_core.registry import find_maker
-from fl_core.rng import generator
+from fl_core.rng import derive_seed, generator
+from fl_core.seeding import seeded
 
 DATASETS: Mapping[str, Callable[..., Federation]] = {
     "smartwatch": smartwatch,
@@ -33,7 +35,8 @@ def build_federation(
 ) -> Federation:
     """The federation of a run, with everything in it checked and its arrays as torch takes them.
 
-    A factory with a parameter ``seed`` gets the run's seed, unless ``args`` has one.
+    A factory with a parameter ``seed`` gets the run's seed, unless ``args`` has one. What it draws from the global
+    generators of torch, numpy and Python depends on the run's seed as well.
 
     Args:
         name: a key of ``DATASETS``, or None.
@@ -47,15 +50,33 @@ def build_federation(
         DataError: the factory failed, gave something else than a whole Federation, or one that cannot be dealt.
     """
     maker = find_maker("data", name, factory, DATASETS)
-    federation = maker({"seed": seed, **args} if maker.takes("seed") else args, failure=DataError)
-    if not isinstance(federation, Federation):
-        raise DataError(f"{maker.field} {maker.name}: expected a Federation, got {type(federation).__name__}")
+    with seeded(derive_seed(seed, "data", "factory")):
+        federation = maker({"seed": seed, **args} if maker.takes("seed") else args, failure=DataError)
+        if not isinstance(federation, Federation):
+            raise DataError(f"{maker.field} {maker.name}: expected a Federation, got {type(federation).__name__}")
+        if maker.own and isinstance(federation.clients, Mapping):
+            federation = replace(federation, clients=_gathered(federation.clients, f"{maker.field} {maker.name}"))
     federation = federation.check()
     if partition.kind == "natural" or not federation.clients:  # a server may hold nobody's examples
         if tuple(federation.clients) == ("pool",):
             raise ConfigError(f"data.partition.kind: {maker.name} is one pool; expected iid, dirichlet or shards")
         return federation
     return deal(federation, partition, generator(seed, "data", "partition"))
+
+
+def _gathered(clients: Mapping[str, ClientData], factory: str) -> dict[str, ClientData]:
+    """All clients of a user's own mapping, which may load each of them only when it is asked for it.
+
+    Raises:
+        DataError: the mapping fails; names the factory and the client, with the place in the user's code.
+    """
+    with own_code(f"{factory}: clients", DataError):
+        names = list(clients)
+    gathered = {}
+    for name in names:
+        with own_code(f"{factory}: client {name}", DataError):
+            gathered[name] = clients[name]
+    return gathered
 
 
 def deal(federation: Federation, spec: PartitionSpec, rng: np.random.Generator) -> Federation:

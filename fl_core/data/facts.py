@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fl_core.client_id import plain_text
 from fl_core.types import Array
 
 _REAL = (int, float, np.integer, np.floating)
@@ -24,7 +25,7 @@ def checked_text(value: object, may_be_empty: bool = False) -> str:
     """
     if not isinstance(value, str) or not (value.strip() or may_be_empty):
         raise ValueError(f"expected text, got {value!r}")
-    return value
+    return plain_text(value)
 
 
 def checked_labels(labels: object) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def checked_labels(labels: object) -> tuple[str, ...]:
     wrong = [name for name in given if isinstance(name, bool) or not isinstance(name, (str, int, np.integer))]
     if wrong:
         raise ValueError(f"expected names of classes as text, got {type(wrong[0]).__name__} {wrong[0]!r}")
-    names = tuple(str(name) for name in given)
+    names = tuple(plain_text(name) if isinstance(name, str) else str(name) for name in given)
     twice = [name for name, count in Counter(names).items() if count > 1 or not name.strip()]
     if twice:
         raise ValueError(f"expected a name of its own for each class, got {twice[0]!r} for {names.count(twice[0])}")
@@ -103,7 +104,7 @@ def _rows(name: str, given: object, examples: int) -> Array:
 def _group_name(name: object) -> str:
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"expected names of groups as text, got {type(name).__name__} {name!r}")
-    return name
+    return plain_text(name)
 
 
 def _names(groups: Mapping[object, object]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from fl_core.client_id import client_id_problem
+from fl_core.client_id import client_id_problem, plain_text
 from fl_core.data.arrays import finite_problem, input_problem, plain, target_problem
 from fl_core.data.facts import checked_groups, checked_labels, checked_range, checked_text
 from fl_core.errors import DataError
@@ -137,7 +137,7 @@ class Federation:
             raise DataError(problems)
         arrays = _PlainArrays()
         clients = {
-            name: ClientData(arrays.examples(client.train), arrays.maybe(client.test))
+            plain_text(name): ClientData(arrays.examples(client.train), arrays.maybe(client.test))
             for name, client in self.clients.items()
         }
         test, public = arrays.maybe(self.test), arrays.maybe(self.public)

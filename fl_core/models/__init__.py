@@ -1,11 +1,10 @@
-"""The models there are, and how one is made from a config: seeded, without touching the global generator."""
+"""The models there are, and how one is made from a config: seeded, without touching the global generators."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from fl_core.errors import ModelError
@@ -18,6 +17,7 @@ from fl_core.models.imu_bank import imu_bank
 from fl_core.models.imu_cnn import imu_cnn
 from fl_core.models.resnet8 import resnet8
 from fl_core.registry import find_maker
+from fl_core.seeding import seeded
 
 MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "imu_cnn": imu_cnn,
@@ -50,8 +50,7 @@ def build_model(
     """
     maker = find_maker("model", name, factory, MODELS)
     given = {key: value for key, value in args.items() if key != "outputs"}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = maker(given, {"input_shape": input_shape, "outputs": outputs}, ModelError)
     if not isinstance(model, nn.Module):
         raise ModelError(f"model.factory {factory}: expected a torch module, got {type(model).__name__}")

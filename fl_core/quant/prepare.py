@@ -257,13 +257,17 @@ def _check_names(graph: FloatGraph, model: nn.Module, spec: QuantSpec, ranges: M
             raise ModelError(f"{what}: expected names among {names}, got {unknown}")
     _check_shared_bits(graph, spec)
     called = {name for op in graph.ops for name in op.called}
-    unused = [
-        f"layer {path or type(model).__name__}: has parameters, but the forward never calls it"
-        for path, module in model.named_modules()
-        if path not in called and next(module.parameters(recurse=False), None) is not None
-    ]
+    unused = [line for path, module in model.named_modules() if path not in called for line in _unused(path, module)]
     if unused:
         raise ModelError(unused)
+
+
+def _unused(path: str, module: nn.Module) -> list[str]:
+    """The parameters of a module that is no layer of the graph: a layer of torch in one line, others each by name."""
+    own = [name for name, _ in module.named_parameters(path, recurse=False)]
+    if own and type(module).__module__.startswith("torch."):
+        return [f"layer {path}: has parameters, but the forward never calls it"]
+    return [f"parameter {name}: is there, but the forward never uses it" for name in own]
 
 
 def _check_shared_bits(graph: FloatGraph, spec: QuantSpec) -> None:

@@ -32,6 +32,8 @@ TRACING = threading.RLock()
 """Held while a model is traced: torch.fx replaces the call of every module of the process meanwhile, so whoever runs a
 net in a thread of its own holds this too."""
 
+_KEPT = "expected a forward that depends on its input alone, got one that keeps a tensor between calls"
+
 
 def trace_float(model: nn.Module, input_shape: tuple[int, ...]) -> FloatGraph:
     """Trace ``model`` for one input [B, *input_shape]; ``problems`` of the result has what cannot become integer.
@@ -85,10 +87,37 @@ for _name in inplace_methods.keys() - {"setitem"}:
 
 
 class _Tracer(fx.Tracer):
-    """Leaves with each node whether the forward had switched gradients off there, which the graph itself forgets."""
+    """Leaves with each node whether the forward had switched gradients off there, which the graph itself forgets.
+
+    It refuses a tensor of another call of the forward, which the net has kept.
+    """
+
+    _has_ended = False
+
+    def trace(self, *args: Any, **kwargs: Any) -> fx.Graph:
+        """The operations of one call."""
+        graph = super().trace(*args, **kwargs)
+        self._has_ended = True
+        return graph
+
+    def create_arg(self, a: Any) -> Any:
+        """What a node takes.
+
+        Raises:
+            UnsupportedLayerError: it is of another call.
+        """
+        if isinstance(a, fx.Proxy) and a.tracer is not self:
+            raise UnsupportedLayerError(_KEPT)
+        return super().create_arg(a)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """A node that knows it."""
+        """A node that knows it.
+
+        Raises:
+            UnsupportedLayerError: it is asked for by another call.
+        """
+        if self._has_ended:
+            raise UnsupportedLayerError(_KEPT)
         node = super().create_node(*args, **kwargs)
         node.meta["no_grad"] = not torch.is_grad_enabled()
         return node
@@ -129,6 +158,8 @@ def _why_not(error: Exception) -> str:
     at = f" at {place}" if place else ""
     if isinstance(error, UnsupportedLayerError):
         return f"{error}{at}"
+    if "different tracers" in str(error):
+        return f"{_KEPT}{at}"
     if isinstance(error, NameError) and ("not installed" in str(error) or "not a member" in str(error)):
         return f"its forward makes a layer or a parameter{at}; make it in __init__"
     if place and not isinstance(error, fx.proxy.TraceError) and "Proxy" not in str(error):

@@ -85,10 +85,12 @@ class ServerHome:
             raise RunFolderError(f"{folder}: expected a server's folder with {SETTINGS_FILE}; make one: fl-server init")
         try:
             plain = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            if not isinstance(plain, dict):
+                raise ConfigError(f"{path}: expected fields by name, got {type(plain).__name__}")
             return cls(folder.resolve(), TypeAdapter(Settings).validate_python(plain))
         except ValidationError as error:
             raise ConfigError([f"{path}: {text}" for _, text in described(error)]) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path}: not readable as YAML: {error}") from None
 
     @classmethod
@@ -147,8 +149,12 @@ class ServerHome:
         return paths[-1].parent.name if paths else None
 
     def wanted(self) -> str | None:
-        """Name of the run that is to be under way."""
-        found = read_json(self.folder / "wanted.json")
+        """Name of the run that is to be under way.
+
+        Raises:
+            DamagedFileError: ``wanted.json`` does not say.
+        """
+        found = read_json(self.folder / "wanted.json", "run")
         return None if found is None else str(found["run"])
 
     def want(self, name: str | None) -> None:

@@ -135,7 +135,7 @@ class RunSupervisor:
         return self.home.folder / "submitted.json"
 
     def _newest(self) -> tuple[str, str] | None:
-        found = read_json(self._path)
+        found = read_json(self._path, "run", "run_id")
         return None if found is None else (str(found["run"]), str(found["run_id"]))
 
 

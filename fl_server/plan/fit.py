@@ -10,6 +10,8 @@ import torch
 from fl_core.config import Config
 from fl_core.data.federation import PUBLIC, Federation, by_problem
 from fl_core.errors import ConfigError, DataError, ModelError
+from fl_core.models.rebuilt import difference
+from fl_core.models.weights import trainable_tensors
 from fl_core.own_code import own_code
 from fl_core.quant.faithful import checked_outputs
 from fl_core.spec import DataFacts
@@ -54,18 +56,35 @@ def check_net(seen: Inspected) -> None:
     """Refuse a model that is not what its author wrote once it is prepared, or that its task cannot train or score.
 
     Raises:
-        ModelError: the model cannot be built or read, computes something else when it is prepared, or has outputs of
-            other axes than the task needs.
+        ModelError: the model cannot be built or read, has nothing to train, is not decided by the run's seed, computes
+            something else when it is prepared, or has outputs of other axes than the task needs.
         ConfigError: the task breaks its contract.
     """
     facts = seen.spec.facts
     x_BX = np.random.default_rng(0).uniform(*facts.input_range, (TRIED, *facts.input_shape)).astype(np.float32)
     target_B = _targets(seen, x_BX)
-    seen.spec.quantize(seen.traced)  # refuses ranges and bits that name no layer
+    qat = seen.spec.quantize(seen.traced)  # refuses ranges and bits that name no layer
+    if not trainable_tensors(qat):
+        raise ModelError("model: expected at least one parameter with requires_grad, which is trained, got none")
+    _check_again(seen)
     output_BX = checked_outputs(seen.traced, torch.from_numpy(x_BX), facts.input_range).numpy()
     _check_axes(output_BX.shape[1:], facts.outputs, None if target_B is None else target_B.shape[1:])
     if target_B is not None:
         check_task(seen.task, _task_named(seen.config), output_BX, target_B)
+
+
+def _check_again(seen: Inspected) -> None:
+    """Refuse a factory that gives another model at another call: server and clients call it each for themselves."""
+    factory = seen.config.model.factory
+    if factory is None:  # ours are tested
+        return
+    other = difference(seen.traced.module, seen.spec.float_model(seen.config.run.seed))
+    if other:
+        raise ModelError(
+            f"model.factory {factory}: expected the same model at each call, for server and clients call it each for "
+            f"themselves, got another: {other}; draw from torch's global generator, which has the run's seed, or from "
+            "one that the factory makes with a constant seed"
+        )
 
 
 def _targets(seen: Inspected, x_BX: Array) -> Array | None:

@@ -101,7 +101,7 @@ def report_context(run_dir: Path) -> dict[str, Any]:
         "mishaps": state.mishaps,
         "resumed": state.resumed,
         "simulation_only": privacy_words.SIMULATION_ONLY,
-        "config": config.read_text(encoding="utf-8") if config.is_file() else "",
+        "config": config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         **_figures(state, companions),
         **_privacy(state),
     }

@@ -43,7 +43,7 @@ class Failure:
 
     def read(self) -> dict[str, Any] | None:
         """{kind, reason, problems, exit_code, final}; None where nothing happened."""
-        found = read_json(self.path)
+        found = read_json(self.path, "reason", "exit_code")
         if found is None:
             return None
         # An older version kept neither of these two.

@@ -15,24 +15,35 @@ from flwr.clientapp import ClientApp
 
 from fl_core.config import load_config
 from fl_core.config.federation import federation_of
+from fl_core.errors import StonecropError
 from fl_core.flower_private import identify_process
 from simulation.engines.clients import build_trainer, client_app
 from simulation.engines.fleet import SimulatedFleet
 from simulation.engines.in_process import InProcessGrid, answer_or_error, run_app
 from simulation.fleet.grid import RUN_ID
+from simulation.same_data import check_same_data
 
 _worker_app: ClientApp | None = None
-_not_started: OSError | None = None
-"""What the operating system refused when this worker began; an error of the beginning itself would say nothing."""
+_not_started: OSError | StonecropError | None = None
+"""What went wrong when this worker began; an error of the beginning itself would say nothing."""
 
 
 @contextmanager
 def open_pool(fleet: SimulatedFleet) -> Iterator[InProcessGrid]:
-    """A Grid whose nodes compute in ``fleet.workers`` processes; the results are those of any other number."""
+    """A Grid whose nodes compute in ``fleet.workers`` processes; the results are those of any other number.
+
+    Raises:
+        DataError: a worker makes other data than the run began with.
+        StonecropError: whatever else keeps a worker from its start.
+        OSError: the operating system does.
+    """
     context = multiprocessing.get_context("spawn")
     start = (str(fleet.run_dir),)
     with ProcessPoolExecutor(fleet.workers, mp_context=context, initializer=_start_worker, initargs=start) as pool:
         try:
+            began = pool.submit(_check_started).exception()  # a pool that is broken says so to whoever asks a client
+            if isinstance(began, (OSError, StonecropError)):
+                raise began
             yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what has not begun
@@ -47,15 +58,22 @@ def _start_worker(run_dir: str) -> None:
     folder = Path(run_dir)
     try:
         config = load_config(folder / "config.yaml")
-        _worker_app = client_app(build_trainer(config, federation_of(config), folder))
-    except OSError as error:
+        federation = federation_of(config)
+        check_same_data(config, federation, folder)
+        _worker_app = client_app(build_trainer(config, federation, folder))
+    except (OSError, StonecropError) as error:
         _not_started = error
+
+
+def _check_started() -> None:
+    """Raise, in a worker process, what went wrong when it began."""
+    if _not_started is not None:
+        raise _not_started
 
 
 def answer_in_worker(message: Message, context: Context) -> Message | None:
     """A message answered by the app of this worker process; an error becomes a reply here, for not all can travel."""
-    if _not_started is not None:
-        raise _not_started
+    _check_started()
     if _worker_app is None:
         raise RuntimeError("a worker process answers only after it was started")
     return answer_or_error(partial(run_app, _worker_app), message, context)

@@ -18,6 +18,7 @@ from simulation.engines.fleet import SimulatedFleet
 from simulation.engines.inline import open_inline
 from simulation.engines.pool import open_pool
 from simulation.fleet.grid import VirtualGrid
+from simulation.same_data import check_same_data
 
 OpenEngine = Callable[[SimulatedFleet], AbstractContextManager[VirtualGrid]]
 
@@ -38,7 +39,9 @@ def open_grid(config: Config, federation: Federation, run_dir: Path, workers: in
 
     Raises:
         ConfigError: the attack, the number of attackers or the name of a simulated client is wrong.
+        DataError: the data is not the one with which the run began.
     """
+    check_same_data(config, federation, run_dir)
     fleet = SimulatedFleet.of(config, federation, run_dir, workers)
     with ENGINES[engine_name(workers)](fleet) as grid:
         colluders = colluders_of(config, fleet.nodes.values(), run_dir)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -41,6 +43,37 @@ def normalised(input_shape: tuple[int, ...], outputs: int, seen: bool = False) -
 
 def double(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), outputs)).double()
+
+
+def frozen(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), outputs))
+    return net.requires_grad_(False)
+
+
+def drawn_anew(input_shape: tuple[int, ...], outputs: int, what: str) -> nn.Module:
+    """A net of which ``what`` is another at every call, whatever the seed."""
+    draw, width = np.random.default_rng(), 4
+    net = nn.Sequential(nn.Conv1d(input_shape[0], width, 1), nn.BatchNorm1d(width), nn.ReLU(), nn.Flatten())
+    values = torch.from_numpy(draw.random(width, np.float32))
+    if what == "frozen weight":
+        net[0].bias = nn.Parameter(values, requires_grad=False)
+    elif what == "statistics":
+        net[1].running_mean = values
+    elif what == "layer":
+        net.insert(4, nn.Dropout(float(draw.uniform(0.1, 0.9))))
+    elif what == "size":
+        wide = int(draw.integers(1, 2**16))
+        net += nn.Sequential(
+            nn.Linear(width * input_shape[1], wide), nn.ReLU(), nn.Linear(wide, width * input_shape[1])
+        )
+    return net.append(nn.Linear(width * input_shape[1], outputs))
+
+
+def drawn_from_the_global_generators(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), outputs, bias=False))
+    scale = random.random() + np.random.random()
+    net[1].weight = nn.Parameter(scale * torch.rand_like(net[1].weight))
+    return net
 
 
 class MeanLoss(Classification):

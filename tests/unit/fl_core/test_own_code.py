@@ -51,14 +51,27 @@ def test_a_text_of_many_lines_is_told_in_one() -> None:
     assert described(caught(fail)).startswith("ValueError: first second third (")
 
 
-@pytest.mark.parametrize("raised", [KeyError("x"), SystemExit(3), OSError("gone"), RecursionError()])
+class OfNoException(BaseException):
+    """Of no kind that ``except Exception`` catches."""
+
+
+class WordlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyError("x"), SystemExit(3), OSError("gone"), RecursionError(), OfNoException(), WordlessError()]
+)
 def test_whatever_own_code_raises_is_the_error_that_its_field_asks_for(raised: BaseException) -> None:
     says = rf"^data\.factory m:f: {type(raised).__name__}.*{HERE}, line \d+"
     with pytest.raises(DataError, match=says), own_code("data.factory m:f", DataError):
         raise raised
 
 
-@pytest.mark.parametrize("passes", [KeyboardInterrupt(), DataError("client a: expected one thing, got another")])
+@pytest.mark.parametrize(
+    "passes", [KeyboardInterrupt(), GeneratorExit(), DataError("client a: expected one thing, got another")]
+)
 def test_ctrl_c_and_errors_that_say_it_all_pass(passes: BaseException) -> None:
     with pytest.raises(type(passes)) as raised, own_code("data.factory m:f", DataError):
         raise passes

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import toy
 
 from fl_core.data.datasets import DATASETS, build_federation
-from fl_core.data.federation import Federation
+from fl_core.data.federation import ClientData, Federation
 from fl_core.data.partition import PartitionSpec
 from fl_core.errors import ConfigError, DataError
 
@@ -131,3 +135,44 @@ def test_every_data_set_says_in_words_what_is_protected() -> None:
         federation = build_federation(name, None, {}, PartitionSpec() if name == "smartwatch" else IID, seed=1)
         assert federation.unit != Federation.unit
         assert federation.not_hidden
+
+
+class Shelf(Mapping[str, ClientData]):
+    """A user's own mapping that loads a client when it is asked for one, and cannot load one of them."""
+
+    def __init__(self, broken: str, error: Exception) -> None:
+        self._broken, self._error, self._loaded = broken, error, toy.data().clients
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded)
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def __getitem__(self, name: str) -> ClientData:
+        if name == self._broken:
+            raise self._error
+        return self._loaded[name]
+
+
+@pytest.mark.parametrize("error", [OSError("disk gone"), KeyError("row 3"), SystemExit(2)])
+def test_a_mapping_that_fails_is_the_factorys_error_with_its_client(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = replace(toy.data(), clients=Shelf("client-2", error))
+    monkeypatch.setattr(toy, "data", lambda: made)
+    says = rf"^data\.factory toy:data: client client-2: {type(error).__name__}.*test_datasets\.py, line \d+"
+    with pytest.raises(DataError, match=says):
+        build_federation(None, "toy:data", {}, PartitionSpec(), seed=1)
+
+
+def test_a_factory_may_draw_from_any_global_generator_and_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> Federation:
+        return toy.data(seed=random.randrange(2**31) ^ int(np.random.randint(2**31)))
+
+    monkeypatch.setattr(toy, "drawn", drawn, raising=False)
+    before = random.getstate()
+    one, again, other = (rows(build_federation(None, "toy:drawn", {}, PartitionSpec(), seed)) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert random.getstate() == before

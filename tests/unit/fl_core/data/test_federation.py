@@ -120,3 +120,16 @@ def test_a_server_needs_no_clients_and_public_targets_may_be_anything() -> None:
     public = Examples(X, np.zeros((6, 3)))
     assert federation(public=public).check().public is public
     assert replace(federation(), clients={}).check().input_shape == (1, 4)
+
+
+def test_names_of_any_class_of_text_become_plain_text() -> None:
+    names = np.unique(["b", "a"])
+    made = federation(
+        clients={name: ClientData(PART) for name in names},
+        labels=tuple(names),
+        unit=np.str_("row"),
+        groups={names[0]: [0]},
+    ).check()
+    texts = [*made.clients, *made.labels, *made.groups, made.unit]
+    assert texts == ["a", "b", "a", "b", "a", "row"]
+    assert {type(text) for text in texts} == {str}

@@ -260,11 +260,16 @@ def test_a_model_that_does_not_fit_is_refused(
         prepare_qat(net, QuantSpec(**spec), SHAPE, RANGE, ranges)
 
 
-def test_an_unused_layer_is_refused() -> None:
+def test_an_unused_layer_and_an_unused_parameter_are_refused_by_name() -> None:
     net = Calls(F.relu)
     net.unused = nn.Linear(2, 2)
-    with pytest.raises(ModelError, match="layer unused: has parameters"):
+    net.spare = nn.Parameter(torch.ones(3))
+    with pytest.raises(ModelError) as caught:
         prepare(net)
+    assert sorted(caught.value.problems) == [
+        "layer unused: has parameters, but the forward never calls it",
+        "parameter spare: is there, but the forward never uses it",
+    ]
 
 
 def test_a_weight_that_is_not_finite_is_not_lowered() -> None:

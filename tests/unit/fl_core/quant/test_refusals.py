@@ -200,3 +200,33 @@ def test_a_shape_that_squeeze_leaves_is_refused_with_a_way_on() -> None:
 class Squeeze(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.squeeze(-1)
+
+
+class Keeps(nn.Module):
+    """A net that mixes what it computed at the last call into what it computes at this one."""
+
+    def __init__(self, mix: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.mix, self.last = nn.Conv1d(4, 4, 3), mix, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        new = self.layer(x)
+        given = new if self.last is None else self.mix(new, self.last)
+        self.last = new
+        return given
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda new, last: new + last,
+        lambda new, last: last + new,
+        lambda new, last: new + last.mean(),
+        lambda new, last: (last.relu(), new)[1],
+        lambda new, last: torch.cat([new, last], 1),
+    ],
+)
+def test_a_tensor_that_is_kept_between_calls_is_named_with_its_line(mix: Callable[[Tensor, Tensor], Tensor]) -> None:
+    (problem,) = problems_of(Keeps(mix))
+    assert problem.startswith("model Keeps: expected a forward that depends on its input alone, got one that keeps a")
+    assert "test_refusals.py, line " in problem

@@ -115,3 +115,22 @@ def test_nginx_listens_where_the_settings_say(tmp_path: Path, listen: str, line:
     assert init(tmp_path / "server").exit_code == 0
     settings = GatewaySettings(8443, 8101, "https://127.0.0.1:8100", listen)
     assert line in write_nginx_conf(tmp_path / "server", settings).read_text()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", "host: bücher".encode("latin-1"), b"[1, 2]", b"3", b"{a: " * 3000, b"a: b: c"]
+)
+def test_settings_that_are_none_are_one_line_with_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / SETTINGS_FILE
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^{path}: (expected fields by name|not readable as YAML)") as wrong:
+        ServerHome.open(tmp_path)
+    assert ": :" not in str(wrong.value)
+
+
+def test_a_status_of_a_server_whose_wish_is_damaged_names_the_file(tmp_path: Path) -> None:
+    assert init(tmp_path / "server").exit_code == 0
+    (tmp_path / "server" / "wanted.json").write_bytes(b"[1]")
+    told = CliRunner().invoke(app, ["status", str(tmp_path / "server")])
+    assert told.exit_code == 8
+    assert "wanted.json: expected a JSON object, got list" in told.stderr

@@ -27,6 +27,7 @@ PRIVATE = {"privacy": {"epsilon": 8.0, "delta": 1e-5}}
             "model: expected outputs [B, 3], got [B, 3, 1]; end",
         ),
         ({"model": {"factory": "support.odd:double"}}, ModelError, "model: expected float32 weights, got float64"),
+        ({"model": {"factory": "support.odd:frozen"}}, ModelError, "model: expected at least one parameter with requ"),
         (
             {"task": {"factory": "support.odd:MeanLoss"}},
             ConfigError,
@@ -80,3 +81,24 @@ def test_a_norm_with_its_initial_statistics_is_found_and_one_that_was_trained_is
 def test_a_shared_weight_is_counted_once(tmp_path: Path) -> None:
     outline = preflight(toy.config(tmp_path, model={"factory": "support.odd:tied"}))
     assert outline.parameters == 16 * 16 + 16 * 3 + 3
+
+
+@pytest.mark.parametrize(
+    ("what", "differs"),
+    [
+        ("frozen weight", "0.bias has other values"),
+        ("statistics", "1.running_mean has other values"),
+        ("layer", "layer 4 is Dropout"),
+        ("size", "layer 4 is Linear"),
+    ],
+)
+def test_a_factory_that_gives_another_model_at_another_call_is_refused(tmp_path: Path, what: str, differs: str) -> None:
+    config = toy.config(tmp_path, model={"factory": "support.odd:drawn_anew", "args": {"what": what}})
+    with pytest.raises(ModelError, match=r"model\.factory support\.odd:drawn_anew: expected the same model") as caught:
+        preflight(config)
+    assert f"got another: {differs}" in str(caught.value)
+    assert "draw from torch's global generator" in str(caught.value)
+
+
+def test_a_factory_may_draw_from_any_global_generator(tmp_path: Path) -> None:
+    preflight(toy.config(tmp_path, model={"factory": "support.odd:drawn_from_the_global_generators"}))
