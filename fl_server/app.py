@@ -40,6 +40,7 @@ from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
 from fl_server.results.observer import Observer
 from fl_server.rounds.loop import run_rounds
+from fl_server.rounds.spending import ClientLedgers
 from fl_server.watch.left_out import NewReasons
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class Job:
     log: RunLog
     observe: Observer | None = None
     enrolled: Enrolled | None = None
+    ledgers: ClientLedgers | None = None
+    """What all clients have spent, in a simulation alone."""
 
 
 def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
@@ -75,7 +78,8 @@ def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
 def run_job(grid: Grid, job: Job) -> None:
     """All rounds of a job that are not done yet."""
     try:
-        run_rounds(FlowerExchange(grid), job.setup, job.run_dir, job.log, job.observe, job.enrolled)
+        exchange = FlowerExchange(grid)
+        run_rounds(exchange, job.setup, job.run_dir, job.log, job.observe, job.enrolled, job.ledgers)
     except OSError:
         job.log.check_own()  # a file that is gone is the least of it where the folder is
         raise

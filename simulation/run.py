@@ -19,8 +19,9 @@ from fl_server.plan.setup import Setup
 from fl_server.report.build import build_report
 from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
+from fl_server.rounds.checkpoint import load_checkpoint
 from fl_server.watch.folder import COMPANION, companion_folders
-from simulation.client_ledger import check_ledger
+from simulation.client_ledger import SimulatedLedgers, check_ledger
 from simulation.engines.in_process import run_server_app
 from simulation.engines.registry import open_grid
 from simulation.observe import watch_clients
@@ -138,13 +139,13 @@ def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> N
 
 def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
     config = load_config(run_dir / CONFIG_FILE)
-    check_ledger(config, run_dir)
+    check_ledger(config, run_dir, load_checkpoint(run_dir / "checkpoint"))
     torch.set_num_threads(1)
     federation = federation_of(config)
     with closing(RunLog(run_dir, config.run.name)) as log:
         for listener in listeners:
             log.listen(listener)
-        job = Job(Setup.of(config, federation, simulated=True), run_dir, log, watch_clients(federation.clients))
-        app = make_server_app(lambda _: job)
-        with open_grid(config, federation, run_dir, workers) as grid:
-            run_server_app(app, grid)
+        setup = Setup.of(config, federation, simulated=True)
+        with closing(SimulatedLedgers(run_dir)) as ledgers, open_grid(config, federation, run_dir, workers) as grid:
+            job = Job(setup, run_dir, log, watch_clients(federation.clients), ledgers=ledgers)
+            run_server_app(make_server_app(lambda _: job), grid)

@@ -19,6 +19,7 @@ from fl_server.results.observer import Observer
 from fl_server.results.publish import Publication, exports
 from fl_server.results.publisher import Publisher
 from fl_server.rounds.checkpoint import Checkpoint, save_checkpoint
+from fl_server.rounds.spending import ClientLedgers
 from fl_server.selection.base import ClientHistory, histories_from_plain, histories_to_plain
 from strategies.base import StrategyState
 
@@ -34,6 +35,8 @@ class RunContext:
     nets: Nets
     expected: ExpectedUpdate
     publisher: Publisher
+    ledgers: ClientLedgers | None = None
+    """The truth of what clients have spent; in a simulation alone."""
 
     @property
     def clock(self) -> Clock:
@@ -59,9 +62,10 @@ class Progress:
     """The task_id of every client's last update that was summed."""
     seen: Mapping[str, ClientHistory] = field(default_factory=dict)
     epsilon_max: float | None = None
-    """The largest that any client had spent when its update was summed; None without DP, see ``Tally``."""
+    """The largest that any client has spent, as far as it is known; None without DP, see ``Tally``."""
     spent: Mapping[str, float] = field(default_factory=dict)
-    """What every client's data had spent by its own word when its last update was summed; nobody's without DP."""
+    """What every client's data had spent by its own word when its last update was summed, or before the first its
+    ranges; nobody's without DP."""
     user_epsilon: float | None = None
     """What one client has spent at the server; None without noise for whole clients."""
     user_head: LedgerHead | None = None

@@ -63,15 +63,18 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     for plan in plans.values():
         seen[plan.client_id] = seen.get(plan.client_id, ClientHistory()).was_asked()
     tally = Tally(asked=len(plans), downlink_bytes=len(plans) * count_bytes(sent))
-    intake = Intake(setup, context.expected, context.log, round, progress.accepted, progress.spent, tally, seen)
+    known = progress.accepted, progress.spent
+    intake = Intake(setup, context.expected, context.log, round, *known, tally, seen, ledgers=context.ledgers)
     model = wire.pack_tensors(sent)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
     # Whether there were enough would say something of each client: noise for whole clients is released regardless.
     share = 0.0 if progress.releases_regardless else limits.quorum
     quorum = math.ceil(share * min(wanted, len(plans)))
     state, working = _collect(context, intake, _Cohort(plans, contents, wanted, quorum), state)
-    for client in sorted(plans[node_id].client_id for node_id in working):
-        context.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
+    reason = f"{tally.accepted} others were quicker"
+    for plan in sorted((plans[node_id] for node_id in working), key=lambda plan: plan.client_id):
+        context.log.append("client_dropped", round, client_id=plan.client_id, reason=reason)
+        intake.count_unsummed(plan)
     return close_round(context, progress, RoundOutcome(round, state, tally, seen, nodes, started, quorum))
 
 
