@@ -67,7 +67,7 @@ def _epsilon_of(reservation: Entry | None) -> float | None:
     return None if reservation is None else float(reservation.body["epsilon"])
 
 
-def check_ledger(config: Config, run_dir: Path, checkpoint: Checkpoint | None) -> None:
+def check_ledger(config: Config, run_dir: Path, checkpoint: Checkpoint) -> None:
     """Refuse to go on from a checkpoint whose clients' ledger is not there, or knows less than was summed.
 
     It may well know more: what was spent after the checkpoint.
@@ -75,8 +75,10 @@ def check_ledger(config: Config, run_dir: Path, checkpoint: Checkpoint | None) -
     Raises:
         LedgerError: names the file, the first such client, what the checkpoint says of it and what the ledger knows.
     """
-    accepted = {} if checkpoint is None else checkpoint.facts["accepted"]
-    spent = {} if checkpoint is None else checkpoint.facts.get("spent", {})  # an older version kept none
+    accepted, spent = (
+        checkpoint.facts["accepted"],
+        checkpoint.facts.get("spent", {}),
+    )  # an older version kept no "spent"
     if not accepted and not spent:
         return
     path = ledger_of_clients(run_dir)

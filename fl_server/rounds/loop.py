@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fl_core.errors import RunFolderError
 from fl_core.process.structured_log import logged_with
 from fl_core.runlog import RunLog, read_events
 from fl_server.nodes.exchange import Exchange
@@ -36,6 +35,7 @@ from fl_server.rounds.histograms import PaidRanges, histogram_ranges
 from fl_server.rounds.in_vain import end_in_vain, end_without_any
 from fl_server.rounds.progress import Progress, RunContext, told
 from fl_server.rounds.run_identity import with_run_id
+from fl_server.rounds.same_run import check_same_run
 from fl_server.rounds.spending import ClientLedgers, largest
 from fl_server.rounds.synchronous import run_round
 
@@ -60,7 +60,7 @@ def run_rounds(
     Raises:
         RoundError: fewer clients than ``round.min_clients`` could be reached.
         NoUpdateError: no update of any client was ever accepted.
-        RunFolderError: the checkpoint belongs to another config.
+        RunFolderError: the checkpoint belongs to another config, or the log lacks events of its rounds.
         ConfigError: so few clients came that the strategy would never move.
         PrivacyError: every client refuses the first plan, or the server's own ledger is not the run's newest one.
     """
@@ -86,8 +86,8 @@ def _run(context: RunContext, setup: Setup, enrolled: Enrolled | None) -> Progre
     limits = setup.config.round
     nodes = members.gather(min(limits.deadline_s, ENROL_DEADLINE_S), limits.min_clients)
     checkpoint = load_checkpoint(context.checkpoints)
-    if checkpoint is not None and checkpoint.config_digest != setup.digest:
-        raise RunFolderError(f"{context.run_dir}: its checkpoint belongs to another config; nothing was changed")
+    if checkpoint is not None:
+        check_same_run(context.run_dir, setup.config, checkpoint)
     head = None if checkpoint is None else Progress.of(setup, checkpoint).user_head
     noisy = with_server_noise(setup, context.run_dir, context.expected.parts, head)
     progress = _begin(context, setup, nodes) if checkpoint is None else _resume(context, setup, checkpoint)

@@ -12,7 +12,7 @@ from fl_core.privacy.ledger_head import LedgerHead
 from fl_core.runlog import RunLog
 from fl_server.nodes.clock import Clock
 from fl_server.nodes.exchange import Exchange
-from fl_server.plan.setup import Setup
+from fl_server.plan.setup import Setup, deciding_fields
 from fl_server.plan.tasks import ExpectedUpdate
 from fl_server.results.model import Model, Moving, Nets
 from fl_server.results.observer import Observer
@@ -133,6 +133,7 @@ class Progress:
             "user_head": None if self.user_head is None else self.user_head.to_plain(),
             "outstanding": self.outstanding,
             "clock": context.clock.save(),
+            "config": deciding_fields(self.setup.config),
         }
         checkpoint = Checkpoint(self.state, rounds_done, context.log.sync(), self.setup.digest, facts)
         save_checkpoint(context.checkpoints, checkpoint, kept)

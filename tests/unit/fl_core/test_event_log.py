@@ -72,3 +72,15 @@ def test_a_log_whose_folder_is_no_longer_its_own_writes_nothing_more(
     assert {path: path.read_bytes() for path in log.folder.parent.rglob("*") if path.is_file()} == before
     assert log.seq == 1
     log.close()
+
+
+def test_a_log_that_is_cut_while_it_is_written_takes_nothing_more(log: RunLog) -> None:
+    path = log.folder / "events.jsonl"
+    log.append("round_started", 2, cohort=[])
+    with path.open("rb+") as file:
+        file.truncate(20)
+    for write in (lambda: log.append("round_started", 3, cohort=[]), log.sync, log.check_own):
+        with pytest.raises(RunFolderError, match=r"events\.jsonl: expected the \d+ bytes that this run wrote, got 20"):
+            write()
+    assert path.stat().st_size == 20
+    log.close()
