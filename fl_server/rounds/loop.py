@@ -21,6 +21,7 @@ from fl_server.nodes.members import Enrolled, Members, Nodes
 from fl_server.plan.checks import check_clients, check_delta
 from fl_server.plan.describe import describe_data, describe_privacy
 from fl_server.plan.found_in_attack import describe_attack
+from fl_server.plan.private_terms import check_private_terms
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import expected_update
 from fl_server.plan.user_privacy import describe_user_privacy, with_server_noise
@@ -106,6 +107,7 @@ def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
     """Write down what is going to run; the untrained model is the progress of round 0."""
     check_clients(setup.config, setup.strategy, len(nodes))
     check_delta(setup.config, nodes.values())
+    check_private_terms(setup.config, nodes.values())
     context.log.truncate(0)
     state = setup.initial_state()
     model = Model(setup.spec, state.model)

@@ -24,7 +24,7 @@ from fl_core.questions import Question, Request
 from fl_core.rng import seeded_noise
 from simulation.attacks.registry import poisoned
 from simulation.client_ledger import client_folder, ledger_of_clients
-from simulation.engines.in_process import RunStoppedError
+from simulation.engines.in_process import SharedFailureError
 
 
 def build_trainer(config: Config, federation: Federation, run_dir: Path) -> Trainer:
@@ -60,7 +60,7 @@ class _OneLedgerForAll:
         try:
             return self._trainer.ask(question, request)
         except LedgerError as error:
-            raise RunStoppedError(error) from error
+            raise SharedFailureError(error) from error
 
 
 def client_app(trainer: Trainer) -> ClientApp:

@@ -29,7 +29,7 @@ NodeApp = Callable[[Message, Context], "Message | None"]
 """What a node does with a message: its reply, or None for silence."""
 
 
-class RunStoppedError(Exception):
+class SharedFailureError(Exception):
     """What a node met is no node's failure: ``error`` ends the run."""
 
     def __init__(self, error: StonecropError) -> None:
@@ -141,7 +141,7 @@ def answer_or_error(app: NodeApp, message: Message, context: Context) -> Message
     """
     try:
         return app(message, context)
-    except RunStoppedError as end:
+    except SharedFailureError as end:
         raise end.error from end
     except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and not own_place(error):
