@@ -148,7 +148,7 @@ class RunLog:
             RunFolderError: it was deleted, moved or replaced, and whoever writes there now would write into another
                 run; or its log was cut.
         """
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with self._lock, suppress(FileNotFoundError, NotADirectoryError):
             found = os.stat(self._path)
             if os.path.samestat(self._own, found):
                 if found.st_size >= self._bytes:

@@ -22,7 +22,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fl_core.config import load_config
 from fl_core.config.federation import federation_of
-from fl_core.errors import RunFolderError, StonecropError
+from fl_core.errors import LedgerError, RunFolderError, StonecropError
 from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
 from fl_core.process.bounded_log import LOG_LIMIT_BYTES
 from fl_core.process.structured_log import logged_with, start_logging
@@ -80,7 +80,7 @@ def run_job(grid: Grid, job: Job) -> None:
     try:
         exchange = FlowerExchange(grid)
         run_rounds(exchange, job.setup, job.run_dir, job.log, job.observe, job.enrolled, job.ledgers)
-    except OSError:
+    except (OSError, LedgerError):
         job.log.check_own()  # a file that is gone is the least of it where the folder is
         raise
     finally:

@@ -7,6 +7,7 @@ however many nodes answer in its name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from fl_core import wire
@@ -101,6 +102,15 @@ class Intake:
         self.seen[client] = before.was_summed(self.round, reply.seconds, _loss_of(apart))
         self._count(update, plan, len(encoded), version - update.base_version)
         return state
+
+    def count_surplus(self, reply: Reply, plan: RoundPlan) -> None:
+        """Count what a reply says to have spent that came when enough were there; it is not summed."""
+        claim = None
+        with suppress(WireError):
+            if reply.content is not None and not wire.refusal_of(reply.content):
+                client = f"client {plan.client_id}"
+                claim = decode_update(wire.unpack_update(reply.content, client), client).epsilon
+        self.count_unsummed(plan, claim)
 
     def count_unsummed(self, plan: RoundPlan, claim: float | None = None) -> None:
         """Count what a task has spent that is over and whose update is not summed; ``claim`` is what it says itself."""

@@ -17,7 +17,7 @@ from fl_core.questions import TRAIN
 from fl_core.rng import generator
 from fl_core.tree import count_bytes, digest
 from fl_core.types import ClientInfo, RoundPlan
-from fl_server.nodes.mailbox import Reply, ask
+from fl_server.nodes.mailbox import Reply, ask_in_batches
 from fl_server.nodes.members import Members, Nodes
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
@@ -92,14 +92,20 @@ def _collect(
     while left:
         working, left_s = left, ends_s - context.clock.now_s()
         tasks = {node_id: content for node_id, content in cohort.contents.items() if node_id in left}
-        with closing(ask(context.exchange, TRAIN, tasks, str(intake.round), left_s)) as replies:
-            for reply in replies:
-                working.remove(reply.node_id)
-                if reply.away:
-                    away[reply.node_id] = reply
-                else:
-                    state = intake.take(reply, plans[reply.node_id], state)
-                if working and (tally.accepted >= cohort.wanted or setup.strategy.ready(state)):
+        with closing(ask_in_batches(context.exchange, TRAIN, tasks, str(intake.round), left_s)) as batches:
+            for batch in batches:
+                enough = False
+                for reply in batch:
+                    if enough:
+                        intake.count_surplus(reply, plans[reply.node_id])
+                        continue
+                    working.remove(reply.node_id)
+                    if reply.away:
+                        away[reply.node_id] = reply
+                    else:
+                        state = intake.take(reply, plans[reply.node_id], state)
+                    enough = bool(working) and (tally.accepted >= cohort.wanted or setup.strategy.ready(state))
+                if enough:
                     break
         left = _back(context, away, ends_s) if tally.accepted < cohort.quorum and not working else set()
         for node_id in left:
