@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,4 +84,17 @@ def test_a_log_that_is_cut_while_it_is_written_takes_nothing_more(log: RunLog) -
         with pytest.raises(RunFolderError, match=r"events\.jsonl: expected the \d+ bytes that this run wrote, got 20"):
             write()
     assert path.stat().st_size == 20
+    log.close()
+
+
+def test_a_look_at_a_log_that_grows_meanwhile_finds_it_whole(log: RunLog) -> None:
+    def write() -> None:
+        for number in range(300):
+            log.append("round_started", number, cohort=[])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        log.check_own()
+    writer.join()
     log.close()
