@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fl_core.errors import RunFolderError
+from fl_core.event_lines import parse_event
 from fl_core.files import plain_scalar, write_all
 from fl_core.storage import naming
 
@@ -144,11 +145,18 @@ class RunLog:
         """Look whether the folder is still that in which this log was opened.
 
         Raises:
-            RunFolderError: it was deleted, moved or replaced; whoever writes there now would write into another run.
+            RunFolderError: it was deleted, moved or replaced, and whoever writes there now would write into another
+                run; or its log was cut.
         """
-        with suppress(FileNotFoundError, NotADirectoryError):
-            if os.path.samestat(self._own, os.stat(self._path)):
-                return
+        with self._lock, suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(self._path)
+            if os.path.samestat(self._own, found):
+                if found.st_size >= self._bytes:
+                    return
+                raise RunFolderError(
+                    f"{self._path}: expected the {self._bytes} bytes that this run wrote, got {found.st_size}; the run "
+                    "ends: put back the file that it had"
+                )
         raise RunFolderError(
             f"{self.folder}: was deleted, moved or replaced while this run was at work in it; the run ends and writes "
             "nothing more there. Where the folder was moved, resume it there"
@@ -199,18 +207,32 @@ def read_events(folder: Path) -> Iterator[Event]:
     """The events of a run folder in order; a torn last line is left out.
 
     Raises:
-        RunFolderError: there is no events.jsonl, or a line other than the last is damaged.
+        RunFolderError: there is no events.jsonl, or a whole line is not the event that comes next.
     """
     path = folder / "events.jsonl"
     if not path.is_file():
         raise RunFolderError(f"{folder}: expected a run folder with events.jsonl, found none")
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            raise RunFolderError(f"{path}: line {number} is damaged") from None
-        yield event
+        yield parse_event(line, path, number)
+
+
+def check_reaches(folder: Path, seq: int) -> None:
+    """Refuse a log that does not hold the events 1 to ``seq``; nothing is changed.
+
+    Raises:
+        RunFolderError: the message says which it holds, or which line is damaged.
+    """
+    path, last = folder / "events.jsonl", 0
+    if path.exists():
+        for event in read_events(folder):
+            last = event["seq"]
+    if last < seq:
+        came = f"events 1 to {last}" if last else "none"
+        raise RunFolderError(
+            f"{path}: expected events 1 to {seq}, as its checkpoint says, got {came}; put back the one that the run "
+            "had, or start the run anew with --overwrite"
+        )
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -233,10 +255,10 @@ def _cut(path: Path, keep_seq: int | None) -> int:
         return 0
     keep_bytes = last_seq = 0
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break
-            seq = int(json.loads(line)["seq"])
+            seq = int(parse_event(line, path, number)["seq"])
             if keep_seq is not None and seq > keep_seq:
                 break
             keep_bytes += len(line)

@@ -22,7 +22,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fl_core.config import load_config
 from fl_core.config.federation import federation_of
-from fl_core.errors import RunFolderError, StonecropError
+from fl_core.errors import LedgerError, RunFolderError, StonecropError
 from fl_core.flower_private.grid import look_again_soon, pulling_side_by_side
 from fl_core.process.bounded_log import LOG_LIMIT_BYTES
 from fl_core.process.structured_log import logged_with, start_logging
@@ -40,6 +40,7 @@ from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
 from fl_server.results.observer import Observer
 from fl_server.rounds.loop import run_rounds
+from fl_server.rounds.spending import ClientLedgers
 from fl_server.watch.left_out import NewReasons
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class Job:
     log: RunLog
     observe: Observer | None = None
     enrolled: Enrolled | None = None
+    ledgers: ClientLedgers | None = None
+    """What all clients have spent, in a simulation alone."""
 
 
 def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
@@ -75,8 +78,9 @@ def make_server_app(job_of: Callable[[Context], Job]) -> ServerApp:
 def run_job(grid: Grid, job: Job) -> None:
     """All rounds of a job that are not done yet."""
     try:
-        run_rounds(FlowerExchange(grid), job.setup, job.run_dir, job.log, job.observe, job.enrolled)
-    except OSError:
+        exchange = FlowerExchange(grid)
+        run_rounds(exchange, job.setup, job.run_dir, job.log, job.observe, job.enrolled, job.ledgers)
+    except (OSError, LedgerError):
         job.log.check_own()  # a file that is gone is the least of it where the folder is
         raise
     finally:

@@ -86,7 +86,9 @@ def report(run_dir: RunDir) -> None:
     """Write report.html again from a run folder, of a running run too, and print its path."""
     with errors_as_lines():
         from fl_server.report.build import build_report
+        from fl_server.rounds.same_run import check_log
 
+        check_log(run_dir)
         typer.echo(build_report(run_dir))
 
 

@@ -20,6 +20,7 @@ from fl_core.findings import Finding
 from fl_core.types import ClientInfo
 from fl_server.plan.checks import check_clients, check_delta
 from fl_server.plan.describe import describe_privacy
+from fl_server.plan.private_terms import check_private_terms
 from fl_server.plan.user_privacy import describe_user_privacy
 from fl_server.plan.validate import checked_setup, load_checked
 from simulation.attacks.registry import poisoned
@@ -84,6 +85,7 @@ def preflight(config: Config) -> RunOutline:
     _check_cohort(config, federation)
     infos = [ClientInfo(name, size_class(len(c.train)), __version__, True) for name, c in federation.clients.items()]
     check_delta(config, infos)
+    check_private_terms(config, infos)
     tensors = setup.initial_state().model
     return RunOutline(
         config=config,

@@ -14,14 +14,16 @@ from fl_core.config import Config, load_config, to_yaml
 from fl_core.config.federation import federation_of
 from fl_core.errors import RunFolderError
 from fl_core.run_folder import begin_run_folder, overwriting_was_interrupted, refuse_at_work, run_lock
-from fl_core.runlog import Event, RunLog, is_finished
+from fl_core.runlog import Event, RunLog, check_reaches, is_finished
 from fl_server.app import Job, make_server_app, peak_rss_mb
 from fl_server.plan.setup import Setup
 from fl_server.report.build import build_report
 from fl_server.report.failed import failure_kept
 from fl_server.report.summary import write_summary
+from fl_server.rounds.checkpoint import load_checkpoint
+from fl_server.rounds.same_run import check_same_run
 from fl_server.watch.folder import COMPANION, companion_folders
-from simulation.client_ledger import check_ledger
+from simulation.client_ledger import SimulatedLedgers, check_ledger
 from simulation.engines.in_process import run_server_app
 from simulation.engines.registry import open_grid
 from simulation.observe import watch_clients
@@ -129,6 +131,7 @@ def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> N
         try:
             for folder in (run_dir, *reversed(companions)):
                 if not is_finished(folder):
+                    _check_whole(folder)
                     with failure_kept(folder):
                         _simulate(folder, workers, listeners)
                 done.append(folder)
@@ -138,15 +141,29 @@ def _finish_all(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> N
                 build_report(folder)
 
 
+def _check_whole(run_dir: Path) -> None:
+    """Refuse to go on in a folder that lacks something of the rounds that are done; nothing is changed.
+
+    Raises:
+        RunFolderError: its config is not that of the checkpoint, or its log lacks events or is damaged.
+        LedgerError: its clients' ledger is gone, or knows less than the checkpoint.
+    """
+    config, checkpoint = load_config(run_dir / CONFIG_FILE), load_checkpoint(run_dir / "checkpoint")
+    if checkpoint is None:
+        check_reaches(run_dir, 0)
+        return
+    check_same_run(run_dir, config, checkpoint)
+    check_ledger(config, run_dir, checkpoint)
+
+
 def _simulate(run_dir: Path, workers: int, listeners: Sequence[Listener]) -> None:
     config = load_config(run_dir / CONFIG_FILE)
-    check_ledger(config, run_dir)
     torch.set_num_threads(1)
     federation = federation_of(config)
     with closing(RunLog(run_dir, config.run.name)) as log:
         for listener in listeners:
             log.listen(listener)
-        job = Job(Setup.of(config, federation, simulated=True), run_dir, log, watch_clients(federation.clients))
-        app = make_server_app(lambda _: job)
-        with open_grid(config, federation, run_dir, workers) as grid:
-            run_server_app(app, grid)
+        setup = Setup.of(config, federation, simulated=True)
+        with closing(SimulatedLedgers(run_dir)) as ledgers, open_grid(config, federation, run_dir, workers) as grid:
+            job = Job(setup, run_dir, log, watch_clients(federation.clients), ledgers=ledgers)
+            run_server_app(make_server_app(lambda _: job), grid)

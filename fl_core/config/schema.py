@@ -23,6 +23,8 @@ LARGEST_SEED = 2**63
 """What a generator of torch can be seeded with."""
 LONGEST_DEADLINE_S = 1e7
 """Four months; what is much longer no clock of the operating system can wait for."""
+LEAST_RATE = 1e-12
+"""Sampling rate below which steps and noise can no longer be computed; nobody has so many examples."""
 LARGEST_CLIP_NORM = 1e6
 """Noise grows with the clip norm: beyond this there is nothing left to learn from."""
 LARGEST_RATE = 1e38
@@ -152,9 +154,8 @@ class ClientsSection:
             )
         _require(self.local_epochs >= 1, "clients.local_epochs", "at least 1", self.local_epochs)
         _require(self.batch_size >= 1, "clients.batch_size", "at least 1", self.batch_size)
-        rate = self.sample_rate
-        _require(rate is None or 0 < rate <= 1, "clients.sample_rate", "above 0, at most 1", rate)
-        steps = self.local_steps
+        rate, steps = self.sample_rate, self.local_steps
+        _require(rate is None or LEAST_RATE <= rate <= 1, "clients.sample_rate", f"{LEAST_RATE:g} to 1", rate)
         _require(steps is None or steps >= 1, "clients.local_steps", "at least 1", steps)
 
 

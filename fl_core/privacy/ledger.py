@@ -275,10 +275,15 @@ class Ledger:
         """The reservation of a task; None where it has none here."""
         return self._db.last_of_task(dataset_id, task_id, "reserve")
 
+    def newest_reservations(self) -> list[Entry]:
+        """The newest reservation of every data set that has one."""
+        return self._db.newest("reserve")
+
     def verify(self) -> None:
         """Check the whole file, as opening it does.
 
         Raises:
             LedgerError: names the entry at which the chain breaks.
         """
+        self._db.check_in_place()
         self._db.verify()

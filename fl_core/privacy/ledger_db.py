@@ -23,7 +23,7 @@ import numpy as np
 from fl_core.errors import LedgerError
 from fl_core.privacy.accountant import ORDERS, RdpVector, rdp_of
 from fl_core.privacy.events import PrivacyEvent
-from fl_core.privacy.ledger_file import PUT_BACK, create_ledger, file_identity
+from fl_core.privacy.ledger_file import OpenedFile, create_ledger
 from fl_core.storage import naming
 
 EntryKind = Literal["enrol", "reserve", "settle"]
@@ -94,7 +94,7 @@ class LedgerDb:
                 self._meta = dict(self._db.execute("SELECT key, value FROM meta"))
                 self._check_meta(simulated)
                 self.verify()
-                self._identity = file_identity(path)
+                self._file = OpenedFile(path)
             except BaseException:
                 self._db.close()
                 raise
@@ -117,7 +117,12 @@ class LedgerDb:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, on disk when the block is left; other writers wait."""
+        """All or nothing, on disk when the block is left; other writers wait.
+
+        Raises:
+            LedgerError: the file is not the one that was opened, see ``check_in_place``.
+        """
+        self.check_in_place()
         with self._lock, self.named_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -132,13 +137,10 @@ class LedgerDb:
         """Refuse to write where the file that is open is no longer the one at its path: nobody would find it again.
 
         Raises:
-            LedgerError: the file was removed or replaced while it is in use.
+            LedgerError: the file was removed, replaced or cut while it is in use.
         """
-        with self.named_errors():
-            found = file_identity(self.path)
-        if found != self._identity:
-            came = "no file" if found is None else "another one"
-            raise LedgerError(f"ledger {self.path}: expected the file that was opened, got {came}; {PUT_BACK}")
+        with self._lock, self.named_errors():
+            self._file.check()
 
     def query(self, sql: str, *values: object) -> list[Any]:
         """Rows that the reading statement ``sql`` finds."""
@@ -166,6 +168,11 @@ class LedgerDb:
             "SELECT * FROM entries WHERE dataset_id = ? AND kind = ? ORDER BY position DESC LIMIT 1", dataset_id, kind
         )
         return _entry(rows[0]) if rows else None
+
+    def newest(self, kind: EntryKind) -> list[Entry]:
+        """The last entry of this kind of every data set that has one."""
+        newest = "SELECT MAX(seq) FROM entries WHERE kind = ? GROUP BY dataset_id"
+        return [_entry(row) for row in self.query(f"SELECT * FROM entries WHERE seq IN ({newest})", kind)]
 
     def last_of_task(self, dataset_id: str, task_id: str, kind: EntryKind | None = None) -> Entry | None:
         """The last entry of a task, of one kind if asked."""

@@ -51,12 +51,31 @@ CREATE TABLE states (
 """
 
 
-def file_identity(path: Path) -> tuple[int, int] | None:
-    """What tells the file at a path from any other; None where there is none."""
-    with suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
-    return None
+class OpenedFile:
+    """The ledger file at a path as it was opened, told from any other that comes there; it never gets shorter."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened = path.stat()
+        self._bytes = self._opened.st_size
+
+    def check(self) -> None:
+        """Return where it is still there.
+
+        Raises:
+            LedgerError: it was removed, replaced or cut.
+        """
+        came = "no file"
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = self._path.stat()
+            if not os.path.samestat(found, self._opened):
+                came = "another one"
+            elif found.st_size < self._bytes:
+                came = f"{found.st_size} bytes of {self._bytes}"
+            else:
+                self._bytes = found.st_size
+                return
+        raise LedgerError(f"ledger {self._path}: expected the file that was opened, got {came}; {PUT_BACK}")
 
 
 def create_ledger(path: Path, simulated: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from fl_core.questions import Question
@@ -157,6 +158,15 @@ def ask(
 
     Whoever stops early closes the iterator: the nodes that are still at work are then waited for no longer.
     """
+    with closing(ask_in_batches(exchange, question, contents, group_id, deadline_s)) as batches:
+        for batch in batches:
+            yield from batch
+
+
+def ask_in_batches(
+    exchange: Exchange, question: Question, contents: Mapping[int, Content], group_id: str, deadline_s: float
+) -> Generator[Sequence[Reply], None, None]:
+    """As ``ask``, with all the replies together that were there at the same look; there is one at least in each."""
     mail = Mailbox(exchange)
     mail.send(question, contents, group_id, deadline_s)
     left = len(contents)
@@ -164,8 +174,9 @@ def ask(
         while left:
             replies = mail.collect()
             left -= len(replies)
-            yield from replies
-            if left and not replies:
+            if replies:
+                yield replies
+            elif left:
                 mail.wait(float("inf"))
     finally:
         mail.close()

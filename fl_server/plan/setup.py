@@ -30,6 +30,19 @@ SERVER_PATHS = ("out", "companion")
 """Fields of ``run`` that decide where results go, not what they are."""
 
 
+def deciding_fields(config: Config) -> dict[str, Any]:
+    """Everything in a config that decides the result, as plain values."""
+    plain = to_plain(config)
+    for key in SERVER_PATHS:
+        plain["run"].pop(key)
+    return plain
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256 over ``deciding_fields``, in hex."""
+    return hashlib.sha256(json.dumps(deciding_fields(config), sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ServerData:
     """What a server holds of the data and may say of it; no client's examples."""
@@ -104,10 +117,7 @@ class Setup:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything in the config that decides the result, in hex."""
-        plain = to_plain(self.config)
-        for key in SERVER_PATHS:
-            plain["run"].pop(key)
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+        return config_digest(self.config)
 
     def initial_state(self) -> StrategyState:
         """The strategy's state before the first round, from the seeded initial weights."""

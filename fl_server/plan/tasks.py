@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fl_core import __version__
-from fl_core.config.schema import ClientsSection
+from fl_core.config.schema import ClientsSection, PrivacySection
 from fl_core.errors import PrivacyError
 from fl_core.privacy.accountant import noise_multiplier
 from fl_core.rng import derive_seed
@@ -90,18 +90,26 @@ def histogram_plan(setup: Setup, info: ClientInfo, activations: int) -> RoundPla
     privacy = setup.config.privacy
     if privacy is None:
         raise PrivacyError("quant.ranges: dp_histogram needs a privacy section")
-    sigma = noise_multiplier(privacy.epsilon * privacy.ranges_share, privacy.delta, 1.0, 1, privacy.accountant)
     terms = DpTerms(
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         clip_norm=math.sqrt(max(activations, 1)),
-        noise_multiplier=sigma,
+        noise_multiplier=ranges_noise(privacy),
         sample_rate=1.0,
         steps=1,
         normaliser=1.0,
         accountant=privacy.accountant,
     )
     return replace(plan_of(setup, info, 0, 0), dp=terms)
+
+
+def ranges_noise(privacy: PrivacySection) -> float:
+    """The noise multiplier of ranges that are measured under DP.
+
+    Raises:
+        PrivacyError: no noise is enough for their share of epsilon.
+    """
+    return noise_multiplier(privacy.epsilon * privacy.ranges_share, privacy.delta, 1.0, 1, privacy.accountant)
 
 
 def dp_terms(setup: Setup, size_class: int) -> DpTerms | None:

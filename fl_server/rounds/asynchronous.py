@@ -105,7 +105,9 @@ def _run_version(
     ends_s = clock.now_s() + deadline_s
     tally = Tally()
     known = progress.accepted, progress.spent
-    intake = Intake(setup, context.expected, context.log, version, *known, tally, dict(progress.seen))
+    intake = Intake(
+        setup, context.expected, context.log, version, *known, tally, dict(progress.seen), ledgers=context.ledgers
+    )
     sent = join_tensors(state.model, setup.strategy.broadcast(state))
     under_way.models.save(state.version, sent)
     offer = _Offer(sent, digest(sent), version)

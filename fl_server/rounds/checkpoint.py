@@ -40,7 +40,8 @@ class Checkpoint:
     config_digest: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What ``Progress`` knows beside the strategy's state, as plain values: measured ranges, the last update of each
-    client that was summed, what was seen of each, epsilons, the server's ledger, tasks under way and the clock."""
+    client that was summed, what was seen of each, epsilons, the server's ledger, tasks under way, the clock and the
+    config."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: Collection[int] = ()) -> None:

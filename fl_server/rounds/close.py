@@ -28,6 +28,7 @@ from fl_server.results.observer import RoundView
 from fl_server.results.ranges import clipped_by_layer
 from fl_server.rounds.intake import Tally
 from fl_server.rounds.progress import Progress, RunContext, told
+from fl_server.rounds.spending import largest
 from fl_server.selection.base import ClientHistory
 from strategies.base import StrategyState
 
@@ -66,7 +67,7 @@ def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) ->
     )
     state = replace(state, model=model.tensors)
     # A client of an earlier cohort may have spent more than any of this one, and the model is of both.
-    spent = max((e for e in (before.epsilon_max, tally.epsilon_max) if e is not None), default=None)
+    spent = largest(before.epsilon_max, tally.epsilon_max)
     after = replace(
         before, model=model, state=state, accepted={**before.accepted, **tally.summed}, seen=outcome.seen,
         epsilon_max=spent, spent={**before.spent, **tally.spent}, user_epsilon=user_epsilon(setup),

@@ -6,8 +6,8 @@ however many nodes answer in its name.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from fl_core import wire
@@ -22,6 +22,7 @@ from fl_server.nodes.mailbox import Reply
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import ExpectedUpdate
 from fl_server.rounds.admission import check_spending, check_update
+from fl_server.rounds.spending import ClientLedgers, largest, spent_unsummed, told_by
 from fl_server.selection.base import ClientHistory
 from strategies.base import StrategyState
 
@@ -36,7 +37,8 @@ class Tally:
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     epsilon_max: float | None = None
-    """Largest that a summed update has told; infinite once one under DP told none, None where none is under DP."""
+    """Largest that any client has spent by a task that is over, whether its update was summed or not, as far as it is
+    known; infinite once a summed update under DP told none, None where none is under DP."""
     summed: dict[str, str] = field(default_factory=dict)
     """Task_ids by client."""
     spent: dict[str, float] = field(default_factory=dict)
@@ -61,6 +63,8 @@ class Intake:
     seen: dict[str, ClientHistory]
     transforms: Sequence[PartTransform] = PART_TRANSFORMS
     """What clients did to their parts, in their order; undone before anything is checked."""
+    ledgers: ClientLedgers | None = None
+    """Where the spending of updates that are not summed can be looked up; None on boards."""
 
     def take(self, reply: Reply, plan: RoundPlan, state: StrategyState) -> StrategyState:
         """The state with one reply admitted, or as it was, with an event that says why."""
@@ -74,13 +78,17 @@ class Intake:
             if reply.missing:
                 self.seen[client] = before.was_late(reply.seconds)
             self._say("client_missing" if reply.missing else "client_failed", client, reply.failure)
+            self.count_unsummed(plan)
             return state
         if refusal := wire.refusal_of(reply.content):
             self._say("client_refused", client, refusal)
+            self.count_unsummed(plan)
             return state
+        claim: float | None = None
         try:
             encoded = wire.unpack_update(reply.content, f"client {client}")
             update = decode_update(encoded, f"client {client}")
+            claim = update.epsilon
             update = replace(update, parts=restored(update.parts, self.transforms))
             self._check(update, plan)
             apart, update = split_off_unsummed(update)
@@ -89,10 +97,25 @@ class Intake:
         except (UpdateRejectedError, WireError) as error:
             self.tally.rejected += 1
             self._say("client_rejected", client, str(error))
+            self.count_unsummed(plan, claim)
             return state
         self.seen[client] = before.was_summed(self.round, reply.seconds, _loss_of(apart))
         self._count(update, plan, len(encoded), version - update.base_version)
         return state
+
+    def count_surplus(self, reply: Reply, plan: RoundPlan) -> None:
+        """Count what a reply says to have spent that came when enough were there; it is not summed."""
+        claim = None
+        with suppress(WireError):
+            if reply.content is not None and not wire.refusal_of(reply.content):
+                client = f"client {plan.client_id}"
+                claim = decode_update(wire.unpack_update(reply.content, client), client).epsilon
+        self.count_unsummed(plan, claim)
+
+    def count_unsummed(self, plan: RoundPlan, claim: float | None = None) -> None:
+        """Count what a task has spent that is over and whose update is not summed; ``claim`` is what it says itself."""
+        spent = spent_unsummed(plan, claim, self.spent.get(plan.client_id), self.ledgers)
+        self.tally.epsilon_max = largest(self.tally.epsilon_max, spent)
 
     def _check(self, update: ClientUpdate, plan: RoundPlan) -> None:
         check_update(update, plan, self.expected.parts, self.setup.config.round, self.expected.activations)
@@ -109,8 +132,7 @@ class Intake:
         tally.uplink_bytes += uplink_bytes
         tally.staleness[staleness] = tally.staleness.get(staleness, 0) + 1
         if plan.dp is not None:
-            told = math.inf if update.epsilon is None else update.epsilon  # a board with named seeds tells none
-            tally.epsilon_max = max(tally.epsilon_max or 0.0, told)
+            tally.epsilon_max = largest(tally.epsilon_max, told_by(update.epsilon))
             if update.epsilon is not None:
                 tally.spent[client] = update.epsilon
         self.log.append(

@@ -12,13 +12,14 @@ from fl_core.privacy.ledger_head import LedgerHead
 from fl_core.runlog import RunLog
 from fl_server.nodes.clock import Clock
 from fl_server.nodes.exchange import Exchange
-from fl_server.plan.setup import Setup
+from fl_server.plan.setup import Setup, deciding_fields
 from fl_server.plan.tasks import ExpectedUpdate
 from fl_server.results.model import Model, Moving, Nets
 from fl_server.results.observer import Observer
 from fl_server.results.publish import Publication, exports
 from fl_server.results.publisher import Publisher
 from fl_server.rounds.checkpoint import Checkpoint, save_checkpoint
+from fl_server.rounds.spending import ClientLedgers
 from fl_server.selection.base import ClientHistory, histories_from_plain, histories_to_plain
 from strategies.base import StrategyState
 
@@ -34,6 +35,8 @@ class RunContext:
     nets: Nets
     expected: ExpectedUpdate
     publisher: Publisher
+    ledgers: ClientLedgers | None = None
+    """The truth of what clients have spent; in a simulation alone."""
 
     @property
     def clock(self) -> Clock:
@@ -59,9 +62,10 @@ class Progress:
     """The task_id of every client's last update that was summed."""
     seen: Mapping[str, ClientHistory] = field(default_factory=dict)
     epsilon_max: float | None = None
-    """The largest that any client had spent when its update was summed; None without DP, see ``Tally``."""
+    """The largest that any client has spent, as far as it is known; None without DP, see ``Tally``."""
     spent: Mapping[str, float] = field(default_factory=dict)
-    """What every client's data had spent by its own word when its last update was summed; nobody's without DP."""
+    """What every client's data had spent by its own word when its last update was summed, or before the first its
+    ranges; nobody's without DP."""
     user_epsilon: float | None = None
     """What one client has spent at the server; None without noise for whole clients."""
     user_head: LedgerHead | None = None
@@ -129,6 +133,7 @@ class Progress:
             "user_head": None if self.user_head is None else self.user_head.to_plain(),
             "outstanding": self.outstanding,
             "clock": context.clock.save(),
+            "config": deciding_fields(self.setup.config),
         }
         checkpoint = Checkpoint(self.state, rounds_done, context.log.sync(), self.setup.digest, facts)
         save_checkpoint(context.checkpoints, checkpoint, kept)

@@ -17,7 +17,7 @@ from fl_core.questions import TRAIN
 from fl_core.rng import generator
 from fl_core.tree import count_bytes, digest
 from fl_core.types import ClientInfo, RoundPlan
-from fl_server.nodes.mailbox import Reply, ask
+from fl_server.nodes.mailbox import Reply, ask_in_batches
 from fl_server.nodes.members import Members, Nodes
 from fl_server.plan.setup import Setup
 from fl_server.plan.tasks import plan_of
@@ -63,15 +63,18 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     for plan in plans.values():
         seen[plan.client_id] = seen.get(plan.client_id, ClientHistory()).was_asked()
     tally = Tally(asked=len(plans), downlink_bytes=len(plans) * count_bytes(sent))
-    intake = Intake(setup, context.expected, context.log, round, progress.accepted, progress.spent, tally, seen)
+    known = progress.accepted, progress.spent
+    intake = Intake(setup, context.expected, context.log, round, *known, tally, seen, ledgers=context.ledgers)
     model = wire.pack_tensors(sent)
     contents = {node_id: wire.pack_task(plan, model) for node_id, plan in plans.items()}
     # Whether there were enough would say something of each client: noise for whole clients is released regardless.
     share = 0.0 if progress.releases_regardless else limits.quorum
     quorum = math.ceil(share * min(wanted, len(plans)))
     state, working = _collect(context, intake, _Cohort(plans, contents, wanted, quorum), state)
-    for client in sorted(plans[node_id].client_id for node_id in working):
-        context.log.append("client_dropped", round, client_id=client, reason=f"{tally.accepted} others were quicker")
+    reason = f"{tally.accepted} others were quicker"
+    for plan in sorted((plans[node_id] for node_id in working), key=lambda plan: plan.client_id):
+        context.log.append("client_dropped", round, client_id=plan.client_id, reason=reason)
+        intake.count_unsummed(plan)
     return close_round(context, progress, RoundOutcome(round, state, tally, seen, nodes, started, quorum))
 
 
@@ -89,14 +92,20 @@ def _collect(
     while left:
         working, left_s = left, ends_s - context.clock.now_s()
         tasks = {node_id: content for node_id, content in cohort.contents.items() if node_id in left}
-        with closing(ask(context.exchange, TRAIN, tasks, str(intake.round), left_s)) as replies:
-            for reply in replies:
-                working.remove(reply.node_id)
-                if reply.away:
-                    away[reply.node_id] = reply
-                else:
-                    state = intake.take(reply, plans[reply.node_id], state)
-                if working and (tally.accepted >= cohort.wanted or setup.strategy.ready(state)):
+        with closing(ask_in_batches(context.exchange, TRAIN, tasks, str(intake.round), left_s)) as batches:
+            for batch in batches:
+                enough = False
+                for reply in batch:
+                    if enough:
+                        intake.count_surplus(reply, plans[reply.node_id])
+                        continue
+                    working.remove(reply.node_id)
+                    if reply.away:
+                        away[reply.node_id] = reply
+                    else:
+                        state = intake.take(reply, plans[reply.node_id], state)
+                    enough = bool(working) and (tally.accepted >= cohort.wanted or setup.strategy.ready(state))
+                if enough:
                     break
         left = _back(context, away, ends_s) if tally.accepted < cohort.quorum and not working else set()
         for node_id in left:

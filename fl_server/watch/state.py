@@ -86,6 +86,7 @@ class RunState:
                 self.artifacts.append(PublishedArtifact.of(event))
             case "run_finished":
                 self.finished, self.process_s = True, float(event["seconds"])
+                self._spend(event.get("epsilon_max"))
 
     @property
     def rounds_planned(self) -> int:
@@ -173,6 +174,7 @@ class RunState:
 
     def _begin(self, event: Event) -> None:
         self.start = event
+        self._spend(event.get("epsilon_max"))
         for client_id in event.get("clients", ()):
             self.clients.setdefault(client_id, ClientState(client_id, last_seen=event.get("time")))
 

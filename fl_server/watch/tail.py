@@ -6,10 +6,10 @@ that nothing of a round that did not count is counted.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
+from fl_core.event_lines import parse_event
 from fl_core.runlog import Event
 
 
@@ -20,9 +20,14 @@ class EventTail:
         self._path = run_dir / "events.jsonl"
         self._read_bytes = 0
         self._last = b""
+        self._lines = 0
 
     def poll(self) -> tuple[bool, list[Event]]:
-        """Whether what was read before still holds, and the events that are new since."""
+        """Whether what was read before still holds, and the events that are new since.
+
+        Raises:
+            RunFolderError: a whole line is not the event that comes next.
+        """
         if not self._path.is_file():
             held = self._read_bytes == 0
             self._start_over()
@@ -35,12 +40,13 @@ class EventTail:
             lines = [line for line in file if line.endswith(b"\n")]
         self._read_bytes += sum(map(len, lines))
         self._last = lines[-1] if lines else self._last
-        return held, [json.loads(line) for line in lines]
+        before, self._lines = self._lines, self._lines + len(lines)
+        return held, [parse_event(line, self._path, number) for number, line in enumerate(lines, before + 1)]
 
     def _still_holds(self, descriptor: int) -> bool:
         at = self._read_bytes - len(self._last)
         return os.pread(descriptor, len(self._last), at) == self._last
 
     def _start_over(self) -> None:
-        self._read_bytes = 0
+        self._read_bytes = self._lines = 0
         self._last = b""

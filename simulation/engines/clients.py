@@ -17,11 +17,14 @@ from fl_client.trainer.in_process import InProcessTrainer, LocalTrainer
 from fl_client.trainer.task import Trainer
 from fl_core.config import Config
 from fl_core.data.federation import Federation
+from fl_core.errors import LedgerError
 from fl_core.privacy.ledger import Ledger
 from fl_core.privacy.policy import DevicePolicy
+from fl_core.questions import Question, Request
 from fl_core.rng import seeded_noise
 from simulation.attacks.registry import poisoned
 from simulation.client_ledger import client_folder, ledger_of_clients
+from simulation.engines.in_process import SharedFailureError
 
 
 def build_trainer(config: Config, federation: Federation, run_dir: Path) -> Trainer:
@@ -46,10 +49,24 @@ def simulated_policy(config: Config) -> DevicePolicy | None:
     )
 
 
+class _OneLedgerForAll:
+    """A trainer whose ledger is that of all clients: what is wrong with that ends the run, and is no client's word."""
+
+    def __init__(self, trainer: TrainerApi) -> None:
+        self._trainer = trainer
+
+    def ask(self, question: Question, request: Request) -> bytes:
+        """The trainer's reply to one question."""
+        try:
+            return self._trainer.ask(question, request)
+        except LedgerError as error:
+            raise SharedFailureError(error) from error
+
+
 def client_app(trainer: Trainer) -> ClientApp:
     """The ClientApp of the boards, over a trainer in this process."""
 
     def trainer_of(context: Context) -> TrainerApi:
-        return InProcessTrainer(LocalTrainer(trainer, str(context.node_config["client-id"])))
+        return _OneLedgerForAll(InProcessTrainer(LocalTrainer(trainer, str(context.node_config["client-id"]))))
 
     return make_client_app(trainer_of)

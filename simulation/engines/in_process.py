@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from fl_client.app import error_reply
-from fl_core.errors import RoundError
+from fl_core.errors import RoundError, StonecropError
 from fl_core.flower_private import SERVER_NODE_ID, identify_process, set_message_id
 from fl_core.own_code import own_place
 from simulation.fleet.clock import VirtualClock
@@ -27,6 +27,14 @@ from simulation.fleet.grid import RUN_ID, VirtualGrid
 
 NodeApp = Callable[[Message, Context], "Message | None"]
 """What a node does with a message: its reply, or None for silence."""
+
+
+class SharedFailureError(Exception):
+    """What a node met is no node's failure: ``error`` ends the run."""
+
+    def __init__(self, error: StonecropError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 @dataclass
@@ -129,9 +137,12 @@ def answer_or_error(app: NodeApp, message: Message, context: Context) -> Message
 
     Raises:
         OSError: this machine's disk, which all nodes share, is full or refuses; that is no client's failure.
+        StonecropError: what else all nodes share is not as it must be.
     """
     try:
         return app(message, context)
+    except SharedFailureError as end:
+        raise end.error from end
     except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and not own_place(error):
             raise

@@ -6,7 +6,6 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from fl_core.errors import StonecropError
 from fl_core.flower_private import identify_process
 from simulation.engines.clients import build_trainer, client_app
 from simulation.engines.fleet import SimulatedFleet
-from simulation.engines.in_process import InProcessGrid, answer_or_error, run_app
+from simulation.engines.in_process import InProcessGrid, run_app
 from simulation.fleet.grid import RUN_ID
 from simulation.same_data import check_same_data
 
@@ -72,8 +71,8 @@ def _check_started() -> None:
 
 
 def answer_in_worker(message: Message, context: Context) -> Message | None:
-    """A message answered by the app of this worker process; an error becomes a reply here, for not all can travel."""
+    """A message answered by the app of this worker process, in which the Grid makes a reply of what it raises."""
     _check_started()
     if _worker_app is None:
         raise RuntimeError("a worker process answers only after it was started")
-    return answer_or_error(partial(run_app, _worker_app), message, context)
+    return run_app(_worker_app, message, context)

@@ -14,6 +14,7 @@ from fl_core.config import load_config
 from fl_core.errors import LedgerError
 from fl_core.runlog import Event, read_events
 from fl_server.plan.user_privacy import LEDGER_FILE
+from fl_server.rounds.checkpoint import load_checkpoint
 from simulation.client_ledger import check_ledger, ledger_of_clients
 from simulation.run import resume
 from simulation.run import run as simulate
@@ -93,13 +94,13 @@ def test_a_run_whose_ledger_is_missing_older_or_anothers_does_not_go_on(tmp_path
 def test_what_clients_remember_without_privacy_is_missed_too(tmp_path):
     run_dir = simulate(toy.config(tmp_path, strategy={"name": "scaffold"}, export={"formats": []}))
     config = load_config(run_dir / "config.yaml")
-    check_ledger(config, run_dir)
+    check_ledger(config, run_dir, load_checkpoint(run_dir / "checkpoint"))
     remove(ledger_of_clients(run_dir))
     with pytest.raises(LedgerError, match="client client-0: expected its entries"):
-        check_ledger(config, run_dir)
+        check_ledger(config, run_dir, load_checkpoint(run_dir / "checkpoint"))
 
 
 def test_a_ledger_that_knows_more_than_the_checkpoint_is_right(tmp_path):
     run_dir = simulate(toy.config(tmp_path, **PRIVATE))
     cut(run_dir)
-    check_ledger(load_config(run_dir / "config.yaml"), run_dir)
+    check_ledger(load_config(run_dir / "config.yaml"), run_dir, load_checkpoint(run_dir / "checkpoint"))

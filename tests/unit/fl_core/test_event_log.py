@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,4 +72,29 @@ def test_a_log_whose_folder_is_no_longer_its_own_writes_nothing_more(
             write()
     assert {path: path.read_bytes() for path in log.folder.parent.rglob("*") if path.is_file()} == before
     assert log.seq == 1
+    log.close()
+
+
+def test_a_log_that_is_cut_while_it_is_written_takes_nothing_more(log: RunLog) -> None:
+    path = log.folder / "events.jsonl"
+    log.append("round_started", 2, cohort=[])
+    with path.open("rb+") as file:
+        file.truncate(20)
+    for write in (lambda: log.append("round_started", 3, cohort=[]), log.sync, log.check_own):
+        with pytest.raises(RunFolderError, match=r"events\.jsonl: expected the \d+ bytes that this run wrote, got 20"):
+            write()
+    assert path.stat().st_size == 20
+    log.close()
+
+
+def test_a_look_at_a_log_that_grows_meanwhile_finds_it_whole(log: RunLog) -> None:
+    def write() -> None:
+        for number in range(300):
+            log.append("round_started", number, cohort=[])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        log.check_own()
+    writer.join()
     log.close()

@@ -37,6 +37,7 @@ def config(tmp_path: Path) -> Path:
         (["privacy.epsilon=true"], "privacy.epsilon: expected a number, got true"),
         (["privacy.epsilon=8", "privacy.clip_norm=.inf"], "privacy.clip_norm: expected a finite number, got .inf"),
         (["privacy.epsilon=8", "privacy.clip_norm=1e30"], f"{CLIP}: expected above 0, at most 1e+06, got 1e+30"),
+        (["clients.sample_rate=1e-310"], "clients.sample_rate: expected 1e-12 to 1, got 1e-310"),
         (["quant.client_bits.watch=true"], "quant.client_bits.watch: expected a number, got true"),
         (["simulation.clients.watch=.nan"], "simulation.clients.watch: expected a finite number, got .nan"),
         (["strategy.args={inner: {args: [.nan]}}"], "strategy.args.inner.args.0: expected a finite number, got .nan"),

@@ -63,7 +63,7 @@ def test_a_file_that_grew_again_after_a_cut_is_read_anew(tmp_path, log):
 def test_a_torn_line_is_not_read_before_it_is_whole(tmp_path, log):
     tail = EventTail(tmp_path)
     tail.poll()
-    line = json.dumps({"seq": 2, "kind": "x"}).encode() + b"\n"
+    line = json.dumps({"seq": 2, "round": 1, "kind": "x"}).encode() + b"\n"
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(line[:7])
         file.flush()
