@@ -106,7 +106,7 @@ def _run_version(
     tally = Tally()
     known = progress.accepted, progress.spent
     intake = Intake(setup, context.expected, context.log, version, *known, tally, dict(progress.seen))
-    sent = join_tensors(state.model, setup.strategy.broadcast(state))
+    sent = join_tensors(state.model, setup.running_strategy.broadcast(state, version))
     under_way.models.save(state.version, sent)
     offer = _Offer(sent, digest(sent), version)
     under_way.trained.clear()
@@ -117,7 +117,7 @@ def _run_version(
     cohort = sorted(task.plan.client_id for task in under_way.tasks.values())
     context.log.append("round_started", version, cohort=cohort)
     members.say_left_out(context.log, version)
-    while not setup.strategy.ready(state):
+    while not setup.running_strategy.ready(state, version):
         if not under_way.inbox:
             under_way.inbox.extend(under_way.mail.collect())
         if under_way.inbox:
@@ -129,7 +129,7 @@ def _run_version(
             under_way.mail.wait(ends_s)
             nodes = members.look()
             most = max(most, len(nodes))
-        if not setup.strategy.ready(state):
+        if not setup.running_strategy.ready(state, version):
             _hand_out(under_way, intake, progress, nodes, offer)
     if not tally.accepted:
         members.check_enough(most, setup.config.round.min_clients, deadline_s)

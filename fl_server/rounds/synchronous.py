@@ -52,7 +52,7 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     limits = setup.config.round
     nodes = members.wait_for(limits.min_clients, limits.deadline_s)
     wanted, asked = select_cohort(setup, nodes, seen, round)
-    sent = join_tensors(state.model, setup.strategy.broadcast(state))
+    sent = join_tensors(state.model, setup.running_strategy.broadcast(state, round))
     ranges, same = progress.model.moving.ranges, digest(sent)
     plans = {
         node_id: plan_of(setup, info, round, state.version, ranges, same, progress.accepted.get(info.client_id))
@@ -96,7 +96,7 @@ def _collect(
                     away[reply.node_id] = reply
                 else:
                     state = intake.take(reply, plans[reply.node_id], state)
-                if working and (tally.accepted >= cohort.wanted or setup.strategy.ready(state)):
+                if working and (tally.accepted >= cohort.wanted or setup.running_strategy.ready(state, intake.round)):
                     break
         left = _back(context, away, ends_s) if tally.accepted < cohort.quorum and not working else set()
         for node_id in left:
