@@ -34,6 +34,7 @@ from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.sent_models import SentModels
 from fl_server.selection.base import Candidate, ClientHistory
+from fl_server.selection.chosen import chosen_by
 from strategies.client import join_tensors
 
 
@@ -159,7 +160,7 @@ def _hand_out(under_way: _UnderWay, intake: Intake, progress: Progress, nodes: N
     names = (offer.version, under_way.draws) if under_way.draws else (offer.version,)
     draw = generator("cohort", setup.config.run.seed, *names)
     under_way.draws += 1
-    chosen = setup.selection.choose(candidates, places, offer.version, draw)
+    chosen = chosen_by(setup.selection, setup.config.clients.selection, candidates, places, offer.version, draw)
     contents = {}
     model = wire.pack_tensors(offer.sent)
     now_s = under_way.mail.clock.now_s()

@@ -26,6 +26,7 @@ from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.selection.base import Candidate, ClientHistory, HistoryByClient
+from fl_server.selection.chosen import chosen_by
 from strategies.base import StrategyState
 from strategies.client import join_tensors
 
@@ -127,5 +128,6 @@ def select_cohort(
         return len(drawn), {node_of[name]: nodes[node_of[name]] for name in drawn}
     candidates = [Candidate(nodes[node_of[name]], seen.get(name, ClientHistory())) for name in sorted(node_of)]
     draw = generator("cohort", setup.config.run.seed, round)
-    chosen = setup.selection.choose(candidates, math.ceil(wanted * clients.over_select), round, draw)
+    most = math.ceil(wanted * clients.over_select)
+    chosen = chosen_by(setup.selection, clients.selection, candidates, most, round, draw)
     return wanted, {node_of[each.client_id]: each.info for each in chosen}

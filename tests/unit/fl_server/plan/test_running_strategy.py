@@ -170,9 +170,7 @@ class Rubbish(Own):
         ),
     ],
 )
-def test_every_call_of_a_strategy_is_told_with_its_field(
-    call: Callable[[RunningStrategy, Any], Any], says: str
-) -> None:
+def test_every_call_of_a_strategy_is_told_with_its_field(call: Callable[..., Any], says: str) -> None:
     with pytest.raises(ConfigError, match=f"^{FIELD}: {says}$"):
         call(RunningStrategy(Rubbish(), FIELD, own=True), StrategyState(model()))
 
