@@ -18,6 +18,8 @@ from fl_core.tasks.base import Task
 from fl_core.tasks.scores import example_scores
 from fl_core.types import Array, FloatArray
 
+BATCH = 64
+"""Examples of the largest batch that a loss is tried on: some losses couple examples in a large one alone."""
 MOST_NAME = 40
 """Characters of a metric's name."""
 
@@ -83,12 +85,21 @@ def _check_loss(task: Task, output_BX: torch.Tensor, target_B: torch.Tensor) -> 
         raise ModelError("example_loss: expected a finite gradient to the outputs, got one that is not")
     if not slope_BX.any() and not any(_slopes(task, other, target_B).any() for other in _elsewhere(output_BX)):
         raise ModelError("example_loss: expected a loss that changes with the outputs, got a gradient of 0")
+    for size in (count, BATCH):
+        _check_alone(task, output_BX, target_B, size)
+
+
+def _check_alone(task: Task, output_BX: torch.Tensor, target_B: torch.Tensor, size: int) -> None:
+    """Refuse a loss that looks at its neighbours in a batch of ``size``, which repeats the examples as it must."""
+    count = len(output_BX)
+    rows = torch.arange(size) % count
     alone_B = torch.cat([task.example_loss(output_BX[i : i + 1], target_B[i : i + 1]) for i in range(count)])
-    again_B = task.example_loss(output_BX, target_B)
-    if torch.equal(loss_B, again_B) and not torch.allclose(alone_B, loss_B, rtol=1e-4, atol=1e-6):
+    loss_B, again_B = (task.example_loss(output_BX[rows], target_B[rows]) for _ in range(2))
+    check_losses(loss_B, size)
+    if torch.equal(loss_B, again_B) and not torch.allclose(alone_B[rows], loss_B, rtol=1e-4, atol=1e-6):
         raise ModelError(
             "example_loss: expected a loss of each example on its own, got one that changes with the other examples of "
-            f"its batch: {_listed(alone_B)} one by one, {_listed(loss_B)} together"
+            f"its batch: {_listed(alone_B)} one by one, {_listed(loss_B[:count])} in a batch of {size}"
         )
 
 

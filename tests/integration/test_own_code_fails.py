@@ -29,7 +29,7 @@ from strategies.base import Strategy
 
 class Loss(Classification):
     def example_loss(self, output_BX, target_B):
-        if len(target_B) > 8:  # more than a check before the run has
+        if len(target_B) == 16:  # a batch of the config, which no check before the run has
             raise ValueError("no loss\\nfor so many")  # a loss
         return super().example_loss(output_BX, target_B)
 

@@ -22,6 +22,7 @@ CLASSES = np.array([0, 3, 1])
     [
         (odd.MeanLoss(), r"example_loss: expected one loss for each of 3 examples, shape \[3\], got \[\]"),
         (odd.Neighbours(), "example_loss: expected a loss of each example on its own"),
+        (odd.ManyNeighbours(), "example_loss: expected a loss of each example on its own.* in a batch of 64"),
         (odd.Detached(), "example_loss: expected a loss with a gradient to the outputs"),
         (odd.Flat(), "example_loss: expected a loss that changes with the outputs, got a gradient of 0"),
         (odd.Endless(), "example_loss: expected finite losses, got inf"),
