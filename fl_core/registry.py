@@ -112,6 +112,11 @@ def find_maker(section: str, name: str | None, factory: str | None, table: Mappi
     return Maker(section, factory, load_callable(factory, f"{section}.factory"), own=True)
 
 
+def field_named(section: str, name: str | None, factory: str | None) -> str:
+    """The field of a config that names something, and what stands in it, as "task.factory mine:Counting"."""
+    return f"{section}.name {name}" if factory is None else f"{section}.factory {factory}"
+
+
 def look_up(field: str, name: str, table: Mapping[str, T]) -> T:
     """The row ``name`` of a literal table of things that a config names in ``field``.
 

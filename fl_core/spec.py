@@ -28,6 +28,7 @@ from fl_core.quant.fake_quant import set_fake_quant
 from fl_core.quant.graph import QatModel
 from fl_core.quant.prepare import TracedModel, quantize, trace_model
 from fl_core.quant.spec import QuantSpec
+from fl_core.registry import field_named
 from fl_core.rng import derive_seed
 from fl_core.tasks import build_task
 from fl_core.tasks.base import Task
@@ -89,6 +90,11 @@ class TrainingSpec:
     def at_width(self, bits: int) -> TrainingSpec:
         """What clients whose weights have ``bits`` bits are sent."""
         return replace(self, quant=self.quant.at_width(bits))
+
+    @property
+    def task_named(self) -> str:
+        """The config's field that names the task, and what stands in it."""
+        return field_named("task", self.task.name or "classification", self.task.factory)
 
     def build_task(self) -> Task:
         """The task that is learned."""

@@ -40,6 +40,19 @@ def zeros_like(tensors: Tensors) -> dict[str, FloatArray]:
     return {name: np.zeros_like(tensors[name]) for name in sorted(tensors)}
 
 
+def frozen(tensors: Tensors) -> dict[str, FloatArray]:
+    """The tensors in a mapping of their own, where nobody who holds one can write to it."""
+    return {name: _frozen(tensor) for name, tensor in tensors.items()}
+
+
+def _frozen(tensor: FloatArray) -> FloatArray:
+    array = np.asarray(tensor)
+    # What a view looks into can be written to by others.
+    own = array if array.base is None else array.copy()
+    own.setflags(write=False)
+    return own
+
+
 def norm(tensors: Tensors) -> float:
     """Euclidean norm over all tensors together, in float64."""
     return float(np.sqrt(sum(float(np.square(t, dtype=np.float64).sum()) for t in tensors.values())))

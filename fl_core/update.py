@@ -15,6 +15,8 @@ from fl_core.types import SCHEMA_VERSION, ClientUpdate, Part, Tensors
 
 _HEADER_LIMIT_BYTES = 1_000_000
 """A client says how long its header is, and is not trusted with more."""
+_WHENCE = "look at the task's example_loss, or lower clients.optimizer.learning_rate"
+"""What figures of a client's training that are not finite come from."""
 
 
 def encode_update(update: ClientUpdate) -> bytes:
@@ -41,9 +43,13 @@ def decode_update(data: bytes, owner: str) -> ClientUpdate:
         WireError: the bytes are no update; the message names ``owner``.
     """
     try:
-        return _build(decode_header(data, _HEADER_LIMIT_BYTES), decode_tensors(data, _HEADER_LIMIT_BYTES))
+        update = _build(decode_header(data, _HEADER_LIMIT_BYTES), decode_tensors(data, _HEADER_LIMIT_BYTES))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise WireError(f"update from {owner}: expected an encoded update, got {len(data)} bytes ({error})") from None
+    for name, figure in update.simulated.items():
+        if not math.isfinite(figure):
+            raise WireError(f"update from {owner}: expected a finite {name}, got {figure}; {_WHENCE}")
+    return update
 
 
 def _build(fields: dict[str, Any], tensors: Tensors) -> ClientUpdate:
@@ -64,7 +70,7 @@ def _build(fields: dict[str, Any], tensors: Tensors) -> ClientUpdate:
         weight=weight,
         local_steps=steps,
         epsilon=None if fields["epsilon"] is None else _finite("epsilon", fields["epsilon"]),
-        simulated={str(k): _finite(str(k), v) for k, v in fields["simulated"].items()},
+        simulated={str(name): float(figure) for name, figure in fields["simulated"].items()},
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from fl_core.data.federation import ClientData, Examples
+from fl_core.tasks.scores import mean_score
 from fl_core.types import FloatArray
 from fl_server.results.confusion import confusion_of
+from fl_server.results.evaluate import scoring
 from fl_server.results.observer import Observer, RoundView
 
 
@@ -20,7 +20,7 @@ def watch_clients(clients: Mapping[str, ClientData]) -> Observer:
     """An observer that scores float and int8 model on the held-out part of each client."""
 
     def observe(view: RoundView) -> None:
-        task = view.setup.task
+        task, who = view.setup.task, scoring(view.setup, view.round)
         for name, client in sorted(clients.items()):
             if client.test is None:
                 continue
@@ -31,14 +31,14 @@ def watch_clients(clients: Mapping[str, ClientData]) -> Observer:
             own = next((runner for runner in runners if runner is not None), None)
             if own is not None:
                 output_BX = own.run(client.test.x)
-                int8 = float(np.mean(task.example_score(output_BX, client.test.y)))
+                int8 = mean_score(task, who, output_BX, client.test.y)
             view.events.append(
                 "client_evaluated",
                 view.round,
                 "simulation",
                 client_id=name,
                 examples=len(client.test),
-                accuracy_float=float(np.mean(task.example_score(float_BX, client.test.y))),
+                accuracy_float=mean_score(task, who, float_BX, client.test.y),
                 accuracy_int8=int8,
                 **_confusion(view, output_BX, client.test),
             )

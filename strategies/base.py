@@ -178,9 +178,20 @@ class Strategy(ABC):
             return closed
         # What stays at home moves by nothing here.
         whole = {**means, MODEL_PART: {**zeros_like(state.model), **means[MODEL_PART]}}
-        stepped = self.server_step(state, whole)
-        return replace(stepped, version=closed.version, sums={}, updates=())
+        return replace(stepped_by(self, state, whole), version=closed.version, sums={}, updates=())
 
     @abstractmethod
     def server_step(self, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
         """How the means of the updates' parts move the model (and the slots); what is open is closed afterwards."""
+
+
+def stepped_by(strategy: Strategy, state: StrategyState, means: Mapping[str, Tensors]) -> StrategyState:
+    """What ``server_step`` gives, if it is a state.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    stepped: object = strategy.server_step(state, means)
+    if not isinstance(stepped, StrategyState):
+        raise ConfigError(f"server_step: expected a StrategyState, got {type(stepped).__name__}")
+    return stepped

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from fl_client.trainer.job import Outcome, TrainJob
 from fl_core.data.federation import Examples
 from fl_core.errors import ExportError
@@ -16,6 +14,7 @@ from fl_core.export.registry import build_exporter, format_name
 from fl_core.models.weights import load_tensors
 from fl_core.quant.forward import outputs
 from fl_core.quant.lower import lower
+from fl_core.tasks.scores import mean_score
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def export_own(job: TrainJob, outcome: Outcome, examples: Examples, folder: Path
                 request,
                 build_exporter(format),
                 folder / format_name(format),
-                lambda got: float(np.mean(job.task.example_score(got, examples.y))),
+                lambda got: mean_score(job.task, spec.task_named, got, examples.y),
             )
         except ExportError as error:
             logger.warning("client %s: own artefact vetoed: %s", plan.client_id, error)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fl_core.config.schema import OptimizerSection
 from fl_core.quant.forward import FrozenCache
 from fl_core.quant.graph import QatModel
+from fl_core.registry import field_named
 from fl_core.rng import NoiseSource
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
@@ -59,6 +60,11 @@ class TrainJob:
     def dp(self) -> DpTerms | None:
         """The terms of private training; None without DP."""
         return self.plan.dp
+
+    @property
+    def strategy_named(self) -> str:
+        """The config's field that names the strategy, and what stands in it."""
+        return field_named("strategy", self.spec.strategy.name, self.spec.strategy.factory)
 
     @property
     def optimizer(self) -> OptimizerSection:

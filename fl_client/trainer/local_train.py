@@ -24,6 +24,7 @@ from fl_core.rng import generator
 from fl_core.tasks.contract import check_losses
 from fl_core.types import Array, DpTerms, RoundPlan
 from strategies.client import SHARED, ClientContext, Phase, run_to
+from strategies.given_back import check_correction
 
 
 def local_train(job: TrainJob, context: ClientContext) -> LocalResult:
@@ -87,7 +88,8 @@ class _Descent:
         return self.job.strategy.example_loss(self.job.task, net, x_B, y_B, self.context)
 
     def _step(self) -> None:
-        for name, extra in self.job.strategy.correction(self.params, self.context).items():
+        given = self.job.strategy.correction(self.params, self.context)
+        for name, extra in check_correction(self.job.strategy_named, given, self.params).items():
             gradient = self.params[name].grad
             self.params[name].grad = extra if gradient is None else gradient + extra
         self.optimizer.step()

@@ -18,6 +18,7 @@ from fl_core.models.weights import load_tensors, trainable_tensors
 from fl_core.tree import subtract
 from fl_core.types import Tensors
 from strategies.client import HOME, PERSONAL, ClientContext, LocalOutcome, Phase
+from strategies.given_back import check_conclusion
 
 
 def train_phases(job: TrainJob) -> Outcome:
@@ -41,7 +42,8 @@ def train_phases(job: TrainJob) -> Outcome:
         own[HOME] = {name: trained[name] for name in sorted(home)}
         personal = trained if personal is None else personal
     delta = {name: tensor for name, tensor in subtract(trained, start).items() if name not in home}
-    parts, remembered = strategy.conclude(_local_outcome(job, delta, result.steps, loss_before))
+    concluded = strategy.conclude(_local_outcome(job, delta, result.steps, loss_before))
+    parts, remembered = check_conclusion(job.strategy_named, concluded)
     return Outcome(parts, {**remembered, **own}, result, trained, personal)
 
 

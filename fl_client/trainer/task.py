@@ -37,6 +37,7 @@ from fl_core.quant.graph import QatModel
 from fl_core.rng import NoiseSource
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
+from fl_core.tasks.scores import mean_score
 from fl_core.types import ClientInfo, ClientUpdate, RoundPlan, Tensors
 from fl_core.update import encode_update
 from strategies.client import split_tensors
@@ -187,7 +188,7 @@ class Trainer:
         load_tensors(model, task.model)
         learned = spec.build_task()
         scores = {
-            f"score_{kind}": _score(learned, model, test, fake_quant=on)
+            f"score_{kind}": _score(learned, spec.task_named, model, test, fake_quant=on)
             for kind, on in (("float", False), ("fake_quant", True))
         }
         return {"examples": len(test), **scores}
@@ -251,7 +252,7 @@ class Trainer:
         figures: dict[str, float] = {"examples": len(data.train)} | ({} if loss is None else {"train_loss": loss})
         if outcome.personal is not None and data.test is not None:
             load_tensors(job.net.whole, outcome.personal)
-            figures["personal_score"] = _score(job.task, job.net.whole, data.test)
+            figures["personal_score"] = _score(job.task, job.spec.task_named, job.net.whole, data.test)
         return figures
 
     def _data_of(self, client_id: str) -> ClientData:
@@ -272,8 +273,8 @@ def _cohorts(tasks: Iterable[ClientTask]) -> Iterator[list[ClientTask]]:
         yield list(cohort.values())
 
 
-def _score(learned: Task, model: QatModel, examples: Examples, fake_quant: bool = True) -> float:
-    return float(np.mean(learned.example_score(outputs(model, examples.x, fake_quant=fake_quant), examples.y)))
+def _score(learned: Task, who: str, model: QatModel, examples: Examples, fake_quant: bool = True) -> float:
+    return mean_score(learned, who, outputs(model, examples.x, fake_quant=fake_quant), examples.y)
 
 
 def size_class(examples: int) -> int:

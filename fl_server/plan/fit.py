@@ -16,6 +16,7 @@ from fl_core.own_code import own_code
 from fl_core.quant.faithful import checked_outputs
 from fl_core.spec import DataFacts
 from fl_core.tasks.contract import check_task
+from fl_core.tasks.scores import read_only
 from fl_core.types import Array
 from fl_server.plan.inspected import Inspected
 
@@ -44,8 +45,8 @@ def check_targets(seen: Inspected) -> None:
         if owner == PUBLIC:
             continue
         try:
-            with own_code(f"{_task_named(seen.config)}: check_targets of {owner}", ConfigError):
-                seen.task.check_targets(owner, part.y, seen.spec.facts.outputs)
+            with own_code(f"{seen.spec.task_named}: check_targets of {owner}", ConfigError):
+                seen.task.check_targets(owner, read_only(part.y), seen.spec.facts.outputs)
         except DataError as error:
             found += [(owner, problem.removeprefix(f"{owner}: ")) for problem in error.problems]
     if found:
@@ -70,7 +71,7 @@ def check_net(seen: Inspected) -> None:
     output_BX = checked_outputs(seen.traced, torch.from_numpy(x_BX), facts.input_range).numpy()
     _check_axes(output_BX.shape[1:], facts.outputs, None if target_B is None else target_B.shape[1:])
     if target_B is not None:
-        check_task(seen.task, _task_named(seen.config), output_BX, target_B)
+        check_task(seen.task, seen.spec.task_named, output_BX, target_B)
 
 
 def _check_again(seen: Inspected) -> None:
@@ -102,12 +103,6 @@ def _check_axes(given: tuple[int, ...], outputs: int, target: tuple[int, ...] | 
     shown = f"[B, {', '.join(map(str, given))}]"
     way_on = "; end with Flatten" if math.prod(given) == outputs else ""
     raise ModelError(f"model: expected outputs [B, {outputs}], got {shown}{way_on}")
-
-
-def _task_named(config: Config) -> str:
-    """The config's field and what stands in it."""
-    section = config.task
-    return f"task.factory {section.factory}" if section.factory else f"task.name {section.name}"
 
 
 def _count_outputs(config: Config, federation: Federation) -> int:

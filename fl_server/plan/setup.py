@@ -14,6 +14,7 @@ from fl_core.data.federation import Examples, Federation
 from fl_core.errors import ConfigError
 from fl_core.findings import Finding
 from fl_core.models.weights import trainable_tensors
+from fl_core.registry import field_named
 from fl_core.spec import TrainingSpec
 from fl_core.tasks.base import Task
 from fl_server.plan.checks import check_run
@@ -21,10 +22,11 @@ from fl_server.plan.findings import findings_before
 from fl_server.plan.fit import check_net, check_targets, data_facts
 from fl_server.plan.found_in_data import check_ranges
 from fl_server.plan.inspected import Inspected
+from fl_server.plan.running_strategy import RunningStrategy
 from fl_server.selection.base import Selection
 from fl_server.selection.registry import build_selection
 from strategies.base import Strategy, StrategyState
-from strategies.registry import build_strategy
+from strategies.registry import STRATEGIES, build_strategy
 
 SERVER_PATHS = ("out", "companion")
 """Fields of ``run`` that decide where results go, not what they are."""
@@ -119,6 +121,13 @@ class Setup:
         """SHA-256 over everything in the config that decides the result, in hex."""
         return config_digest(self.config)
 
+    @property
+    def running_strategy(self) -> RunningStrategy:
+        """The strategy as a run calls it."""
+        named = self.config.strategy
+        own = named.factory is not None or named.name not in STRATEGIES
+        return RunningStrategy(self.strategy, field_named("strategy", named.name, named.factory), own)
+
     def initial_state(self) -> StrategyState:
         """The strategy's state before the first round, from the seeded initial weights."""
-        return self.strategy.init(trainable_tensors(self.spec.build_model(self.config.run.seed)))
+        return self.running_strategy.init(trainable_tensors(self.spec.build_model(self.config.run.seed)))

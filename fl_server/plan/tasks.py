@@ -13,6 +13,7 @@ from fl_core.privacy.accountant import noise_multiplier
 from fl_core.rng import derive_seed
 from fl_core.types import ClientInfo, DpTerms, RoundPlan, Tensors
 from fl_server.plan.setup import Setup
+from strategies.given_back import check_groups
 
 Ranges = Mapping[str, tuple[float, float]]
 """Lowest and highest real value by activation name."""
@@ -33,8 +34,10 @@ def expected_update(setup: Setup, parameters: Tensors, running: tuple[str, ...])
 
     ``running`` names the activations whose ranges its clients measure as they train.
     """
-    home = setup.strategy.stays_home(list(parameters))
-    parts = setup.strategy.parts({name: parameters[name] for name in sorted(parameters) if name not in home})
+    with setup.running_strategy.called():
+        home = setup.strategy.stays_home(list(parameters))
+        parts = setup.strategy.parts({name: parameters[name] for name in sorted(parameters) if name not in home})
+        check_groups("parts", parts)
     return ExpectedUpdate(parts, running)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fl_core.data.federation import Examples
 from fl_core.errors import WireError
-from fl_core.tasks.base import Task
+from fl_core.tasks.scores import example_scores, mean_score
 from fl_core.types import FloatArray
 from fl_server.plan.setup import Setup
 from fl_server.results.confusion import confusion_of
@@ -21,18 +20,18 @@ WIDTH_FIGURES = ("examples", "accuracy_fake_quant", "accuracy_int8")
 """Fields in the record of an evaluation that depend on the width."""
 
 
-def mean_score(task: Task, output: FloatArray, examples: Examples) -> float:
-    """The task's metric: higher is better."""
-    return float(np.mean(task.example_score(output, examples.y)))
+def scoring(setup: Setup, round: int) -> str:
+    """Who scores and when, as an error of a task's own code begins."""
+    return f"{setup.spec.task_named}: round {round}"
 
 
 def evaluate(
-    setup: Setup, nets: Nets, model: Model, int8_output: FloatArray | None = None, *, last: bool = False
+    setup: Setup, nets: Nets, model: Model, round: int, int8_output: FloatArray | None = None
 ) -> dict[str, Any] | None:
-    """The record ``evaluation`` of a model at the width of the config; None where there is no test set to look at.
+    """The record ``evaluation`` of the model of a round at the width of the config; None where there is no test set.
 
     ``int8_output`` is what the artefact gave for the test set; groups are scored on it, else on the fake-quant output.
-    So are the classes that are taken for each other, after the ``last`` round.
+    So are the classes that are taken for each other, after the last round.
     """
     test, task = setup.data.test, setup.task
     if test is None:
@@ -40,12 +39,13 @@ def evaluate(
     fake_output = nets.outputs(model, TEST, test.x, fake_quant=True)
     float_output = nets.outputs(model, TEST, test.x, fake_quant=False)
     output = fake_output if int8_output is None else int8_output
-    scores = task.example_score(output, test.y)
+    who, last = scoring(setup, round), round == setup.config.run.rounds
+    scores = example_scores(task, who, output, test.y)
     confusion = confusion_of(task, output, test, len(setup.data.labels)) if last else None
     return {
         "examples": len(test),
-        "accuracy_float": mean_score(task, float_output, test),
-        "accuracy_fake_quant": mean_score(task, fake_output, test),
+        "accuracy_float": mean_score(task, who, float_output, test.y),
+        "accuracy_fake_quant": mean_score(task, who, fake_output, test.y),
         "accuracy_int8": None if int8_output is None else float(np.mean(scores)),
         "groups": {name: float(np.mean(scores[rows])) for name, rows in setup.data.groups.items()},
         **({} if confusion is None else {"confusion": confusion}),
@@ -53,7 +53,7 @@ def evaluate(
 
 
 def evaluate_widths(
-    setup: Setup, nets: Nets, model: Model, int8: Mapping[int, FloatArray] | None = None, *, last: bool = False
+    setup: Setup, nets: Nets, model: Model, round: int, int8: Mapping[int, FloatArray] | None = None
 ) -> dict[str, Any] | None:
     """What ``evaluate`` says, with the figures of each width; None where there is no test set to look at.
 
@@ -61,21 +61,27 @@ def evaluate_widths(
     empty.
     """
     int8 = int8 or {}
-    main = evaluate(setup, nets, model, int8.get(model.weight_bits), last=last)
+    main = evaluate(setup, nets, model, round, int8.get(model.weight_bits))
     bits_of = setup.spec.quant.widths
     widths = bits_of if len(bits_of) > 1 else ()
-    return main and {**main, "widths": {str(bits): _width(setup, nets, model, bits, int8.get(bits)) for bits in widths}}
+    if main is None:
+        return None
+    who = scoring(setup, round)
+    return {**main, "widths": {str(bits): _width(setup, nets, model, bits, who, int8.get(bits)) for bits in widths}}
 
 
-def _width(setup: Setup, nets: Nets, model: Model, bits: int, int8_output: FloatArray | None) -> dict[str, Any] | None:
+def _width(
+    setup: Setup, nets: Nets, model: Model, bits: int, who: str, int8_output: FloatArray | None
+) -> dict[str, Any] | None:
     """One width of a fleet of several: as fake-quant, and as the artefact in its own runtime."""
     test, task = setup.data.test, setup.task
     if test is None:
         return None
+    output = nets.outputs(model, TEST, test.x, fake_quant=True, bits=bits)
     return {
         "examples": len(test),
-        "accuracy_fake_quant": mean_score(task, nets.outputs(model, TEST, test.x, fake_quant=True, bits=bits), test),
-        "accuracy_int8": None if int8_output is None else mean_score(task, int8_output, test),
+        "accuracy_fake_quant": mean_score(task, who, output, test.y),
+        "accuracy_int8": None if int8_output is None else mean_score(task, who, int8_output, test.y),
     }
 
 

@@ -23,9 +23,10 @@ from fl_core.export.registry import build_exporter
 from fl_core.quant.lowered import Lowered
 from fl_core.rng import generator
 from fl_core.runlog import EventBatch, RunLog
+from fl_core.tasks.scores import mean_score
 from fl_core.types import FloatArray
 from fl_server.plan.setup import Setup
-from fl_server.results.evaluate import TEST, evaluate_widths, mean_score
+from fl_server.results.evaluate import TEST, evaluate_widths, scoring
 from fl_server.results.model import Model, Nets
 from fl_server.results.observer import Observer, Published, RoundView
 
@@ -77,7 +78,7 @@ def publish_round(publication: Publication, nets: Nets, log: RunLog, observe: Ob
         observe(RoundView(setup, round, model, nets, tuple(published), events))
     # The first format of a width that was run here speaks for it.
     int8 = {each.weight_bits: each.test_output for each in reversed(published) if each.test_output is not None}
-    evaluation = evaluate_widths(setup, nets, model, int8, last=round == setup.config.run.rounds)
+    evaluation = evaluate_widths(setup, nets, model, round, int8)
     events.append("round_published", round, evaluation=evaluation, seconds=time.monotonic() - started)
     log.append_all(events)
 
@@ -98,7 +99,7 @@ def make_artifacts(publication: Publication, nets: Nets, run_dir: Path) -> Itera
         test = setup.data.test
         for exporter in formats:
             folder = folder_of(setup, run_dir, publication.round, exporter.name, bits)
-            score = None if test is None else partial(_score, setup, test)
+            score = None if test is None else partial(_score, setup, test, publication.round)
             try:
                 made = make_artifact(request, exporter, folder, score)
             except (ExportError, ModelError) as error:
@@ -147,8 +148,8 @@ def _parity_inputs(setup: Setup, lowered: Lowered) -> tuple[str, FloatArray]:
     return "synthetic", synthetic_inputs(lowered, SYNTHETIC_EXAMPLES, generator("parity", setup.config.run.seed))
 
 
-def _score(setup: Setup, test: Examples, output_BK: FloatArray) -> float:
-    return mean_score(setup.task, output_BK, test)
+def _score(setup: Setup, test: Examples, round: int, output_BK: FloatArray) -> float:
+    return mean_score(setup.task, scoring(setup, round), output_BK, test.y)
 
 
 def _say_published(published: Published, setup: Setup, events: EventBatch) -> None:

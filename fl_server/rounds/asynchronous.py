@@ -34,6 +34,7 @@ from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.rounds.sent_models import SentModels
 from fl_server.selection.base import Candidate, ClientHistory
+from fl_server.selection.chosen import chosen_by
 from strategies.client import join_tensors
 
 
@@ -108,7 +109,7 @@ def _run_version(
     intake = Intake(
         setup, context.expected, context.log, version, *known, tally, dict(progress.seen), ledgers=context.ledgers
     )
-    sent = join_tensors(state.model, setup.strategy.broadcast(state))
+    sent = join_tensors(state.model, setup.running_strategy.broadcast(state, version))
     under_way.models.save(state.version, sent)
     offer = _Offer(sent, digest(sent), version)
     under_way.trained.clear()
@@ -119,7 +120,7 @@ def _run_version(
     cohort = sorted(task.plan.client_id for task in under_way.tasks.values())
     context.log.append("round_started", version, cohort=cohort)
     members.say_left_out(context.log, version)
-    while not setup.strategy.ready(state):
+    while not setup.running_strategy.ready(state, version):
         if not under_way.inbox:
             under_way.inbox.extend(under_way.mail.collect())
         if under_way.inbox:
@@ -131,7 +132,7 @@ def _run_version(
             under_way.mail.wait(ends_s)
             nodes = members.look()
             most = max(most, len(nodes))
-        if not setup.strategy.ready(state):
+        if not setup.running_strategy.ready(state, version):
             _hand_out(under_way, intake, progress, nodes, offer)
     if not tally.accepted:
         members.check_enough(most, setup.config.round.min_clients, deadline_s)
@@ -161,7 +162,7 @@ def _hand_out(under_way: _UnderWay, intake: Intake, progress: Progress, nodes: N
     names = (offer.version, under_way.draws) if under_way.draws else (offer.version,)
     draw = generator("cohort", setup.config.run.seed, *names)
     under_way.draws += 1
-    chosen = setup.selection.choose(candidates, places, offer.version, draw)
+    chosen = chosen_by(setup.selection, setup.config.clients.selection, candidates, places, offer.version, draw)
     contents = {}
     model = wire.pack_tensors(offer.sent)
     now_s = under_way.mail.clock.now_s()

@@ -19,6 +19,7 @@ from typing import Any
 from fl_core.errors import RunFolderError
 from fl_core.files import write_atomic
 from fl_core.tensorfile import decode_header, decode_tensors, encode_tensors
+from fl_core.tree import frozen
 from fl_core.types import FloatArray, Tensors
 from strategies.base import StrategyState
 
@@ -140,9 +141,9 @@ def _parse(data: bytes) -> Checkpoint:
         group, _, name = key.partition("/")
         groups[group][name] = tensor
     state = StrategyState(
-        model=groups.pop(_MODEL),
+        model=frozen(groups.pop(_MODEL)),
         version=fields["version"],
-        slots={group.removeprefix("slot."): tensors for group, tensors in groups.items()},
+        slots={group.removeprefix("slot."): frozen(tensors) for group, tensors in groups.items()},
     )
     return Checkpoint(state, fields["rounds_done"], fields["seq"], fields["config_digest"], fields["facts"])
 

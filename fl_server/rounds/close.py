@@ -61,11 +61,11 @@ def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) ->
     """The progress after a round, from the one before it."""
     outcome = outcome.without_too_few()
     setup, tally, round = before.setup, outcome.tally, outcome.round
-    state = setup.strategy.finish(outcome.state)
+    state = setup.running_strategy.finish(outcome.state, round)
     model = after_round(
         replace(before.model, tensors=state.model), AfterRound(setup, context.nets, round, outcome.state)
     )
-    state = replace(state, model=model.tensors)
+    state = replace(state, model=dict(model.tensors))
     # A client of an earlier cohort may have spent more than any of this one, and the model is of both.
     spent = largest(before.epsilon_max, tally.epsilon_max)
     after = replace(
@@ -73,7 +73,7 @@ def close_round(context: RunContext, before: Progress, outcome: RoundOutcome) ->
         epsilon_max=spent, spent={**before.spent, **tally.spent}, user_epsilon=user_epsilon(setup),
         user_head=user_head(setup), outstanding=(),
     )  # fmt: skip
-    evaluation = evaluate_widths(setup, context.nets, model, last=round == setup.config.run.rounds)
+    evaluation = evaluate_widths(setup, context.nets, model, round)
     if setup.data.test is None:
         evaluation = _ask_clients(context, after, outcome)
     _say_closed(context, after, outcome, evaluation)

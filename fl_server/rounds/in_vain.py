@@ -84,5 +84,12 @@ def nothing_came(state: RunState) -> NoUpdateError:
     rounds = len(state.finished_rounds())
     missed = "too few updates for round.quorum were" if state.updates else "no update was"
     begin = f"run {state.name}: {missed} accepted in {rounds} round{'s' if rounds > 1 else ''}, so nothing was trained"
-    reasons = lines_of(by_reason(state.mishaps).values(), len(state.clients)) or ["no client was asked"]
+    reasons = lines_of(by_reason(state.mishaps).values(), len(state.clients)) or [_without_mishap(state)]
     return NoUpdateError(f"{begin}: {reasons[0]}" if len(reasons) == 1 else [begin, *reasons])
+
+
+def _without_mishap(state: RunState) -> str:
+    """Why nothing came where no client was left out for a reason of its own."""
+    if any(each.cohort for each in state.rounds.values()):
+        return "no client failed, and the strategy's ready ended each round before as many as wanted had answered"
+    return "no client was asked"

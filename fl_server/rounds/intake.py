@@ -93,7 +93,7 @@ class Intake:
             self._check(update, plan)
             apart, update = split_off_unsummed(update)
             version = state.version
-            state = self.setup.strategy.accumulate(state, update)
+            state = self.setup.running_strategy.accumulate(state, update, self.round)
         except (UpdateRejectedError, WireError) as error:
             self.tally.rejected += 1
             self._say("client_rejected", client, str(error))

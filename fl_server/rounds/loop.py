@@ -130,7 +130,7 @@ def _begin(context: RunContext, setup: Setup, nodes: Nodes) -> Progress:
         client_bits=dict(sorted(config.quant.client_bits.items())),
         data=describe_data(setup),
         attack=describe_attack(config.simulation.attack, (info.client_id for info in nodes.values())),
-        initial=evaluate(setup, context.nets, model),
+        initial=evaluate(setup, context.nets, model, 0),
         findings=[finding.to_plain() for finding in setup.findings],
     )
     return Progress(setup, model, state, epsilon_max=first.epsilon_max, spent=first.spent).keep(context, 0)

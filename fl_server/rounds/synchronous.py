@@ -26,6 +26,7 @@ from fl_server.rounds.close import RoundOutcome, close_round
 from fl_server.rounds.intake import Intake, Tally
 from fl_server.rounds.progress import Progress, RunContext
 from fl_server.selection.base import Candidate, ClientHistory, HistoryByClient
+from fl_server.selection.chosen import chosen_by
 from strategies.base import StrategyState
 from strategies.client import join_tensors
 
@@ -52,7 +53,7 @@ def run_round(context: RunContext, members: Members, progress: Progress, round: 
     limits = setup.config.round
     nodes = members.wait_for(limits.min_clients, limits.deadline_s)
     wanted, asked = select_cohort(setup, nodes, seen, round)
-    sent = join_tensors(state.model, setup.strategy.broadcast(state))
+    sent = join_tensors(state.model, setup.running_strategy.broadcast(state, round))
     ranges, same = progress.model.moving.ranges, digest(sent)
     plans = {
         node_id: plan_of(setup, info, round, state.version, ranges, same, progress.accepted.get(info.client_id))
@@ -104,7 +105,9 @@ def _collect(
                         away[reply.node_id] = reply
                     else:
                         state = intake.take(reply, plans[reply.node_id], state)
-                    enough = bool(working) and (tally.accepted >= cohort.wanted or setup.strategy.ready(state))
+                    enough = bool(working) and (
+                        tally.accepted >= cohort.wanted or setup.running_strategy.ready(state, intake.round)
+                    )
                 if enough:
                     break
         left = _back(context, away, ends_s) if tally.accepted < cohort.quorum and not working else set()
@@ -136,5 +139,6 @@ def select_cohort(
         return len(drawn), {node_of[name]: nodes[node_of[name]] for name in drawn}
     candidates = [Candidate(nodes[node_of[name]], seen.get(name, ClientHistory())) for name in sorted(node_of)]
     draw = generator("cohort", setup.config.run.seed, round)
-    chosen = setup.selection.choose(candidates, math.ceil(wanted * clients.over_select), round, draw)
+    most = math.ceil(wanted * clients.over_select)
+    chosen = chosen_by(setup.selection, clients.selection, candidates, most, round, draw)
     return wanted, {node_of[each.client_id]: each.info for each in chosen}

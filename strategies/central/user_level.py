@@ -22,7 +22,7 @@ from fl_core.privacy.events import PrivacyEvent
 from fl_core.rng import BoolArray, NoiseSource
 from fl_core.tree import FixedPointSum, zeros_like
 from fl_core.types import ClientUpdate, Tensors
-from strategies.base import MODEL_PART, Strategy, StrategyState, Trait
+from strategies.base import MODEL_PART, Strategy, StrategyState, Trait, stepped_by
 from strategies.central.clipping import clip_jointly
 from strategies.central.mechanism import Mechanism
 from strategies.wrapper import Wrapper, sums_plainly
@@ -158,7 +158,7 @@ class UserLevel(Wrapper):
         means, own = self.read(state, shapes, released)
         # What stays at home moves by nothing here.
         means[MODEL_PART] = {**zeros_like(state.model), **means[MODEL_PART]}
-        stepped = self.inner.server_step(self._inner_state(state), means)
+        stepped = stepped_by(self.inner, self._inner_state(state), means)
         slots = {**stepped.slots, self.slot: own} if own else stepped.slots
         return replace(stepped, version=number, slots=slots, sums={}, updates=())
 

@@ -14,20 +14,22 @@ from typer.testing import CliRunner
 
 from fl_core.config import to_yaml
 from fl_core.runlog import read_events
+from fl_server.watch.failure import Failure
 from simulation.cli import app
 
 OWN = """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import toy
 from fl_core.data.federation import ClientData
 from fl_core.tasks.classification import Classification
+from fl_core.tree import add_scaled
 from strategies.base import Strategy
 
 
 class Loss(Classification):
     def example_loss(self, output_BX, target_B):
-        if len(target_B) > 8:  # more than a check before the run has
+        if len(target_B) == 16:  # a batch of the config, which no check before the run has
             raise ValueError("no loss\\nfor so many")  # a loss
         return super().example_loss(output_BX, target_B)
 
@@ -41,6 +43,19 @@ class Score(Classification):
 class Step(Strategy):
     def server_step(self, state, means):
         return means["a step"]
+
+
+@dataclass(frozen=True)
+class Leaves(Strategy):
+    def server_step(self, state, means):
+        raise SystemExit(0)
+
+
+@dataclass(frozen=True)
+class Twice(Strategy):
+    def server_step(self, state, means):
+        step = float("nan") if state.version else 1.0
+        return replace(state, model=add_scaled(state.model, means["delta"], step))
 
 
 def half():
@@ -61,7 +76,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def fl_sim(folder: Path, command: str, *options: str, **sections: Any) -> Any:
-    config = toy.config(folder, run={"rounds": 1}, export={"formats": []}, **sections)
+    config = toy.config(folder, **{"run": {"rounds": 1}, "export": {"formats": []}, **sections})
     (folder / "run.yaml").write_text(to_yaml(config))
     return CliRunner().invoke(app, [command, "run.yaml", *options], env={"COLUMNS": "200", "TERM": "dumb"})
 
@@ -79,18 +94,36 @@ def test_a_loss_that_fails_on_a_client_is_a_reason_with_its_place(folder: Path, 
 
 
 @pytest.mark.parametrize(
-    ("sections", "says"),
+    ("section", "factory", "says"),
     [
-        ({"task": {"factory": "users_own:Score"}}, "KeyError: 'a score' (users_own.py, line 19, in example_score)"),
-        ({"strategy": {"factory": "users_own:Step"}}, "KeyError: 'a step' (users_own.py, line 25, in server_step)"),
+        ("task", "Score", "round 0: example_score: KeyError: 'a score' (users_own.py, line 20, in example_score)"),
+        ("strategy", "Step", "round 1: KeyError: 'a step' (users_own.py, line 26, in server_step)"),
+        ("strategy", "Leaves", "round 1: SystemExit: 0 (users_own.py, line 32, in server_step)"),
     ],
 )
 def test_code_that_fails_on_the_server_ends_the_run_in_one_line(
-    folder: Path, sections: dict[str, Any], says: str
+    folder: Path, section: str, factory: str, says: str
 ) -> None:
-    result = fl_sim(folder, "run", **sections)
-    assert result.exit_code == 1, result.stderr
-    assert errors_of(result) == [f"error: {says}"]
+    result = fl_sim(folder, "run", **{section: {"factory": f"users_own:{factory}"}})
+    assert result.exit_code == 2, result.stderr
+    line = f"{section}.factory users_own:{factory}: {says}"
+    assert errors_of(result) == [f"error: {line}"]
+    failure = Failure.at(folder / "toy").read()
+    assert failure is not None
+    assert failure["problems"] == [line]
+
+
+def test_a_run_goes_on_from_the_last_good_round_of_a_strategy_that_failed(folder: Path) -> None:
+    result = fl_sim(folder, "run", run={"rounds": 3}, strategy={"factory": "users_own:Twice"})
+    (line,) = errors_of(result)
+    assert line.startswith("error: strategy.factory users_own:Twice: round 2: server_step: expected finite values")
+    own = folder / "users_own.py"
+    own.write_text(own.read_text().replace('float("nan")', "1.0"))
+    sys.modules.pop("users_own")
+    result = CliRunner().invoke(app, ["resume", "toy"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0, result.stderr
+    accepted = [event["round"] for event in read_events(folder / "toy") if event["kind"] == "round_finished"]
+    assert accepted == [1, 2, 3]
 
 
 def test_a_factory_that_fails_is_named_with_its_field_and_hides_no_other_problem(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -94,6 +95,15 @@ class Neighbours(Classification):
         return loss_B / loss_B.detach().mean()
 
 
+class ManyNeighbours(Neighbours):
+    """Looks at its neighbours once it has many."""
+
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        if len(target_B) > 20:
+            return super().example_loss(output_BX, target_B)
+        return F.cross_entropy(output_BX, target_B, reduction="none")
+
+
 class Detached(Classification):
     def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
         return F.cross_entropy(output_BX.detach(), target_B, reduction="none")
@@ -124,6 +134,51 @@ class Raising(Classification):
 class OneScore(Classification):
     def example_score(self, output_BX: np.ndarray, target_B: np.ndarray) -> np.ndarray:
         return (output_BX.argmax(1) == target_B).mean()
+
+
+class WritesTargets(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        loss_B = super().example_loss(output_BX, target_B)
+        target_B.fill_(0)
+        return loss_B
+
+
+class WritesOutputs(Classification):
+    def example_loss(self, output_BX: Tensor, target_B: Tensor) -> Tensor:
+        return super().example_loss(output_BX.mul_(2.0), target_B)
+
+
+class ScoresInPlace(Classification):
+    """Makes every answer right for the next one who looks."""
+
+    def example_score(self, output_BX: np.ndarray, target_B: np.ndarray) -> np.ndarray:
+        score_B = super().example_score(output_BX, target_B)
+        target_B[:] = output_BX.argmax(1)
+        return score_B
+
+
+class ScoresInTorch(Classification):
+    """Torch writes where numpy would not."""
+
+    def example_score(self, output_BX: np.ndarray, target_B: np.ndarray) -> np.ndarray:
+        right_B = super().example_score(output_BX, target_B)
+        torch.from_numpy(target_B).fill_(0)
+        return right_B
+
+
+class ScoresLike(Classification):
+    """Gives what ``given`` makes of the scores."""
+
+    def __init__(self, given: Callable[[np.ndarray], object] = lambda score_B: score_B) -> None:
+        self.given = given
+
+    def example_score(self, output_BX: np.ndarray, target_B: np.ndarray) -> np.ndarray:
+        return self.given(super().example_score(output_BX, target_B))  # type: ignore[return-value]
+
+
+class ChecksInPlace(Classification):
+    def check_targets(self, owner: str, target_B: np.ndarray, outputs: int | None) -> None:
+        target_B[:] = 0
 
 
 class TwoArguments(Classification):

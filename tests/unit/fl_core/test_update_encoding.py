@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,13 @@ def test_figures_that_no_event_can_hold_are_no_update(change):
     other = encode_tensors(decode_tensors(encoded), {**decode_header(encoded), **change})
     with pytest.raises(WireError, match="update from client-1"):
         decode_update(other, "client-1")
+
+
+def test_a_loss_that_is_not_finite_is_told_as_such():
+    update = replace(an_update(), simulated={"examples": 3.0, "train_loss": float("nan")})
+    says = r"^update from client-1: expected a finite train_loss, got nan; look at the task's example_loss, or lower"
+    with pytest.raises(WireError, match=says):
+        decode_update(encode_update(update), "client-1")
 
 
 @pytest.mark.parametrize("header", [NESTED, json.dumps({"__metadata__": {"header": NESTED}})])

@@ -39,6 +39,11 @@ PRIVATE = {"privacy": {"epsilon": 8.0, "delta": 1e-5}}
             ConfigError,
             "check_targets of client client-0, train: Type",
         ),
+        (
+            {"task": {"factory": "support.odd:ChecksInPlace"}},
+            ConfigError,
+            "check_targets of client client-0, train: ValueError: assignment destination is read-only (",
+        ),
         (PREDICT | {"task": {"factory": "support.odd:Broadcasting"}}, ConfigError, "a loss of each example on its own"),
     ],
 )

@@ -70,3 +70,13 @@ def test_the_only_reason_stands_in_the_line_and_several_follow_it() -> None:
         "1 of 2 clients failed: c0: no",
         "1 of 2 clients gave no answer in time: c1: no",
     )
+
+
+@pytest.mark.parametrize(
+    ("cohort", "says"),
+    [(["c0", "c1", "c2"], "no client failed, and the strategy's ready"), ([], "no client was asked")],
+)
+def test_rounds_that_end_too_early_are_no_rounds_in_which_nobody_was_asked(cohort: list[str], says: str) -> None:
+    state = run_of(3, [])
+    state.update({"kind": "round_started", "round": 1, "cohort": cohort})
+    assert says in str(nothing_came(state))
