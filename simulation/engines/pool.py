@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from simulation.engines.clients import build_trainer, client_app
 from simulation.engines.fleet import SimulatedFleet
 from simulation.engines.in_process import InProcessGrid, answer_or_error, run_app
 from simulation.fleet.grid import RUN_ID
+from simulation.workers import worker_pool
 
 _worker_app: ClientApp | None = None
 _not_started: OSError | None = None
@@ -29,14 +28,8 @@ _not_started: OSError | None = None
 @contextmanager
 def open_pool(fleet: SimulatedFleet) -> Iterator[InProcessGrid]:
     """A Grid whose nodes compute in ``fleet.workers`` processes; the results are those of any other number."""
-    context = multiprocessing.get_context("spawn")
-    start = (str(fleet.run_dir),)
-    with ProcessPoolExecutor(fleet.workers, mp_context=context, initializer=_start_worker, initargs=start) as pool:
-        try:
-            yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what has not begun
-            raise
+    with worker_pool(fleet.workers, _start_worker, (str(fleet.run_dir),)) as pool:
+        yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
 
 
 def _start_worker(run_dir: str) -> None:
