@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +15,9 @@ from rich.console import Console
 from fl_core.errors import StonecropError
 from fl_core.process.command import errors_as_lines
 from fl_core.process.options import finite
+
+if TYPE_CHECKING:
+    from simulation.compare.run import Cell
 
 errors = Console(stderr=True)
 app = typer.Typer()
@@ -94,18 +98,14 @@ def compare(
         from simulation.compare.figures import curves, heading, read_runs, tabulate
         from simulation.compare.folder import refuse_other_folder
         from simulation.compare.output import draw_curves, terminal_table, write_tables
-        from simulation.compare.run import plan, refuse_failed, run_cells
+        from simulation.compare.run import plan, refuse_failed
 
         loaded = load_config(config, overrides or ())
         folder = out or Path(loaded.run.out) / f"compare-{loaded.run.name}"
         refuse_other_folder(folder)
         cells = plan(loaded, strategies, seeds, folder, _sections(partition, attack))
-        failed: dict[str, StonecropError] = {}
-        with run_lock(folder), closing(run_cells(cells, workers)) as ended:
-            for number, (cell, error) in enumerate(ended, start=1):
-                failed |= {cell.folder.name: error} if error else {}
-                outcome = f" failed: {error}" if error else ""
-                _say(f"{number}/{len(cells)} {cell.folder.name}{outcome}")
+        with run_lock(folder):
+            failed = _finish(cells, workers)
             runs = read_runs([cell for cell in cells if cell.folder.name not in failed])
             if not runs:
                 refuse_failed(failed)
@@ -130,6 +130,19 @@ def new_strategy(
 
         for path in write_strategy(name, out):
             typer.echo(path)
+
+
+def _finish(cells: Sequence[Cell], workers: int) -> dict[str, StonecropError]:
+    """Finish all runs of a comparison and say each as it ends; gives the errors of those that failed, by name."""
+    from simulation.compare.run import run_cells
+
+    failed: dict[str, StonecropError] = {}
+    with closing(run_cells(cells, workers)) as ended:
+        for number, (cell, error) in enumerate(ended, start=1):
+            failed |= {cell.folder.name: error} if error else {}
+            outcome = f" failed: {error}" if error else ""
+            _say(f"{number}/{len(cells)} {cell.folder.name}{outcome}")
+    return failed
 
 
 def _say(line: str) -> None:

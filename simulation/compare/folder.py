@@ -12,7 +12,7 @@ from pathlib import Path
 from fl_core.errors import RunFolderError
 from simulation.run import CONFIG_FILE
 
-TABLE = "compare.json"
+JSON_TABLE = "compare.json"
 """The table that a script reads; it is written after the others."""
 _OWN = re.compile(r"\..*|compare\.(csv|md|json|png)|.+-seed\d+")
 
@@ -34,7 +34,7 @@ def refuse_other_folder(folder: Path) -> None:
         found = "a file"
     elif (folder / CONFIG_FILE).exists():
         found = "a run"
-    elif (folder / TABLE).is_file():
+    elif (folder / JSON_TABLE).is_file():
         return
     else:
         found = next((path.name for path in sorted(folder.iterdir()) if not _OWN.fullmatch(path.name)), "")

@@ -21,7 +21,7 @@ from rich.text import Text
 from fl_core.errors import ExportError
 from fl_core.files import write_atomic, write_json
 from simulation.compare.figures import Curve, Heading, Row
-from simulation.compare.folder import TABLE
+from simulation.compare.folder import JSON_TABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ def write_tables(rows: Sequence[Row], target: float, head: Heading, out: Path) -
     writer.writerows(asdict(row) for row in rows)
     write_atomic(out / "compare.csv", text.getvalue().encode())
     write_atomic(out / "compare.md", markdown(rows, target, head).encode())
-    path = out / TABLE
+    path = out / JSON_TABLE
     write_json(path, {"target": target, **asdict(head), "rows": [asdict(row) for row in rows]})
     return path
 

@@ -17,7 +17,7 @@ from fl_core.config import Config
 from fl_server.report.build import build_report
 from fl_server.report.summary import write_summary
 from simulation.cli import app
-from simulation.compare.folder import TABLE, name_of_run, refuse_other_folder
+from simulation.compare.folder import JSON_TABLE, name_of_run, refuse_other_folder
 from support.synthetic_run import write_run
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
@@ -241,7 +241,7 @@ def test_a_comparison_that_was_begun_or_has_notes_beside_its_table_is_gone_on_wi
     (tmp_path / "notes.txt").touch()
     with pytest.raises(errors.RunFolderError, match=r"notes\.txt"):
         refuse_other_folder(tmp_path)
-    (tmp_path / TABLE).touch()
+    (tmp_path / JSON_TABLE).touch()
     refuse_other_folder(tmp_path)
 
 
