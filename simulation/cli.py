@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fl_core.errors import RunFolderError
 from fl_core.process.command import EXIT_CODES_HELP, errors_as_lines
 from simulation import cli_strategies
 from simulation.cli_strategies import ConfigFile, Overrides
@@ -32,7 +33,19 @@ app = typer.Typer(
 app.add_typer(cli_strategies.app)
 errors = Console(stderr=True)
 
-RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder, such as runs/quickstart.", show_default=False)]
+
+def _no_file(run_dir: Path) -> Path:
+    """The callback of a run folder: a config, say, is none."""
+    with errors_as_lines():
+        if run_dir.is_file():
+            raise RunFolderError(f"{run_dir}: expected a run folder, got a file")
+    return run_dir
+
+
+RunDir = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Run folder, such as runs/quickstart.", show_default=False, callback=_no_file),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that train clients; the result does not depend on it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the path of summary.json as the last line of stdout.")]
 

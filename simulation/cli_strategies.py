@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,16 +16,43 @@ from fl_core.errors import StonecropError
 from fl_core.process.command import errors_as_lines
 from fl_core.process.options import finite
 
+if TYPE_CHECKING:
+    from simulation.compare.run import Cell
+
 errors = Console(stderr=True)
 app = typer.Typer()
 new = typer.Typer(name="new", help="Begin something of your own from a working example.", no_args_is_help=True)
 app.add_typer(new)
 
 
+def _one_config(words: list[str] | None) -> list[str] | None:
+    """What follows the config of a comparison; looked at first, before anything is missed.
+
+    Raises:
+        typer.BadParameter: it is no override: another config, say.
+    """
+    for word in words or ():
+        if "=" not in word:
+            raise typer.BadParameter(
+                f"compare takes one config and compares strategies of it; expected key=value after it, got {word!r}"
+            )
+    return words
+
+
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[key=value ...]", help="Fields that replace the file's.", show_default=False),
+]
+OverridesOfOne = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[key=value ...]",
+        help="Fields that replace the file's.",
+        show_default=False,
+        callback=_one_config,
+        is_eager=True,
+    ),
 ]
 Strategies = Annotated[
     str, typer.Option(help="Comma-separated: names, name(arg=value) or package.module:Class.", show_default=False)
@@ -48,7 +77,7 @@ Folder = Annotated[Path | None, typer.Option(help="Folder of the comparison.", s
 )
 def compare(
     config: ConfigFile,
-    overrides: Overrides = None,
+    overrides: OverridesOfOne = None,
     *,
     strategies: Strategies,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each, from the config's seed upwards.")] = 1,
@@ -67,18 +96,16 @@ def compare(
         from fl_core.config import load_config
         from fl_core.run_folder import run_lock
         from simulation.compare.figures import curves, heading, read_runs, tabulate
+        from simulation.compare.folder import refuse_other_folder
         from simulation.compare.output import draw_curves, terminal_table, write_tables
-        from simulation.compare.run import plan, refuse_failed, run_cells
+        from simulation.compare.run import plan, refuse_failed
 
         loaded = load_config(config, overrides or ())
         folder = out or Path(loaded.run.out) / f"compare-{loaded.run.name}"
+        refuse_other_folder(folder)
         cells = plan(loaded, strategies, seeds, folder, _sections(partition, attack))
-        failed: dict[str, StonecropError] = {}
         with run_lock(folder):
-            for number, (cell, error) in enumerate(run_cells(cells, workers), start=1):
-                failed |= {cell.folder.name: error} if error else {}
-                outcome = f" failed: {error}" if error else ""
-                _say(f"{number}/{len(cells)} {cell.folder.name}{outcome}")
+            failed = _finish(cells, workers)
             runs = read_runs([cell for cell in cells if cell.folder.name not in failed])
             if not runs:
                 refuse_failed(failed)
@@ -103,6 +130,19 @@ def new_strategy(
 
         for path in write_strategy(name, out):
             typer.echo(path)
+
+
+def _finish(cells: Sequence[Cell], workers: int) -> dict[str, StonecropError]:
+    """Finish all runs of a comparison and say each as it ends; gives the errors of those that failed, by name."""
+    from simulation.compare.run import run_cells
+
+    failed: dict[str, StonecropError] = {}
+    with closing(run_cells(cells, workers)) as ended:
+        for number, (cell, error) in enumerate(ended, start=1):
+            failed |= {cell.folder.name: error} if error else {}
+            outcome = f" failed: {error}" if error else ""
+            _say(f"{number}/{len(cells)} {cell.folder.name}{outcome}")
+    return failed
 
 
 def _say(line: str) -> None:

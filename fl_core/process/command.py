@@ -37,6 +37,8 @@ def errors_as_lines(
 ) -> Iterator[None]:
     """Turn Stonecrop's errors into lines and an exit code, and Ctrl-C or a polite kill into a line and exit code 130.
 
+    Once that line is said, the process ends, and hears no more Ctrl-C.
+
     Args:
         when_interrupted: that line, or what makes it of what has been done by then.
         go_on: the command that goes on once there is room on the disk again; None for the same command.
@@ -57,6 +59,7 @@ def errors_as_lines(
             say_error(described(error))
             raise SystemExit(StonecropError.exit_code) from None
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it was heard: what is left to do is short
             print(when_interrupted if isinstance(when_interrupted, str) else when_interrupted(), file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
 

@@ -7,6 +7,7 @@ imported inside the function.
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from io import BytesIO, StringIO
@@ -15,10 +16,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from fl_core.errors import ExportError
 from fl_core.files import write_atomic, write_json
 from simulation.compare.figures import Curve, Heading, Row
+from simulation.compare.folder import JSON_TABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +39,8 @@ HEADS = {
     "personal": "own models",
 }
 """Column heads for people, by field of a row."""
+_HEAD_WIDTH = 8
+"""Columns of a terminal that a figure's head has: then all of them and the names fit into 80."""
 
 
 def write_tables(rows: Sequence[Row], target: float, head: Heading, out: Path) -> Path:
@@ -46,7 +51,7 @@ def write_tables(rows: Sequence[Row], target: float, head: Heading, out: Path) -
     writer.writerows(asdict(row) for row in rows)
     write_atomic(out / "compare.csv", text.getvalue().encode())
     write_atomic(out / "compare.md", markdown(rows, target, head).encode())
-    path = out / "compare.json"
+    path = out / JSON_TABLE
     write_json(path, {"target": target, **asdict(head), "rows": [asdict(row) for row in rows]})
     return path
 
@@ -67,12 +72,15 @@ def title_of(target: float, head: Heading) -> str:
 
 
 def terminal_table(rows: Sequence[Row], target: float, head: Heading) -> Table:
-    """The table for the terminal."""
+    """The table for the terminal, without the columns in which no row has a figure; no name is ever cut."""
     table = Table(title=title_of(target, head), title_justify="left")
-    for name, label in HEADS.items():
-        table.add_column(label, justify="left" if name == "strategy" else "right")
-    for row in rows:
-        table.add_row(*_words(row))
+    columns = zip(HEADS.values(), zip(*map(_words, rows), strict=True), strict=True)
+    (name, names), *figures = ((label, cells) for label, cells in columns if any(cells))
+    table.add_column(name, overflow="fold", min_width=len(name))
+    for label, _ in figures:
+        table.add_column("\n".join(textwrap.wrap(label, _HEAD_WIDTH)), justify="right", no_wrap=True)
+    for number, strategy in enumerate(names):
+        table.add_row(Text(strategy), *(cells[number] for _, cells in figures))
     return table
 
 

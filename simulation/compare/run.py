@@ -7,10 +7,9 @@ interrupted ones resumed.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,16 @@ import yaml
 from fl_core.config import Config, load_config, to_plain
 from fl_core.config.load import from_plain
 from fl_core.data.partition import PartitionSpec
-from fl_core.errors import ConfigError, RunFolderError, StonecropError
+from fl_core.errors import ConfigError, RoundError, RunFolderError, StonecropError
+from fl_core.own_code import described
 from fl_core.registry import look_up
 from fl_core.runlog import is_finished
+from fl_core.storage import storage_error
 from simulation.attacks.registry import ATTACKS
+from simulation.compare.folder import name_of_run
 from simulation.preflight import preflight
 from simulation.run import CONFIG_FILE, resume, run
+from simulation.workers import worker_pool
 
 _SPLIT = re.compile(r",(?![^(]*\))")  # a comma outside parentheses
 _NAMED = re.compile(r"(?P<name>[\w.:-]+)(?:\((?P<args>.*)\))?")
@@ -61,9 +64,10 @@ def plan(config: Config, strategies: str, seeds: int, out: Path, overrides: Mapp
                 plain = to_plain(config)
                 plain["strategy"] = section
                 plain = _merge(plain, overrides)
-                name = f"{re.sub(r'[^A-Za-z0-9.]+', '-', text).strip('-.')}-seed{config.run.seed + number}"
-                plain["run"] |= {"name": name, "seed": config.run.seed + number, "out": str(out), "companion": None}
-                cells.append(Cell(text, config.run.seed + number, from_plain(plain), out / name))
+                seed = config.run.seed + number
+                name = name_of_run(text, seed)
+                plain["run"] |= {"name": name, "seed": seed, "out": str(out), "companion": None}
+                cells.append(Cell(text, seed, from_plain(plain), out / name))
             preflight(cells[-1].config)
         except ConfigError as error:
             problems += [f"{text}: {problem}" for problem in error.problems]
@@ -135,7 +139,7 @@ def read_strategy(text: str, config: Config) -> dict[str, Any]:
     return {"name": None, "factory": name, "args": args} if ":" in name else {"name": name, "args": args}
 
 
-def run_cells(cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, StonecropError | None]]:
+def run_cells(cells: Sequence[Cell], workers: int) -> Generator[tuple[Cell, StonecropError | None], None, None]:
     """Finish all runs, ``workers`` processes at a time; gives each as it ends, with the error of one that failed.
 
     A run that fails costs the comparison that run alone, and is tried again when the comparison is called again.
@@ -150,19 +154,13 @@ def run_cells(cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, Stone
     if workers <= 1 or len(open_cells) <= 1:
         yield from ((cell, finish_cell(cell)) for cell in open_cells)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(open_cells)), mp_context=context) as pool:
+    with worker_pool(min(workers, len(open_cells))) as pool:
         futures = {pool.submit(finish_cell, cell): cell for cell in open_cells}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield from ((futures[future], _error_of(future)) for future in as_completed(futures))
 
 
 def finish_cell(cell: Cell) -> StonecropError | None:
-    """Run one cell, or go on with it; gives the error that stopped it."""
+    """Run one cell, or go on with it; gives the error that stopped it, whatever it was, as one for people."""
     try:
         if (cell.folder / CONFIG_FILE).is_file():
             resume(cell.folder)
@@ -170,7 +168,18 @@ def finish_cell(cell: Cell) -> StonecropError | None:
             run(cell.config)
     except StonecropError as error:
         return error
+    except OSError as error:
+        return storage_error(error)
+    except (Exception, SystemExit) as error:  # in a strategy, say: the other runs are none of its business
+        return StonecropError(described(error))
     return None
+
+
+def _error_of(ended: Future[StonecropError | None]) -> StonecropError | None:
+    try:
+        return ended.result()
+    except BrokenExecutor as error:
+        return RoundError(f"the process of this run, or of one beside it, died or could not start ({error})")
 
 
 def refuse_failed(failed: Mapping[str, StonecropError]) -> None:

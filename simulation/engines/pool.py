@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +16,10 @@ from fl_core.errors import StonecropError
 from fl_core.flower_private import identify_process
 from simulation.engines.clients import build_trainer, client_app
 from simulation.engines.fleet import SimulatedFleet
-from simulation.engines.in_process import InProcessGrid, run_app
+from simulation.engines.in_process import InProcessGrid, SharedFailureError, run_app
 from simulation.fleet.grid import RUN_ID
 from simulation.same_data import check_same_data
+from simulation.workers import worker_pool
 
 _worker_app: ClientApp | None = None
 _not_started: OSError | StonecropError | None = None
@@ -29,24 +28,9 @@ _not_started: OSError | StonecropError | None = None
 
 @contextmanager
 def open_pool(fleet: SimulatedFleet) -> Iterator[InProcessGrid]:
-    """A Grid whose nodes compute in ``fleet.workers`` processes; the results are those of any other number.
-
-    Raises:
-        DataError: a worker makes other data than the run began with.
-        StonecropError: whatever else keeps a worker from its start.
-        OSError: the operating system does.
-    """
-    context = multiprocessing.get_context("spawn")
-    start = (str(fleet.run_dir),)
-    with ProcessPoolExecutor(fleet.workers, mp_context=context, initializer=_start_worker, initargs=start) as pool:
-        try:
-            began = pool.submit(_check_started).exception()  # a pool that is broken says so to whoever asks a client
-            if isinstance(began, (OSError, StonecropError)):
-                raise began
-            yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what has not begun
-            raise
+    """A Grid whose nodes compute in ``fleet.workers`` processes; the results are those of any other number."""
+    with worker_pool(fleet.workers, _start_worker, (str(fleet.run_dir),)) as pool:
+        yield InProcessGrid(fleet.nodes, answer_in_worker, pool, fleet.clock)
 
 
 def _start_worker(run_dir: str) -> None:
@@ -64,15 +48,17 @@ def _start_worker(run_dir: str) -> None:
         _not_started = error
 
 
-def _check_started() -> None:
-    """Raise, in a worker process, what went wrong when it began."""
+def answer_in_worker(message: Message, context: Context) -> Message | None:
+    """A message answered by the app of this worker process, in which the Grid makes a reply of what it raises.
+
+    Raises:
+        SharedFailureError: this worker did not start, for its data are others than those that the run began with, say.
+        OSError: the operating system refused something as it started.
+    """
+    if isinstance(_not_started, StonecropError):
+        raise SharedFailureError(_not_started)
     if _not_started is not None:
         raise _not_started
-
-
-def answer_in_worker(message: Message, context: Context) -> Message | None:
-    """A message answered by the app of this worker process, in which the Grid makes a reply of what it raises."""
-    _check_started()
     if _worker_app is None:
         raise RuntimeError("a worker process answers only after it was started")
     return run_app(_worker_app, message, context)

@@ -17,6 +17,7 @@ from fl_core.config import Config
 from fl_server.report.build import build_report
 from fl_server.report.summary import write_summary
 from simulation.cli import app
+from simulation.compare.folder import JSON_TABLE, name_of_run, refuse_other_folder
 from support.synthetic_run import write_run
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
@@ -201,6 +202,47 @@ def test_a_folder_that_is_no_run_is_refused(command: str, tmp_path: Path) -> Non
     result = fl_sim(command, tmp_path)
     assert result.exit_code == errors.RunFolderError.exit_code
     assert result.stderr.startswith(f"error: {tmp_path}")
+
+
+@pytest.mark.parametrize("command", ["resume", "report", "try"])
+def test_a_file_is_no_run_folder(command: str, config_file: Path) -> None:
+    result = fl_sim(command, config_file)
+    assert result.exit_code == errors.RunFolderError.exit_code
+    assert result.stderr == f"error: {config_file}: expected a run folder, got a file\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--strategies", "fedavg")])
+def test_a_comparison_of_two_configs_is_told_what_a_comparison_is_of(
+    options: tuple[str, ...], config_file: Path
+) -> None:
+    result = fl_sim("compare", config_file, "other.yaml", *options)
+    assert result.exit_code == 2
+    assert "takes one config and compares strategies of it" in result.stderr
+    assert "other.yaml" in result.stderr
+
+
+@pytest.mark.parametrize("holds", ["config.yaml", "thesis.tex", "another-run/config.yaml"])
+def test_a_comparison_is_written_to_no_folder_of_something_else(holds: str, config_file: Path) -> None:
+    out = config_file.parent / "runs"
+    (out / holds).parent.mkdir(parents=True)
+    (out / holds).write_text("precious")
+    before = sorted(config_file.parent.rglob("*"))
+    result = fl_sim("compare", config_file, "--strategies", "fedavg", "--out", out)
+    assert result.exit_code == errors.RunFolderError.exit_code
+    assert "expected a comparison or nothing, got" in result.stderr
+    assert sorted(config_file.parent.rglob("*")) == before
+
+
+def test_a_comparison_that_was_begun_or_has_notes_beside_its_table_is_gone_on_with(tmp_path: Path) -> None:
+    refuse_other_folder(tmp_path / "nothing")
+    (tmp_path / name_of_run("own:Code(rate=0.5)", 3)).mkdir()
+    (tmp_path / ".fedavg-seed3.lock").touch()
+    refuse_other_folder(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(errors.RunFolderError, match=r"notes\.txt"):
+        refuse_other_folder(tmp_path)
+    (tmp_path / JSON_TABLE).touch()
+    refuse_other_folder(tmp_path)
 
 
 def test_the_arguments_are_explained() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import signal
 
 import pytest
 
@@ -49,3 +51,13 @@ def test_a_reader_that_has_heard_enough_is_left_to_click(capsys: pytest.CaptureF
     with pytest.raises(BrokenPipeError), errors_as_lines():
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
     assert capsys.readouterr().err == ""
+
+
+def test_a_second_ctrl_c_does_not_disturb_the_end_of_an_interrupted_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended, errors_as_lines("interrupted; call it again"):
+        raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.SIGINT)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; call it again\n"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from fl_server.watch.state import RunState
-from simulation.compare.figures import curves, heading, tabulate
-from simulation.compare.output import curve_figure, markdown
+from simulation.compare.figures import Heading, Row, curves, heading, tabulate
+from simulation.compare.output import curve_figure, markdown, terminal_table
 from support.learning_run import run_with
 
 EXPORTED_LAST = {"accuracy_int8": 0.79}
@@ -61,3 +64,25 @@ def test_a_comparison_under_attack_says_so_in_table_and_picture():
     assert drawn(runs).get_title() == "clients that lie: 1 of 3 (sign_flip)"
     honest = {"median": [run_with([0.4, 0.6])]}
     assert "that lie" not in markdown(*tabulate(honest), heading(honest)) + drawn(honest).get_title()
+
+
+def test_the_terminal_cuts_no_name_and_no_head_and_shows_no_empty_column():
+    names = ["fedavg", "my_strategy:Calming", "my_strategy:Calming(decay=0.5,when=[late])"]
+    runs = {name: [run_with([0.4, 0.6])] for name in names}
+    rows, target = tabulate(runs)
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(terminal_table(rows, target, heading(runs)))
+    lines = screen.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "…" not in screen.getvalue()
+    assert not any(head in screen.getvalue() for head in ("own", "worst", "±"))
+    first = "".join(line.split("│")[1].strip() for line in lines if line.startswith("│"))
+    assert first == "".join(row.strategy for row in rows)
+
+
+def test_a_table_with_every_figure_fits_into_80_columns():
+    row = Row("my_strategy:Calming(decay=0.5)", 10, 0.912, 0.0123, 123.4, 1.2e9, 0.8, 0.9)
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(terminal_table([row], 0.9, Heading("accuracy", "", "")))
+    assert "…" not in screen.getvalue()
+    assert all(word in screen.getvalue() for word in ("strategy", "accuracy", "own", "models", "1200.00", "123.4"))
