@@ -34,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)
 logger = logging.getLogger(__name__)
 
 app.add_typer(devices_app, name="devices")

@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_strategies.app)
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)
 
 
 def _no_file(run_dir: Path) -> Path:

@@ -19,7 +19,7 @@ from fl_core.process.options import finite
 if TYPE_CHECKING:
     from simulation.compare.run import Cell
 
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)
 app = typer.Typer()
 new = typer.Typer(name="new", help="Begin something of your own from a working example.", no_args_is_help=True)
 app.add_typer(new)

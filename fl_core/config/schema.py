@@ -11,24 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
+from fl_core.config import limits
 from fl_core.data.partition import PartitionSpec
 from fl_core.export.registry import FormatSection, format_name
 from fl_core.quant.spec import QuantSpec
 
 Args = Mapping[str, Any]
-
-LONGEST_NAME = 100
-"""Letters of a run's name, which is the name of its folder too."""
-LARGEST_SEED = 2**63
-"""What a generator of torch can be seeded with."""
-LONGEST_DEADLINE_S = 1e7
-"""Four months; what is much longer no clock of the operating system can wait for."""
-LEAST_RATE = 1e-12
-"""Sampling rate below which steps and noise can no longer be computed; nobody has so many examples."""
-LARGEST_CLIP_NORM = 1e6
-"""Noise grows with the clip norm: beyond this there is nothing left to learn from."""
-LARGEST_RATE = 1e38
-"""What is larger is no float32."""
 
 
 def _require(ok: bool, name: str, expected: str, got: object) -> None:
@@ -54,10 +42,12 @@ class RunSection:
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != "."
-        short = 0 < len(self.name) <= LONGEST_NAME
-        _require(short and plain, "run.name", f"at most {LONGEST_NAME} letters, digits, '-', '_' and '.'", self.name)
+        short = 0 < len(self.name) <= limits.LONGEST_NAME
+        _require(
+            short and plain, "run.name", f"at most {limits.LONGEST_NAME} letters, digits, '-', '_' and '.'", self.name
+        )
         _require(self.rounds >= 1, "run.rounds", "at least 1", self.rounds)
-        _require(0 <= self.seed < LARGEST_SEED, "run.seed", "0 to below 2**63", self.seed)
+        _require(0 <= self.seed < limits.LARGEST_SEED, "run.seed", "0 to below 2**63", self.seed)
 
 
 @dataclass(frozen=True)
@@ -107,8 +97,8 @@ class OptimizerSection:
     """Over the rounds of the run: cosine falls to 0 along half a wave, linear to 0 in a line."""
 
     def __post_init__(self) -> None:
-        moves = 0 < self.learning_rate <= LARGEST_RATE
-        _require(moves, "clients.optimizer.learning_rate", f"above 0, at most {LARGEST_RATE:g}", self.learning_rate)
+        most, rate = limits.LARGEST_LEARNING_RATE, self.learning_rate
+        _require(0 < rate <= most, "clients.optimizer.learning_rate", f"above 0, at most {most:g}", rate)
         _require(0 <= self.momentum < 1, "clients.optimizer.momentum", "0 to below 1", self.momentum)
         _require(self.weight_decay >= 0, "clients.optimizer.weight_decay", "at least 0", self.weight_decay)
 
@@ -154,8 +144,8 @@ class ClientsSection:
             )
         _require(self.local_epochs >= 1, "clients.local_epochs", "at least 1", self.local_epochs)
         _require(self.batch_size >= 1, "clients.batch_size", "at least 1", self.batch_size)
-        rate, steps = self.sample_rate, self.local_steps
-        _require(rate is None or LEAST_RATE <= rate <= 1, "clients.sample_rate", f"{LEAST_RATE:g} to 1", rate)
+        rate, steps, least = self.sample_rate, self.local_steps, limits.LEAST_SAMPLE_RATE
+        _require(rate is None or least <= rate <= 1, "clients.sample_rate", f"{least:g} to 1", rate)
         _require(steps is None or steps >= 1, "clients.local_steps", "at least 1", steps)
 
 
@@ -174,8 +164,8 @@ class PrivacySection:
     def __post_init__(self) -> None:
         _require(self.epsilon > 0, "privacy.epsilon", "above 0", self.epsilon)
         _require(0 < self.delta < 1, "privacy.delta", "between 0 and 1", self.delta)
-        clips = 0 < self.clip_norm <= LARGEST_CLIP_NORM
-        _require(clips, "privacy.clip_norm", f"above 0, at most {LARGEST_CLIP_NORM:g}", self.clip_norm)
+        clips = 0 < self.clip_norm <= limits.LARGEST_CLIP_NORM
+        _require(clips, "privacy.clip_norm", f"above 0, at most {limits.LARGEST_CLIP_NORM:g}", self.clip_norm)
         _require(0 < self.ranges_share < 1, "privacy.ranges_share", "between 0 and 1", self.ranges_share)
 
 
@@ -235,8 +225,8 @@ class RoundSection:
     """An update that claims more examples is rejected."""
 
     def __post_init__(self) -> None:
-        longest = 0 < self.deadline_s <= LONGEST_DEADLINE_S
-        _require(longest, "round.deadline_s", f"above 0, at most {LONGEST_DEADLINE_S:g}", self.deadline_s)
+        longest = 0 < self.deadline_s <= limits.LONGEST_DEADLINE_S
+        _require(longest, "round.deadline_s", f"above 0, at most {limits.LONGEST_DEADLINE_S:g}", self.deadline_s)
         _require(0 < self.quorum <= 1, "round.quorum", "above 0, at most 1", self.quorum)
         _require(self.min_clients >= 1, "round.min_clients", "at least 1", self.min_clients)
         _require(self.max_update_norm > 0, "round.max_update_norm", "above 0", self.max_update_norm)

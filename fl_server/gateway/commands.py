@@ -44,7 +44,7 @@ def list_(root: ServerDir, as_json: AsJson = False) -> None:
         ends = _words(device.certificate_ends_s)
         times = _words(device.enrolled_s), _words(device.last_seen_s), ends
         table.add_row(device.client_id, device.status, *times, waiting.get(device.client_id, ""))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 @devices_app.command(epilog="Example:\n\nfl-server devices approve fleet jetson-1")

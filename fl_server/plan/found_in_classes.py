@@ -10,7 +10,7 @@ from fl_core.findings import Finding
 from fl_core.tasks.classification import Classification
 from fl_server.plan.inspected import Inspected
 
-MOST_NAMED = 5
+_MOST_NAMED = 5
 
 
 def classes_without_examples(inspected: Inspected) -> Iterator[Finding]:
@@ -24,9 +24,8 @@ def classes_without_examples(inspected: Inspected) -> Iterator[Finding]:
         seen[client.train.y] = True
     missing = [label for label, there in zip(labels, seen, strict=True) if not there]
     if missing:
-        named = ", ".join(missing[:MOST_NAMED]) + (
-            f" and {len(missing) - MOST_NAMED} more" * (len(missing) > MOST_NAMED)
-        )
+        more = len(missing) - _MOST_NAMED
+        named = ", ".join(missing[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
         yield Finding(
             "classes",
             f"{len(missing)} of {len(labels)} labels have no training example with any client: {named}; labels belong "

@@ -77,10 +77,11 @@ def test_whatever_a_strategy_raises_costs_its_own_runs_alone(folder: Path, worke
     strategies = "users_mine:Boom,users_mine:Nothing,users_mine:Leaves,fedavg"
     words = ["compare", config_file(folder, 1), "--strategies", strategies, "--out", "out", "--workers", workers]
     result = CliRunner().invoke(app, [*words, "--json"])
-    assert result.exit_code == 1, result.stderr
+    assert result.exit_code == 2, result.stderr
     assert [row["strategy"] for row in json.loads(result.stdout)["rows"]] == ["fedavg"]
     told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(told) == 3
+    assert "users-mine-Boom-seed7 failed: strategy.factory users_mine:Boom: round 1:" in result.stderr  # no picture of it
     place = "(users_mine.py, line 11, in server_step)"
     assert f"error: users-mine-Boom-seed7: RuntimeError: the reactor is too hot {place}" in told
     assert "Traceback" not in result.stderr
