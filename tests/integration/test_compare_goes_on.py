@@ -81,9 +81,9 @@ def test_whatever_a_strategy_raises_costs_its_own_runs_alone(folder: Path, worke
     assert [row["strategy"] for row in json.loads(result.stdout)["rows"]] == ["fedavg"]
     told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(told) == 3
-    assert "users-mine-Boom-seed7 failed: strategy.factory users_mine:Boom: round 1:" in result.stderr  # no picture of it
-    place = "(users_mine.py, line 11, in server_step)"
-    assert f"error: users-mine-Boom-seed7: RuntimeError: the reactor is too hot {place}" in told
+    where, place = "strategy.factory users_mine:Boom: round 1", "(users_mine.py, line 11, in server_step)"
+    assert f"error: users-mine-Boom-seed7: {where}: RuntimeError: the reactor is too hot {place}" in told
+    assert f"users-mine-Boom-seed7 failed: {where}:" in result.stderr  # and no picture of :Boom:
     assert "Traceback" not in result.stderr
 
 
