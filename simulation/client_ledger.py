@@ -75,10 +75,8 @@ def check_ledger(config: Config, run_dir: Path, checkpoint: Checkpoint) -> None:
     Raises:
         LedgerError: names the file, the first such client, what the checkpoint says of it and what the ledger knows.
     """
-    accepted, spent = (
-        checkpoint.facts["accepted"],
-        checkpoint.facts.get("spent", {}),
-    )  # an older version kept no "spent"
+    accepted = checkpoint.facts["accepted"]
+    spent = checkpoint.facts.get("spent", {})  # an older version kept none
     if not accepted and not spent:
         return
     path = ledger_of_clients(run_dir)
