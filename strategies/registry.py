@@ -7,6 +7,7 @@ strategy that wraps another names it in its args as ``inner: {name | factory, ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -116,8 +117,13 @@ def known_strategies() -> dict[str, Callable[..., Any]]:
 
     What an entry point names is loaded when it is built, not before.
     """
-    offered = {entry.name: _EntryPoint(entry.value) for entry in entry_points(group=ENTRY_POINTS)}
-    return {**offered, **STRATEGIES}
+    return {**_offered(), **STRATEGIES}
+
+
+@cache
+def _offered() -> dict[str, Callable[..., Any]]:
+    """Looked up once a process: finding entry points reads a file of every installed distribution."""
+    return {entry.name: _EntryPoint(entry.value) for entry in entry_points(group=ENTRY_POINTS)}
 
 
 class _EntryPoint:

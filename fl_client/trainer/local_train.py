@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from fl_client.trainer.job import LocalResult, TrainJob
+from fl_client.trainer.sgd import Sgd
 from fl_core.config.schema import OptimizerSection
 from fl_core.privacy.dpsgd import PrivateStep
 from fl_core.rng import generator
@@ -35,12 +36,8 @@ def local_train(job: TrainJob, context: ClientContext) -> LocalResult:
     model, phase = job.model, context.phase
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     params = {name: p for name, p in trainable.items() if phase.trains(name)}
-    optimizer = torch.optim.SGD(
-        params.values(),
-        lr=round_rate(job.optimizer, job.plan),
-        momentum=job.optimizer.momentum,
-        weight_decay=job.optimizer.weight_decay,
-    )
+    rate = round_rate(job.optimizer, job.plan)
+    optimizer = Sgd(params.values(), rate, job.optimizer.momentum, job.optimizer.weight_decay)
     descent = _Descent(job, replace(context, reference=_Reference(model)), params, optimizer)
     model.train()
     with _held([p for name, p in trainable.items() if name not in params]):
@@ -54,7 +51,7 @@ class _Descent:
     job: TrainJob
     context: ClientContext
     params: Mapping[str, nn.Parameter]
-    optimizer: torch.optim.SGD
+    optimizer: Sgd
 
     def plain(self) -> LocalResult:
         """Steps over batches, without noise."""
