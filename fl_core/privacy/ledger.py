@@ -78,12 +78,15 @@ class Ledger:
         self._db.close()
 
     def enrol(self, dataset_id: str, size_class: int) -> int:
-        """Make a data set known; gives its size class, which the first enrolment fixed for ever."""
-        with self._db.transaction():
-            head = self._db.head(dataset_id)
-            if head is None:
-                self._db.append(dataset_id, "enrol", "", {"size_class": size_class, "time_s": time.time()})
-        return size_class if head is None else int(self._db.entries(dataset_id)[0].body["size_class"])
+        """Make a data set known; gives its size class, which the first enrolment fixed for ever.
+
+        One that is known is only looked up: whoever says who it is writes nothing.
+        """
+        if self._db.head(dataset_id) is None:
+            with self._db.transaction():
+                if self._db.head(dataset_id) is None:
+                    self._db.append(dataset_id, "enrol", "", {"size_class": size_class, "time_s": time.time()})
+        return int(self._db.entries(dataset_id)[0].body["size_class"])
 
     def reserve(
         self,
