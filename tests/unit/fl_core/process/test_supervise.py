@@ -92,7 +92,7 @@ def test_a_killed_supervisor_takes_its_parts_with_it_and_the_next_one_ends_the_r
     finally:
         process.kill()
         process.wait()
-    until(lambda: [found.name.split()[0] for found in processes_of(tmp_path)] == ["sleep"])
+    until(lambda: [found.name.split()[:1] for found in processes_of(tmp_path)] == [["sleep"]])
     following = Supervisor(tmp_path, tmp_path / "run", [part(PARENT)], ENVIRONMENT)
     assert following.end_leftovers() == 1
     assert processes_of(tmp_path) == []
