@@ -1,7 +1,7 @@
 """Stochastic gradient descent with momentum and weight decay: the same bits as ``torch.optim.SGD``.
 
 Making one of torch's optimizers imports its compiler, which takes longer than a round of a small federation: over a
-second in every process that trains, and on a board a good part of a minute.
+second in every process that trains, boards included.
 """
 
 from __future__ import annotations
