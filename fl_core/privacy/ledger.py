@@ -82,11 +82,14 @@ class Ledger:
 
         One that is known is only looked up: whoever says who it is writes nothing.
         """
-        if self._db.head(dataset_id) is None:
+        known = self._db.entry_at(dataset_id, 0)
+        if known is None:
             with self._db.transaction():
-                if self._db.head(dataset_id) is None:
-                    self._db.append(dataset_id, "enrol", "", {"size_class": size_class, "time_s": time.time()})
-        return int(self._db.entries(dataset_id)[0].body["size_class"])
+                known = self._db.entry_at(dataset_id, 0)  # another process may have been quicker
+                if known is None:
+                    body = {"size_class": size_class, "time_s": time.time()}
+                    known = self._db.append(dataset_id, "enrol", "", body)
+        return int(known.body["size_class"])
 
     def reserve(
         self,
